@@ -1,0 +1,47 @@
+"""How every process starts and ends: settings, logging, loop, signals, exit code."""
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+import structlog
+import uvloop
+
+from libs.service.logging import configure_logging
+from libs.service.settings import ConfigurationError, Settings, load_settings
+
+Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
+
+EXIT_USAGE = 2
+
+
+def run(service: str, main: Main, *required: str) -> None:
+    """Run `main(settings, stop)` until it returns; `stop` is set by SIGTERM or SIGINT.
+
+    Exits with 2 and one line when the environment is not usable or a port is taken.
+    """
+    try:
+        settings = load_settings(*required)
+        configure_logging(service, settings.log_level, settings.log_format)
+        uvloop.run(_until_done(settings, main))
+    except ConfigurationError as error:
+        sys.exit(_usage(service, str(error)))
+
+
+def _usage(service: str, reason: str) -> int:
+    sys.stderr.write(f"{service}: {reason}\n")
+    return EXIT_USAGE
+
+
+async def _until_done(settings: Settings, main: Main) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    log = structlog.get_logger()
+    gc.freeze()  # what start-up made stays; the collector need not walk it again
+    log.info("started")
+    await main(settings, stop)
+    log.info("stopped")

@@ -1,0 +1,59 @@
+"""JSON lines for machines, colour for a terminal, and never a secret."""
+
+import logging
+import re
+import sys
+from typing import Any, Literal
+
+import orjson
+import structlog
+
+SECRET_KEYS = re.compile(r"password|secret|token$|authorization|api_?key|jwt|wallet|cookie", re.IGNORECASE)
+URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]+(?=@)")
+BEARER = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]+")
+
+
+def redact(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Blank what looks like a secret, by the name of the field or by the shape of the value."""
+    for key, value in fields.items():
+        if SECRET_KEYS.search(key):
+            fields[key] = "[redacted]"
+        elif isinstance(value, str) and ("://" in value or "eyJ" in value):
+            fields[key] = BEARER.sub("[redacted]", URL_PASSWORD.sub(r"\1:[redacted]", value))
+    return fields
+
+
+def configure_logging(
+    service: str, level: str = "info", fmt: Literal["auto", "json", "pretty"] = "auto"
+) -> None:
+    """Set up structlog for this process; called once, in `__main__`."""
+    pretty = fmt == "pretty" or (fmt == "auto" and sys.stderr.isatty())
+    render: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer()
+        if pretty
+        else structlog.processors.JSONRenderer(serializer=lambda obj, **_: orjson.dumps(obj, default=str).decode())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            redact,
+            render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_ToStructlog()], force=True)
+
+
+class _ToStructlog(logging.Handler):
+    """What libraries say through stdlib logging leaves in the same shape as what we say."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger(record.name)
+        method = getattr(log, record.levelname.lower(), log.warning)
+        method(record.getMessage(), logger=record.name, exc_info=record.exc_info or None)

@@ -1,0 +1,104 @@
+"""Every setting of every service, read from the environment once, in `__main__`."""
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ConfigurationError(Exception):
+    """The environment does not describe a runnable service; the text is one clear line."""
+
+
+class Settings(BaseSettings):
+    """The environment, checked. Field names are the variables in lower case."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+
+    # Stores
+    redis_url: str = Field("", description="Redis or Valkey 7.0+; wins over REDIS_HOST and REDIS_PORT")
+    redis_host: str = Field("127.0.0.1", description="host of Redis when REDIS_URL is not set")
+    redis_port: int = Field(6379, ge=1, le=65535, description="port of Redis when REDIS_URL is not set")
+    database_url: str = Field("", description="PostgreSQL 15+")
+    data_dir: Path = Field(Path("data"), description="where `make run` keeps stores, secrets and logs")
+
+    # Secrets
+    jwt_secret: SecretStr = Field(SecretStr(""), description="signs access tokens; at least 32 bytes")
+    wallet_secret: SecretStr = Field(SecretStr(""), description="the executor's key: 64 bytes in base58")
+
+    # Addresses
+    host: str = Field("127.0.0.1", description="address the HTTP ports listen on")
+    port: int = Field(8080, ge=0, le=65535, description="the gateway: the one origin clients need")
+    notifier_port: int = Field(8081, ge=0, le=65535, description="the notifier's own port")
+    localnet_port: int = Field(8899, ge=0, le=65535, description="the local chain and its venues")
+    admin_port: int = Field(0, ge=0, le=65535, description="health and metrics of one service; 0: any free port")
+    notifier_url: str = Field("http://127.0.0.1:8081", description="where the gateway hands WebSockets on to")
+    chain_rpc_url: str = Field("http://127.0.0.1:8899", description="Solana JSON-RPC")
+    venues: str = Field(
+        "raydium=http://127.0.0.1:8899/venues/raydium,meteora=http://127.0.0.1:8899/venues/meteora",
+        description="name=url of every venue, separated by commas",
+    )
+
+    # The log
+    partitions: int = Field(4, ge=1, le=16, description="fixed when the log is created")
+    consumer: str = Field("", description="name of this worker in its group; default host-pid")
+
+    # Orders
+    slippage_bps: int = Field(50, ge=0, le=10_000, description="slippage of an order that names none")
+    order_lifetime_s: int = Field(600, ge=1, le=86_400, description="an order not submitted by then expires")
+    attempts_max: int = Field(5, ge=1, le=50, description="routing attempts before an order fails")
+    retry_base_ms: int = Field(500, ge=1, description="first retry delay; doubles, full jitter")
+    retry_cap_ms: int = Field(30_000, ge=1, description="longest retry delay")
+    quote_deadline_ms: int = Field(1_500, ge=1, description="a venue slower than this does not take part")
+    poll_ms: int = Field(200, ge=1, description="longest pause between two looks at a sent transaction")
+
+    # The process
+    drain_s: float = Field(10, ge=0, description="time to finish what is in hand after SIGTERM")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal")
+
+    # The local chain
+    localnet_slot_ms: int = Field(400, ge=0, description="length of a slot; 0: a slot as soon as there is work")
+    localnet_seed: int = Field(1, description="seed of prices and of injected trouble")
+    localnet_latency_ms: int = Field(0, ge=0, description="added to every answer")
+    localnet_drop_rate: float = Field(0, ge=0, le=1, description="share of transactions lost without a trace")
+    localnet_revert_rate: float = Field(0, ge=0, le=1, description="share of transactions that fail on chain")
+    localnet_outages: str = Field("", description="venues that answer 503, separated by commas")
+
+    @field_validator("redis_url", "database_url")
+    @classmethod
+    def _known_scheme(cls, value: str) -> str:
+        schemes = ("redis", "rediss", "unix", "postgresql", "postgres")
+        if value and urlsplit(value).scheme not in schemes:
+            raise ValueError(f"the URL must start with one of {', '.join(s + '://' for s in schemes)}")
+        return value
+
+    def redis(self) -> str:
+        """The URL to connect to."""
+        return self.redis_url or f"redis://{self.redis_host}:{self.redis_port}/0"
+
+    def venue_urls(self) -> dict[str, str]:
+        """Venue name to base URL, in the order given."""
+        pairs = (item.partition("=") for item in self.venues.split(",") if item)
+        return {name.strip(): url.strip().rstrip("/") for name, _, url in pairs}
+
+
+def load_settings(*required: str) -> Settings:
+    """Read the environment.
+
+    Raises:
+        ConfigurationError: a value is wrong, or one of `required` (field names) is missing.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).upper()
+        raise ConfigurationError(f"{name} is not usable: {first['msg']}") from None
+    for name in required:
+        value = getattr(settings, name)
+        if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
+            raise ConfigurationError(f"{name.upper()} is not set: {Settings.model_fields[name].description}")
+    return settings
