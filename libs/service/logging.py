@@ -23,9 +23,7 @@ def redact(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> st
     return fields
 
 
-def configure_logging(
-    service: str, level: str = "info", fmt: Literal["auto", "json", "pretty"] = "auto"
-) -> None:
+def configure_logging(service: str, level: str = "info", fmt: Literal["auto", "json", "pretty"] = "auto") -> None:
     """Set up structlog for this process; called once, in `__main__`."""
     pretty = fmt == "pretty" or (fmt == "auto" and sys.stderr.isatty())
     render: structlog.typing.Processor = (

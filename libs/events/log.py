@@ -1,0 +1,226 @@
+"""The log as its users see it: one port, told apart by role.
+
+`MemoryLog` and `RedisLog` pass the same contract tests (`tests/contract/test_event_log.py`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from libs.events.ids import Position
+from libs.events.model import Envelope
+from libs.events.order import Order
+
+STEPS_PER_COMMIT_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A client's key and a fingerprint of what was asked under it; kept 24 h."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored event, raw: a reader that need not understand it need not decode it."""
+
+    partition: int
+    at: Position
+    fields: Mapping[str, str]
+
+    def decode(self) -> Envelope:
+        """Raises pydantic.ValidationError or ValueError when the fields are not an event's."""
+        return Envelope.from_fields(dict(self.fields))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An order as the log holds it now: its folded state and its last event."""
+
+    order: Order
+    event: Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Work handed to one consumer: act on `event`, the last of its order.
+
+    `fields` is what the item carried; a `fresh` one needs no second look, after a redelivery the log is asked.
+    """
+
+    service: str
+    consumer: str
+    partition: int
+    id: str
+    order_id: str
+    fields: Mapping[str, str]
+    deliveries: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """This order, at this version, gets these events and folds to this state; the item, if any, is answered.
+
+    No events: the item is finished and nothing is written to the log.
+    """
+
+    order_id: str
+    user: str
+    expected_version: int
+    events: tuple[Envelope, ...] = ()
+    order: Order | None = None
+    item: Item | None = None
+    idempotency: Idempotency | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The events are in the log; `first` is the position of the first of them."""
+
+    at: tuple[Position, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """The order is not at the expected version; nothing was written. `now` is None when the log has no such order."""
+
+    now: Snapshot | None
+
+
+@dataclass(frozen=True, slots=True)
+class NotYours:
+    """The item now belongs to another consumer, or is gone; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The idempotency key is taken, by this order and with this fingerprint; nothing was written."""
+
+    order_id: str
+    fingerprint: str
+
+
+Outcome = Committed | Conflict | NotYours | Duplicate
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """An item a service could not handle."""
+
+    partition: int
+    id: str
+    service: str
+    order_id: str
+    reason: str
+    deliveries: int
+    fingerprint: str
+
+
+class Commits(Protocol):
+    """What writers need."""
+
+    @property
+    def partitions(self) -> int: ...
+
+    async def commit(self, step: Step) -> Outcome:
+        """Write one step, coalesced with its neighbours.
+
+        Raises:
+            LogUnavailable: nothing was written.
+            OutcomeUnknown: the reply was lost; commit the same step again or `find` the order.
+        """
+        ...
+
+    async def find(self, order_id: str) -> Snapshot | None:
+        """The order as the log holds it, or None: never made, or ended more than 24 h ago."""
+        ...
+
+
+class Work(Protocol):
+    """What the worker runtime needs. Items are per order: at most one is live for each."""
+
+    async def take(self, service: str, consumer: str, count: int, block_ms: int) -> list[Item]:
+        """New items, at most about `count`; waits up to `block_ms` for the first."""
+        ...
+
+    async def take_pending(self, service: str, consumer: str) -> list[Item]:
+        """Every item this consumer was given before and has not finished: read after a start or a reconnect."""
+        ...
+
+    async def claim(self, service: str, consumer: str, idle_ms: int) -> list[Item]:
+        """Items whose consumer has been silent for `idle_ms`; they are this consumer's now."""
+        ...
+
+    async def renew(self, items: Sequence[Item]) -> None:
+        """Keep items in hand from being claimed by another."""
+        ...
+
+    async def count_delivery(self, item: Item) -> int:
+        """Count one more try of an item in hand, before it is made; gives the new count."""
+        ...
+
+    async def park(self, item: Item, reason: str, fingerprint: str) -> bool:
+        """Set an item aside for an operator. False: it was not this consumer's any more."""
+        ...
+
+    async def parked(self, count: int = 100) -> list[Parked]:
+        """Items set aside, oldest first."""
+        ...
+
+    async def redrive(self, parked: Parked) -> bool:
+        """Put a parked item back to work with the order's present state. False: it was gone."""
+        ...
+
+    async def move_due(self) -> int:
+        """Turn timers that are due into work items; gives how many."""
+        ...
+
+    async def backlog(self, service: str) -> int:
+        """Items waiting or in hand."""
+        ...
+
+
+class Reads(Protocol):
+    """What readers need. Positions are contiguous: a reader asserts `position == last + 1`."""
+
+    @property
+    def partitions(self) -> int: ...
+
+    @property
+    def epoch(self) -> str:
+        """Random, made with the log; another epoch is another log."""
+        ...
+
+    async def tip(self, partition: int) -> Position:
+        """Where the partition's log ends now."""
+        ...
+
+    async def read(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+        """Entries after the given positions, in order per partition, at most `count` of each.
+
+        Raises:
+            PositionGap: an entry is missing.
+        """
+        ...
+
+    async def history(self, order_id: str) -> list[Entry]:
+        """An order's events still in the log, in version order."""
+        ...
+
+    async def recent(self, user: str, before: str | None, limit: int) -> list[str]:
+        """Ids of the user's newest orders, newest first, below `before`; holds the newest 1,000 of 24 h."""
+        ...
+
+    async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """`find` for several orders of one partition."""
+        ...
+
+    async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
+        """Publish how far a reader is: nothing beyond it is trimmed while it keeps reporting."""
+        ...
+
+
+class EventLog(Commits, Work, Reads, Protocol):
+    """The whole log."""

@@ -1,0 +1,261 @@
+"""The nine events and their envelope: the only language services share.
+
+Shapes are frozen: a field once released keeps its name and meaning; new fields are optional; anything else is a new
+schema version with an upcaster. Amounts are integers in base units, written as strings because JSON numbers lose
+digits beyond 2**53. Times are RFC 3339 in UTC.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
+
+U64_MAX = 2**64 - 1
+
+Units = Annotated[
+    int,
+    Field(ge=0, le=U64_MAX, description="base units, as a string of digits"),
+    PlainSerializer(str, return_type=str, when_used="json"),
+]
+Bps = Annotated[int, Field(ge=0, le=10_000, description="basis points")]
+
+
+class Status(StrEnum):
+    """Where an order is."""
+
+    PENDING = "PENDING"
+    ROUTING = "ROUTING"
+    BUILDING = "BUILDING"
+    SUBMITTED = "SUBMITTED"
+    RETRYING = "RETRYING"
+    CONFIRMED = "CONFIRMED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+
+class Reason(StrEnum):
+    """Why an attempt or an order failed. See `libs.events.reactions.PERMANENT` for which may not be retried."""
+
+    NO_ROUTE = "no_route"
+    AMOUNT_TOO_SMALL = "amount_too_small"
+    UNKNOWN_TOKEN = "unknown_token"  # noqa: S105 - a reason code
+    VENUES_UNAVAILABLE = "venues_unavailable"
+    VENUE_REFUSED = "venue_refused"
+    INSUFFICIENT_LIQUIDITY = "insufficient_liquidity"
+    INSUFFICIENT_FUNDS = "insufficient_funds"
+    SLIPPAGE_EXCEEDED = "slippage_exceeded"
+    TRANSACTION_EXPIRED = "transaction_expired"
+    TRANSACTION_REJECTED = "transaction_rejected"
+
+
+Stage = Literal["routing", "execution"]
+
+
+class Frozen(BaseModel):
+    """Unknown fields are ignored: a newer writer may add optional ones."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Event(Frozen):
+    """What happened: the `data` of an entry."""
+
+    SCHEMA_VERSION: ClassVar[int] = 1
+
+
+class OrderRequested(Event):
+    """A client asked for a swap; it is accepted."""
+
+    token_in: str = Field(description="symbol")
+    token_out: str = Field(description="symbol")
+    mint_in: str
+    mint_out: str
+    amount_in: Units
+    slippage_bps: Bps
+    expires_at: AwareDatetime = Field(description="not submitted by then: expired")
+    idempotency_key: str | None = None
+    request_id: str | None = None
+
+
+class RoutingStarted(Event):
+    """An attempt began: every venue is asked for a fresh quote."""
+
+    attempt: int = Field(ge=1)
+
+
+class Candidate(Frozen):
+    """One venue's part in a routing decision, the winner included."""
+
+    venue: str
+    outcome: Literal["selected", "lost", "failed"]
+    why: str = Field(description="one sentence for people")
+    amount_out: Units | None = None
+    net_out: Units | None = Field(None, description="amount_out less the network fee, in the token bought")
+    price_impact_ppm: int | None = None
+    took_ms: int | None = None
+
+
+class Leg(Frozen):
+    """A share of the amount on one path."""
+
+    venue: str
+    pool: str
+    share_bps: Bps
+    amount_in: Units
+    amount_out: Units
+    fee: Units
+    fee_mint: str
+    quote: dict[str, JsonValue] = Field(description="the venue's own answer, given back to it when building")
+
+
+class Route(Frozen):
+    """The way an order takes."""
+
+    legs: tuple[Leg, ...]
+    quoted_out: Units
+    net_out: Units
+    min_out: Units = Field(description="the swap reverts below it")
+    network_fee_lamports: Units
+
+
+class RouteSelected(Event):
+    """The best route of this attempt, and why the others lost."""
+
+    attempt: int = Field(ge=1)
+    route: Route
+    candidates: tuple[Candidate, ...]
+
+
+class TxSubmitted(Event):
+    """The intent: signed and about to be sent. Whoever picks the order up sends these same bytes."""
+
+    attempt: int = Field(ge=1)
+    signature: str
+    transaction: str = Field(description="signed, base64")
+    last_valid_block_height: int = Field(ge=0)
+
+
+class TxConfirmed(Event):
+    """Found on the chain, without error: the order is settled."""
+
+    attempt: int = Field(ge=1)
+    signature: str
+    slot: int
+    amount_out: Units
+    quoted_out: Units
+    against_quote_ppm: int = Field(description="amount out against the quote; negative: less than quoted")
+
+
+class AttemptFailed(Event):
+    """This attempt is over; another follows at `retry_at`."""
+
+    stage: Stage
+    attempt: int = Field(ge=0)
+    reason: Reason
+    detail: str
+    delay_ms: int = Field(ge=0)
+    retry_at: AwareDatetime
+
+
+class OrderFailed(Event):
+    """The order ends unsettled."""
+
+    stage: Stage
+    attempt: int = Field(ge=0)
+    reason: Reason
+    detail: str
+
+
+class OrderCancelled(Event):
+    """The client took the order back before anything was submitted."""
+
+    requested_by: Literal["client", "operator"] = "client"
+
+
+class OrderExpired(Event):
+    """The order's time was over before anything was submitted."""
+
+    expires_at: AwareDatetime
+
+
+class UnknownEvent(Event):
+    """A type or schema version this release does not know: archived and passed on, never acted on."""
+
+    raw: str
+
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    model.__name__: model
+    for model in (
+        OrderRequested,
+        RoutingStarted,
+        RouteSelected,
+        TxSubmitted,
+        TxConfirmed,
+        AttemptFailed,
+        OrderFailed,
+        OrderCancelled,
+        OrderExpired,
+    )
+}
+
+FIELD_NAMES = (
+    "id",
+    "type",
+    "v",
+    "source",
+    "subject",
+    "user",
+    "version",
+    "time",
+    "cause",
+    "traceparent",
+    "data",
+)
+
+
+class Envelope(Frozen):
+    """One event of one order with what every reader needs to place it: CloudEvents 1.0 attribute names."""
+
+    id: str = Field(description="<order id>/<version>; unique and stable: drop repeats by it")
+    type: str = Field(description="name of the event")
+    v: int = Field(ge=1, description="schema version of data")
+    source: str = Field(description="the service that wrote it")
+    subject: str = Field(description="order id")
+    user: str = Field(description="owner of the order")
+    version: int = Field(ge=1, description="1, 2, 3 … within the order")
+    time: AwareDatetime
+    cause: str = Field("", description="id of the event it answers; empty for the first")
+    traceparent: str = Field("", description="W3C trace context; may be empty")
+    data: Event
+
+    def fields(self) -> dict[str, str]:
+        """The flat fields of a stream entry."""
+        raw = self.data.raw if isinstance(self.data, UnknownEvent) else self.data.model_dump_json()
+        return {
+            "id": self.id,
+            "type": self.type,
+            "v": str(self.v),
+            "source": self.source,
+            "subject": self.subject,
+            "user": self.user,
+            "version": str(self.version),
+            "time": self.time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "cause": self.cause,
+            "traceparent": self.traceparent,
+            "data": raw,
+        }
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> "Envelope":
+        """Read a stream entry's flat fields.
+
+        Raises:
+            pydantic.ValidationError: a field is missing or not of its shape.
+        """
+        model = EVENT_TYPES.get(fields.get("type", ""))
+        known = model is not None and int(fields.get("v", 0)) <= model.SCHEMA_VERSION
+        raw = fields.get("data", "")
+        data = model.model_validate_json(raw) if model and known else UnknownEvent(raw=raw)
+        return cls.model_validate({**fields, "data": data})

@@ -1,0 +1,125 @@
+"""What an order is, and the one fold that makes it from its events."""
+
+from pydantic import AwareDatetime
+
+from libs.events.errors import VersionGap
+from libs.events.model import (
+    AttemptFailed,
+    Envelope,
+    Frozen,
+    OrderCancelled,
+    OrderExpired,
+    OrderFailed,
+    OrderRequested,
+    Reason,
+    Route,
+    RouteSelected,
+    RoutingStarted,
+    Stage,
+    Status,
+    TxConfirmed,
+    TxSubmitted,
+    Units,
+)
+
+
+class Failure(Frozen):
+    """Why the last attempt, or the order, failed."""
+
+    stage: Stage
+    reason: Reason
+    detail: str
+
+
+class Order(Frozen):
+    """The folded state of one order after its event number `version`."""
+
+    id: str
+    user: str
+    version: int
+    status: Status
+    token_in: str
+    token_out: str
+    mint_in: str
+    mint_out: str
+    amount_in: Units
+    slippage_bps: int
+    expires_at: AwareDatetime
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    attempt: int = 0
+    route: Route | None = None
+    signature: str | None = None
+    transaction: str | None = None
+    last_valid_block_height: int | None = None
+    retry_at: AwareDatetime | None = None
+    amount_out: Units | None = None
+    slot: int | None = None
+    failure: Failure | None = None
+
+
+def evolve(order: Order | None, event: Envelope) -> Order:
+    """The order after `event`. An event already folded changes nothing; an unknown one only counts.
+
+    Raises:
+        VersionGap: an event before this one is missing.
+    """
+    version = order.version if order else 0
+    if order and event.version <= version:
+        return order
+    if event.version != version + 1:
+        raise VersionGap(event.subject, expected=version + 1, found=event.version)
+    if order is None:
+        return _requested(event)
+    changes = {"version": event.version, "updated_at": event.time, **_changes(event)}
+    return order.model_copy(update=changes)
+
+
+def _requested(event: Envelope) -> Order:
+    request = event.data
+    if not isinstance(request, OrderRequested):
+        raise VersionGap(event.subject, expected=1, found=event.version, detail=f"starts with {event.type}")
+    return Order(
+        id=event.subject,
+        user=event.user,
+        version=1,
+        status=Status.PENDING,
+        token_in=request.token_in,
+        token_out=request.token_out,
+        mint_in=request.mint_in,
+        mint_out=request.mint_out,
+        amount_in=request.amount_in,
+        slippage_bps=request.slippage_bps,
+        expires_at=request.expires_at,
+        created_at=event.time,
+        updated_at=event.time,
+    )
+
+
+def _changes(event: Envelope) -> dict[str, object]:
+    match event.data:
+        case RoutingStarted(attempt=attempt):
+            return {"status": Status.ROUTING, "attempt": attempt, "retry_at": None}
+        case RouteSelected(route=route):
+            return {"status": Status.BUILDING, "route": route, "failure": None}
+        case TxSubmitted() as sent:
+            return {
+                "status": Status.SUBMITTED,
+                "signature": sent.signature,
+                "transaction": sent.transaction,
+                "last_valid_block_height": sent.last_valid_block_height,
+            }
+        case TxConfirmed() as settled:
+            return {"status": Status.CONFIRMED, "amount_out": settled.amount_out, "slot": settled.slot}
+        case AttemptFailed() as failed:
+            failure = Failure(stage=failed.stage, reason=failed.reason, detail=failed.detail)
+            return {"status": Status.RETRYING, "failure": failure, "retry_at": failed.retry_at}
+        case OrderFailed() as failed:
+            failure = Failure(stage=failed.stage, reason=failed.reason, detail=failed.detail)
+            return {"status": Status.FAILED, "failure": failure}
+        case OrderCancelled():
+            return {"status": Status.CANCELLED, "retry_at": None}
+        case OrderExpired():
+            return {"status": Status.EXPIRED, "retry_at": None}
+        case _:
+            return {}
