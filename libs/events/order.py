@@ -21,6 +21,7 @@ from libs.events.model import (
     TxSubmitted,
     Units,
 )
+from libs.events.reactions import STATUS_AFTER
 
 
 class Failure(Frozen):
@@ -71,7 +72,8 @@ def evolve(order: Order | None, event: Envelope) -> Order:
         raise VersionGap(event.subject, expected=version + 1, found=event.version)
     if order is None:
         return _requested(event)
-    changes = {"version": event.version, "updated_at": event.time, **_changes(event)}
+    status = STATUS_AFTER.get(type(event.data), order.status)
+    changes = {"version": event.version, "updated_at": event.time, "status": status, **_changes(event)}
     return order.model_copy(update=changes)
 
 
@@ -83,7 +85,7 @@ def _requested(event: Envelope) -> Order:
         id=event.subject,
         user=event.user,
         version=1,
-        status=Status.PENDING,
+        status=STATUS_AFTER[OrderRequested],
         token_in=request.token_in,
         token_out=request.token_out,
         mint_in=request.mint_in,
@@ -99,27 +101,26 @@ def _requested(event: Envelope) -> Order:
 def _changes(event: Envelope) -> dict[str, object]:
     match event.data:
         case RoutingStarted(attempt=attempt):
-            return {"status": Status.ROUTING, "attempt": attempt, "retry_at": None}
+            return {"attempt": attempt, "retry_at": None}
         case RouteSelected(route=route):
-            return {"status": Status.BUILDING, "route": route, "failure": None}
+            return {"route": route, "failure": None}
         case TxSubmitted() as sent:
             return {
-                "status": Status.SUBMITTED,
                 "signature": sent.signature,
                 "transaction": sent.transaction,
                 "last_valid_block_height": sent.last_valid_block_height,
             }
         case TxConfirmed() as settled:
-            return {"status": Status.CONFIRMED, "amount_out": settled.amount_out, "slot": settled.slot}
+            return {"amount_out": settled.amount_out, "slot": settled.slot}
         case AttemptFailed() as failed:
             failure = Failure(stage=failed.stage, reason=failed.reason, detail=failed.detail)
-            return {"status": Status.RETRYING, "failure": failure, "retry_at": failed.retry_at}
+            return {"failure": failure, "retry_at": failed.retry_at}
         case OrderFailed() as failed:
             failure = Failure(stage=failed.stage, reason=failed.reason, detail=failed.detail)
-            return {"status": Status.FAILED, "failure": failure}
+            return {"failure": failure}
         case OrderCancelled():
-            return {"status": Status.CANCELLED, "retry_at": None}
+            return {"retry_at": None}
         case OrderExpired():
-            return {"status": Status.EXPIRED, "retry_at": None}
+            return {"retry_at": None}
         case _:
             return {}

@@ -30,6 +30,18 @@ NEXT_ACTOR: dict[type[Event], str | None] = {
     OrderExpired: None,
 }
 
+STATUS_AFTER: dict[type[Event], Status] = {
+    OrderRequested: Status.PENDING,
+    RoutingStarted: Status.ROUTING,
+    RouteSelected: Status.BUILDING,
+    TxSubmitted: Status.SUBMITTED,
+    TxConfirmed: Status.CONFIRMED,
+    AttemptFailed: Status.RETRYING,
+    OrderFailed: Status.FAILED,
+    OrderCancelled: Status.CANCELLED,
+    OrderExpired: Status.EXPIRED,
+}
+
 TERMINAL = frozenset({Status.CONFIRMED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 # A cancel is accepted until a signed transaction exists; after it only the chain decides.

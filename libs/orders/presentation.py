@@ -1,0 +1,169 @@
+"""What clients see: orders and events as JSON-ready values.
+
+camelCase names; amounts are decimal strings of whole tokens; times are RFC 3339 in UTC with milliseconds. Every key is
+always there, null while it has no value. The signed transaction, the venues' raw quotes and idempotency keys stay inside.
+"""
+
+from datetime import UTC, datetime
+
+from libs.events.model import (
+    AttemptFailed,
+    Candidate,
+    Envelope,
+    Event,
+    Leg,
+    OrderCancelled,
+    OrderExpired,
+    OrderFailed,
+    OrderRequested,
+    Route,
+    RouteSelected,
+    RoutingStarted,
+    TxConfirmed,
+    TxSubmitted,
+)
+from libs.events.order import Failure, Order
+from libs.events.reactions import STATUS_AFTER
+from libs.venues.tokens import find_token, to_decimal_text
+
+Body = dict[str, object]
+
+_NATIVE = "SOL"  # network fees are paid in it
+
+
+def order_body(order: Order) -> Body:
+    """One order as it is now."""
+    return {
+        "orderId": order.id,
+        "status": order.status.value,
+        "version": order.version,
+        "tokenIn": order.token_in,
+        "tokenOut": order.token_out,
+        "amount": _amount(order.amount_in, order.token_in),
+        "slippageBps": order.slippage_bps,
+        "attempt": order.attempt,
+        "route": _route(order.route, order.token_in, order.token_out) if order.route else None,
+        "signature": order.signature,
+        "slot": order.slot,
+        "amountOut": _amount(order.amount_out, order.token_out),
+        "failure": _failure(order.failure) if order.failure else None,
+        "retryAt": _time(order.retry_at),
+        "expiresAt": _time(order.expires_at),
+        "createdAt": _time(order.created_at),
+        "updatedAt": _time(order.updated_at),
+    }
+
+
+def event_body(event: Envelope, cursor: str, order: Order) -> Body:
+    """One event of `order`, whose tokens give the amounts their decimals.
+
+    `order` may be of any version: the status is the one `event` leads to. Only an event this release does not know takes
+    the order's own, so a caller that folds passes the order as it is after `event`.
+    """
+    return {
+        "cursor": cursor,
+        "orderId": event.subject,
+        "version": event.version,
+        "type": event.type,
+        "status": STATUS_AFTER.get(type(event.data), order.status).value,
+        "time": _time(event.time),
+        "data": _data(event.data, order.token_in, order.token_out),
+    }
+
+
+def _data(event: Event, token_in: str, token_out: str) -> Body:
+    match event:
+        case OrderRequested():
+            return {
+                "tokenIn": event.token_in,
+                "tokenOut": event.token_out,
+                "amount": _amount(event.amount_in, event.token_in),
+                "slippageBps": event.slippage_bps,
+                "expiresAt": _time(event.expires_at),
+            }
+        case RoutingStarted():
+            return {"attempt": event.attempt}
+        case RouteSelected():
+            return {
+                "attempt": event.attempt,
+                "route": _route(event.route, token_in, token_out),
+                "candidates": [_candidate(candidate, token_out) for candidate in event.candidates],
+            }
+        case TxSubmitted():
+            return {
+                "attempt": event.attempt,
+                "signature": event.signature,
+                "lastValidBlockHeight": event.last_valid_block_height,
+            }
+        case TxConfirmed():
+            return {
+                "attempt": event.attempt,
+                "signature": event.signature,
+                "slot": event.slot,
+                "amountOut": _amount(event.amount_out, token_out),
+                "quotedAmountOut": _amount(event.quoted_out, token_out),
+                "againstQuotePpm": event.against_quote_ppm,
+            }
+        case AttemptFailed():
+            return {"attempt": event.attempt, "failure": _failure(event), "retryAt": _time(event.retry_at)}
+        case OrderFailed():
+            return {"attempt": event.attempt, "failure": _failure(event)}
+        case OrderCancelled():
+            return {"requestedBy": event.requested_by}
+        case OrderExpired():
+            return {"expiresAt": _time(event.expires_at)}
+        case _:
+            return {}
+
+
+def _route(route: Route, token_in: str, token_out: str) -> Body:
+    # A split order has no one venue; its legs say where each share went.
+    only = route.legs[0] if len(route.legs) == 1 else None
+    return {
+        "venue": only.venue if only else None,
+        "pool": only.pool if only else None,
+        "quotedAmountOut": _amount(route.quoted_out, token_out),
+        "netAmountOut": _amount(route.net_out, token_out),
+        "minAmountOut": _amount(route.min_out, token_out),
+        "networkFee": _amount(route.network_fee_lamports, _NATIVE),
+        "legs": [_leg(leg, token_in, token_out) for leg in route.legs],
+    }
+
+
+def _leg(leg: Leg, token_in: str, token_out: str) -> Body:
+    fee_token = find_token(leg.fee_mint)
+    return {
+        "venue": leg.venue,
+        "pool": leg.pool,
+        "shareBps": leg.share_bps,
+        "amountIn": _amount(leg.amount_in, token_in),
+        "amountOut": _amount(leg.amount_out, token_out),
+        "fee": _amount(leg.fee, leg.fee_mint),
+        "feeToken": fee_token.symbol if fee_token else leg.fee_mint,
+    }
+
+
+def _candidate(candidate: Candidate, token_out: str) -> Body:
+    return {
+        "venue": candidate.venue,
+        "outcome": candidate.outcome,
+        "why": candidate.why,
+        "amountOut": _amount(candidate.amount_out, token_out),
+        "netOut": _amount(candidate.net_out, token_out),
+        "priceImpactPpm": candidate.price_impact_ppm,
+        "tookMs": candidate.took_ms,
+    }
+
+
+def _failure(failed: Failure | AttemptFailed | OrderFailed) -> Body:
+    return {"code": failed.reason.value, "stage": failed.stage, "detail": failed.detail}
+
+
+def _amount(units: int | None, token: str) -> str | None:
+    """Null also for a token this release does not know: digits without their decimals would mislead."""
+    known = find_token(token)
+    return None if units is None or known is None else to_decimal_text(units, known)
+
+
+def _time(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None

@@ -1,0 +1,84 @@
+"""Orders as they are now: the log's truth first, Postgres for what the log no longer holds."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from libs.events.errors import VersionGap
+from libs.events.ids import Position
+from libs.events.log import Reads, Snapshot
+from libs.events.model import Envelope
+from libs.events.order import Order
+
+PAGE_MAX = 200
+
+
+class Log(Reads, Protocol):
+    """What views ask of the log."""
+
+    async def find(self, order_id: str) -> Snapshot | None: ...
+
+
+class Store(Protocol):
+    """What views ask of the projection and the archive; `OrderStore` is one."""
+
+    async def get(self, order_id: str) -> Order | None: ...
+
+    async def newest(self, user: str, before: str | None, limit: int) -> list[Order]: ...
+
+    async def history(self, order_id: str) -> list[tuple[Envelope, Position]]: ...
+
+
+class OrderViews:
+    """An order can be read the instant its 202 leaves, and never looks older than the log knows it to be.
+
+    The projection lags, so the log is asked first; the log forgets orders a day after they end, so Postgres is asked next.
+    """
+
+    def __init__(self, log: Log, store: Store) -> None:
+        self._log = log
+        self._store = store
+
+    async def get(self, order_id: str) -> Order | None:
+        """The order, or None when there is none. `order_id` must be one this system could have made."""
+        snapshot = await self._log.find(order_id)
+        return snapshot.order if snapshot else await self._store.get(order_id)
+
+    async def newest(self, user: str, before: str | None, limit: int) -> tuple[list[Order], str | None]:
+        """One page of a user's orders, newest first, and the cursor of the next page (None: this is the last).
+
+        `before` is the last cursor given out. Ids are UUIDv7 in lower case, so descending ids are newest first.
+        """
+        wanted = min(limit, PAGE_MAX) + 1  # one more tells whether there is a next page
+        # The log first: an order projected between the two reads is then in both, never in neither.
+        recent = await self._log.recent(user, before, wanted)
+        stored = await self._store.newest(user, before, wanted)
+        ids = sorted({*recent, *(order.id for order in stored)}, reverse=True)[:wanted]
+        orders = {order.id: order for order in stored}
+        live = await self._log.find_many(ids) if ids else {}
+        orders |= {order_id: snapshot.order for order_id, snapshot in live.items()}
+        page = [orders[order_id] for order_id in ids if order_id in orders]
+        if len(ids) < wanted:
+            return page, None
+        # Not the last of the page: an id whose order is gone from both must not stop the listing short.
+        return page[: wanted - 1], ids[wanted - 2]
+
+    async def history(self, order_id: str) -> list[tuple[Envelope, Position]]:
+        """Every event of the order with its position, in version order; empty when there is no such order.
+
+        Raises:
+            VersionGap: neither the archive nor the log has one of the events.
+        """
+        # The log first: an event archived and trimmed between the two reads is then in both, never in neither.
+        live = [(entry.decode(), entry.at) for entry in await self._log.history(order_id)]
+        if live and live[0][0].version == 1:
+            return _contiguous(order_id, live)
+        archived = await self._store.history(order_id)
+        merged = {event.version: (event, at) for event, at in [*archived, *live]}
+        return _contiguous(order_id, [merged[version] for version in sorted(merged)])
+
+
+def _contiguous(order_id: str, events: Sequence[tuple[Envelope, Position]]) -> list[tuple[Envelope, Position]]:
+    for version, (event, _) in enumerate(events, start=1):
+        if event.version != version:
+            raise VersionGap(order_id, expected=version, found=event.version, detail="in its history")
+    return list(events)
