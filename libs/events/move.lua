@@ -1,0 +1,63 @@
+-- Moves work items, never facts. ARGV[1] names the move:
+-- 'due'     KEYS timers, work, order hashes…      ARGV order ids…        timers that are due become items
+-- 'park'    KEYS work, parked                     ARGV service, item, consumer, reason, deliveries, fingerprint
+-- 'redrive' KEYS parked, work, order hash         ARGV parked id         an item again, with the order's present state
+
+local EVENT_FIELDS = {'id', 'type', 'v', 'source', 'subject', 'user', 'version', 'time', 'cause', 'traceparent', 'data'}
+
+local function add_item(work_key, order_key)
+  local state = redis.call('HGET', order_key, 'state')
+  if not state then
+    return false
+  end
+  local values = redis.call('HMGET', order_key, unpack(EVENT_FIELDS))
+  local fields = {'state', state}
+  for index, name in ipairs(EVENT_FIELDS) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = values[index]
+  end
+  redis.call('XADD', work_key, '*', unpack(fields))
+  return true
+end
+
+local move = {}
+
+function move.due()
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local moved = 0
+  for index = 2, #ARGV do
+    local score = redis.call('ZSCORE', KEYS[1], ARGV[index])
+    if score and tonumber(score) <= now then
+      redis.call('ZREM', KEYS[1], ARGV[index])
+      if add_item(KEYS[2], KEYS[index + 1]) then
+        moved = moved + 1
+      end
+    end
+  end
+  return moved
+end
+
+function move.park()
+  local service, item, consumer = ARGV[2], ARGV[3], ARGV[4]
+  if #redis.call('XPENDING', KEYS[1], service, item, item, 1, consumer) == 0 then
+    return 0
+  end
+  local entry = redis.call('XRANGE', KEYS[1], item, item)[1]
+  local fields = entry and entry[2] or {}
+  redis.call('XADD', KEYS[2], '*', 'service', service, 'item', item, 'reason', ARGV[5], 'deliveries', ARGV[6],
+    'fingerprint', ARGV[7], unpack(fields))
+  redis.call('XACK', KEYS[1], service, item)
+  redis.call('XDEL', KEYS[1], item)
+  return 1
+end
+
+function move.redrive()
+  if #redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2]) == 0 or not add_item(KEYS[2], KEYS[3]) then
+    return 0
+  end
+  redis.call('XDEL', KEYS[1], ARGV[2])
+  return 1
+end
+
+return move[ARGV[1]]()
