@@ -1,0 +1,97 @@
+"""Access tokens: who a request speaks for, and until when. HS256 and nothing else."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import jwt
+
+from libs.service.settings import ConfigurationError
+
+ALGORITHM = "HS256"
+ISSUER = "swaplog"
+AUDIENCE = "swaplog-api"
+LIFETIME = timedelta(hours=24)
+SECRET_BYTES_MIN = 32  # RFC 7518 §3.2: at least as long as the hash
+TOKEN_CHARS_MAX = 2_048
+VERIFIED_MAX = 10_000
+
+_REQUIRED = ["iss", "aud", "sub", "iat", "exp"]
+
+
+class InvalidToken(Exception):
+    """Not a token of ours, or not any more; the text is one sentence that may be shown to the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a verified token says. `expires_at` is in UTC; at that instant the token is no longer valid."""
+
+    user_id: str
+    expires_at: datetime
+
+
+# Checking a signature costs more than all else a request needs, and clients send the same token again and again.
+# The secret is part of the key: what one secret has signed proves nothing under another.
+_verified: dict[tuple[str, str], Claims] = {}
+
+
+def check_secret(secret: str) -> None:
+    """Refuse a secret that can be guessed; called at start, before the first token.
+
+    Raises:
+        ConfigurationError: shorter than 32 bytes.
+    """
+    length = len(secret.encode())
+    if length < SECRET_BYTES_MIN:
+        raise ConfigurationError(f"JWT_SECRET is too short: {length} bytes, at least {SECRET_BYTES_MIN} are needed")
+
+
+def issue_token(user_id: str, secret: str, *, now: datetime | None = None, lifetime: timedelta = LIFETIME) -> str:
+    """A signed token for `user_id`, valid from `now` (default: the present) for `lifetime`.
+
+    Raises:
+        ConfigurationError: the secret is too short.
+    """
+    check_secret(secret)
+    issued_at = now or datetime.now(UTC)
+    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": user_id, "iat": issued_at, "exp": issued_at + lifetime}
+    return jwt.encode(claims, secret, algorithm=ALGORITHM)
+
+
+def verify_token(token: str, secret: str) -> Claims:
+    """What `token` says, when it is ours and still valid.
+
+    Raises:
+        InvalidToken: malformed, forged, expired, or made for something else.
+        ConfigurationError: the secret is too short.
+    """
+    known = _verified.get((secret, token))
+    if known is not None:
+        if datetime.now(UTC) < known.expires_at:
+            return known
+        _verified.pop((secret, token), None)
+        raise InvalidToken("The token has expired.")
+    claims = _decode(token, secret)
+    if len(_verified) >= VERIFIED_MAX:
+        del _verified[next(iter(_verified))]
+    _verified[secret, token] = claims
+    return claims
+
+
+def _decode(token: str, secret: str) -> Claims:
+    check_secret(secret)
+    if len(token) > TOKEN_CHARS_MAX:
+        raise InvalidToken("The token is too long.")
+    try:
+        payload = jwt.decode(
+            token, secret, algorithms=[ALGORITHM], issuer=ISSUER, audience=AUDIENCE, options={"require": _REQUIRED}
+        )
+        claims = Claims(payload["sub"], datetime.fromtimestamp(int(payload["exp"]), UTC))
+    except jwt.ExpiredSignatureError:
+        raise InvalidToken("The token has expired.") from None
+    except (jwt.InvalidTokenError, ValueError, OverflowError, OSError):
+        # One answer for all: which check failed helps nobody but a forger.
+        raise InvalidToken("The token is not valid.") from None
+    if not claims.user_id:
+        raise InvalidToken("The token is not valid.")
+    return claims
