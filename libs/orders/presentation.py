@@ -1,7 +1,7 @@
 """What clients see: orders and events as JSON-ready values.
 
 camelCase names; amounts are decimal strings of whole tokens; times are RFC 3339 in UTC with milliseconds. Every key is
-always there, null while it has no value. The signed transaction, the venues' raw quotes and idempotency keys stay inside.
+always there, null while it has no value. The signed transaction, raw quotes and idempotency keys stay inside.
 """
 
 from datetime import UTC, datetime
@@ -57,8 +57,8 @@ def order_body(order: Order) -> Body:
 def event_body(event: Envelope, cursor: str, order: Order) -> Body:
     """One event of `order`, whose tokens give the amounts their decimals.
 
-    `order` may be of any version: the status is the one `event` leads to. Only an event this release does not know takes
-    the order's own, so a caller that folds passes the order as it is after `event`.
+    `order` may be of any version: the status is the one `event` leads to. Only an event this release does not know
+    takes the order's own, so a caller that folds passes the order as it is after `event`.
     """
     return {
         "cursor": cursor,

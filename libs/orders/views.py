@@ -8,6 +8,7 @@ from libs.events.ids import Position
 from libs.events.log import Reads, Snapshot
 from libs.events.model import Envelope
 from libs.events.order import Order
+from libs.events.reactions import TERMINAL
 
 PAGE_MAX = 200
 
@@ -31,7 +32,7 @@ class Store(Protocol):
 class OrderViews:
     """An order can be read the instant its 202 leaves, and never looks older than the log knows it to be.
 
-    The projection lags, so the log is asked first; the log forgets orders a day after they end, so Postgres is asked next.
+    The projection lags, so the log is asked first; the log forgets an order a day after it ends, so Postgres is next.
     """
 
     def __init__(self, log: Log, store: Store) -> None:
@@ -53,14 +54,13 @@ class OrderViews:
         recent = await self._log.recent(user, before, wanted)
         stored = await self._store.newest(user, before, wanted)
         ids = sorted({*recent, *(order.id for order in stored)}, reverse=True)[:wanted]
+        shown, more = ids[: wanted - 1], len(ids) == wanted
         orders = {order.id: order for order in stored}
-        live = await self._log.find_many(ids) if ids else {}
+        open_ids = [i for i in shown if i not in orders or orders[i].status not in TERMINAL]  # an ended order is final
+        live = await self._log.find_many(open_ids) if open_ids else {}
         orders |= {order_id: snapshot.order for order_id, snapshot in live.items()}
-        page = [orders[order_id] for order_id in ids if order_id in orders]
-        if len(ids) < wanted:
-            return page, None
-        # Not the last of the page: an id whose order is gone from both must not stop the listing short.
-        return page[: wanted - 1], ids[wanted - 2]
+        # The cursor is the last id, not the last order: an id that is gone from both must not end the listing.
+        return [orders[order_id] for order_id in shown if order_id in orders], shown[-1] if more else None
 
     async def history(self, order_id: str) -> list[tuple[Envelope, Position]]:
         """Every event of the order with its position, in version order; empty when there is no such order.
