@@ -5,7 +5,7 @@ from datetime import datetime
 
 from libs.events.log import Idempotency, Item, Snapshot, Step
 from libs.events.model import Envelope, Event, OrderRequested
-from libs.events.order import Order, evolve
+from libs.events.order import evolve
 
 
 def follow(

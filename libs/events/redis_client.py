@@ -1,0 +1,102 @@
+"""Connections to Redis, with the defaults of redis-py undone where they break a log, and its errors given our names."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    BusyLoadingError,
+    ConnectionError as RedisConnectionError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError as RedisTimeoutError,
+)
+
+from libs.events.errors import EventLogError, LogMismatch, LogUnavailable, OutcomeUnknown
+
+# redis-py types every reply as the union over both protocols and both decodings: no help to a reader or to mypy.
+Client = Any
+
+CONNECT_TIMEOUT_S = 5
+REPLY_TIMEOUT_S = 5
+BLOCK_MS_MAX = 2_000
+# Longer than any BLOCK, so a quiet stream is not taken for a dead server; finite, so a half-open socket is noticed.
+READER_TIMEOUT_S = BLOCK_MS_MAX / 1_000 + 5
+
+
+def connect(url: str, *, reply_timeout_s: float) -> Client:
+    """A client that never repeats a command by itself: a silent second XADD would be a second fact."""
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        encoding_errors="replace",
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=reply_timeout_s,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+    )
+
+
+def translate(error: Exception) -> EventLogError:
+    """The error of a read, or of a write that is known not to have happened."""
+    text = str(error)
+    if isinstance(error, ResponseError) and text.startswith("NOGROUP"):
+        return LogMismatch(f"a consumer group is gone: {text}")
+    return LogUnavailable(text or type(error).__name__)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Give Redis' errors our names, where repeating the command does no harm."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise translate(error) from error
+
+
+class Pipe:
+    """One connection for writes: several commands out in one go, their replies back in order."""
+
+    def __init__(self, client: Client) -> None:
+        self._pool = client.connection_pool
+
+    async def send(self, commands: list[list[Any]]) -> list[Any]:
+        """Replies in order; an error reply is an exception in the list.
+
+        Raises:
+            LogUnavailable: no connection could be made, nothing was sent.
+            OutcomeUnknown: the connection broke after sending.
+        """
+        async with self._connection() as connection:
+            try:
+                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                return [await _reply(connection) for _ in commands]
+            except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+                await connection.disconnect(nowait=True)
+                raise OutcomeUnknown(str(error) or type(error).__name__) from error
+            except BaseException:
+                # Replies not yet read would answer somebody else's commands.
+                await connection.disconnect(nowait=True)
+                raise
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        try:
+            connection = await self._pool.get_connection()
+        except (RedisError, OSError) as error:
+            raise LogUnavailable(str(error) or type(error).__name__) from error
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
+
+
+async def _reply(connection: Any) -> Any:
+    try:
+        return await connection.read_response()
+    except (BusyLoadingError, ReadOnlyError, ResponseError) as error:
+        return error

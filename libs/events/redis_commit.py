@@ -1,0 +1,186 @@
+"""Group commit: while one script call is in flight, the next batch collects."""
+
+import asyncio
+from collections import deque
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
+
+from redis.exceptions import NoScriptError, ResponseError
+
+from libs.events.errors import EventLogError, LogMismatch, LogUnavailable
+from libs.events.ids import Position, partition_of
+from libs.events.log import (
+    STEPS_PER_COMMIT_MAX,
+    Committed,
+    Conflict,
+    Duplicate,
+    NotYours,
+    Outcome,
+    Snapshot,
+    Step,
+)
+from libs.events.model import Envelope
+from libs.events.order import Order
+from libs.events.reactions import TERMINAL, delay_ms, next_actor
+from libs.events.redis_client import Pipe, translate
+from libs.events.redis_keys import Keys
+
+
+class Script:
+    """A Lua file, called by its digest; Redis forgets scripts when it restarts, so the text may have to follow."""
+
+    def __init__(self, name: str) -> None:
+        self.text = (Path(__file__).parent / name).read_text()
+        # Not security: Redis names scripts by SHA-1.
+        self.digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    async def call(self, pipe: Pipe, calls: list[tuple[list[str], list[Any]]]) -> list[Any]:
+        """Run the script once for each (keys, arguments), in one round trip; error replies are raised or returned."""
+        commands = [["EVALSHA", self.digest, len(keys), *keys, *args] for keys, args in calls]
+        replies = await pipe.send(commands)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            # A missing script ran nothing, so running it again is no repetition.
+            again = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            await pipe.send([["SCRIPT", "LOAD", self.text]])
+            for index, reply in zip(again, await pipe.send([commands[index] for index in again]), strict=True):
+                replies[index] = reply
+        return replies
+
+
+COMMIT = Script("commit.lua")
+
+
+class GroupCommit:
+    """Steps of one process on their way: at most one call in flight, with up to 100 steps of each partition."""
+
+    def __init__(self, pipe: Pipe, keys: list[Keys], epoch: str) -> None:
+        self._pipe, self._keys, self._epoch = pipe, keys, epoch
+        self._waiting: list[deque[tuple[Step, asyncio.Future[Outcome]]]] = [deque() for _ in keys]
+        self._flushing: asyncio.Task[None] | None = None
+
+    async def submit(self, step: Step) -> Outcome:
+        """See `Commits.commit`."""
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting[partition_of(step.order_id)].append((step, done))
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(self._flush())
+        return await done
+
+    async def _flush(self) -> None:
+        try:
+            while batches := self._next_batches():
+                await self._send(batches)
+        finally:
+            self._flushing = None
+
+    def _next_batches(self) -> dict[int, list[tuple[Step, asyncio.Future[Outcome]]]]:
+        return {
+            partition: [queue.popleft() for _ in range(min(len(queue), STEPS_PER_COMMIT_MAX))]
+            for partition, queue in enumerate(self._waiting)
+            if queue
+        }
+
+    async def _send(self, batches: dict[int, list[tuple[Step, asyncio.Future[Outcome]]]]) -> None:
+        try:
+            calls = [
+                encode(self._keys[partition], self._epoch, [step for step, _ in batch])
+                for partition, batch in batches.items()
+            ]
+            replies = await COMMIT.call(self._pipe, calls)
+        except Exception as error:
+            # Whatever it was, every waiter must hear of it.
+            for batch in batches.values():
+                _fail(batch, error)
+            return
+        for batch, reply in zip(batches.values(), replies, strict=True):
+            _settle(batch, reply)
+
+
+def _fail(batch: list[tuple[Step, asyncio.Future[Outcome]]], error: Exception) -> None:
+    for _, done in batch:
+        if not done.done():
+            done.set_exception(error)
+
+
+def _settle(batch: list[tuple[Step, asyncio.Future[Outcome]]], reply: Any) -> None:
+    if isinstance(reply, Exception):
+        _fail(batch, translate(reply) if isinstance(reply, ResponseError) else LogUnavailable(str(reply)))
+        return
+    if reply and reply[0] == "epoch":
+        found = f"epoch {reply[1]}" if reply[1] else "none"
+        _fail(batch, LogMismatch(f"the log this process opened is gone; Redis now holds: {found}"))
+        return
+    for (step, done), answer in zip(batch, reply, strict=True):
+        if done.done():
+            continue
+        try:
+            done.set_result(_outcome(step, answer))
+        except EventLogError as error:
+            done.set_exception(error)
+        except ValueError as error:
+            done.set_exception(LogMismatch(f"order {step.order_id}: the log's state cannot be read: {error}"))
+
+
+def _outcome(step: Step, answer: list[Any]) -> Outcome:
+    match answer:
+        case ["ok", ms, first]:
+            return Committed(tuple(Position(int(ms), int(first) + index) for index in range(len(step.events))))
+        case ["conflict", flat]:
+            return Conflict(snapshot(dict(zip(flat[::2], flat[1::2], strict=True))))
+        case ["not_yours"]:
+            return NotYours()
+        case ["duplicate", order_id, fingerprint]:
+            return Duplicate(order_id, fingerprint)
+        case ["refused", error]:
+            raise translate(ResponseError(error))
+    raise LogMismatch(f"commit script answered {answer!r}")
+
+
+def snapshot(fields: dict[str, str]) -> Snapshot | None:
+    """Read an order's hash (or a work item); None when it is empty.
+
+    Raises:
+        ValueError: the fields are not an order's.
+    """
+    if not fields:
+        return None
+    if "state" not in fields:
+        raise ValueError("field 'state' is missing")
+    return Snapshot(Order.model_validate_json(fields["state"]), Envelope.from_fields(fields))
+
+
+def encode(keys: Keys, epoch: str, steps: list[Step]) -> tuple[list[str], list[Any]]:
+    """KEYS and ARGV of one script call; the layout is told at the head of `commit.lua`."""
+    names = [keys.log, keys.meta, keys.timers]
+    args: list[Any] = [epoch, len(steps)]
+    for step in steps:
+        last = step.events[-1] if step.events else None
+        actor = next_actor(last.data) if last else None
+        delay = delay_ms(last.data) if last else None
+        names.append(keys.order(step.order_id))
+        if step.expected_version == 0 and step.events:
+            key = step.idempotency.key if step.idempotency else ""
+            names += [keys.recent(step.user), keys.idempotency(step.user, key)]
+        if step.item:
+            names.append(keys.work(step.item.service))
+        if actor:
+            names.append(keys.work(actor))
+        args += [
+            step.expected_version,
+            len(step.events),
+            step.order_id,
+            step.order.status.value if step.order else "",
+            step.order.model_dump_json() if step.order else "",
+            step.item.service if step.item else "",
+            step.item.id if step.item else "",
+            step.item.consumer if step.item else "",
+            actor or "",
+            -1 if delay is None else delay,
+            "1" if step.order and step.order.status in TERMINAL else "0",
+            step.idempotency.fingerprint if step.idempotency else "",
+        ]
+        for event in step.events:
+            for name, value in event.fields().items():
+                args += (name, value)
+    return names, args
