@@ -29,7 +29,7 @@ def retry_delay_ms(attempt: int, fraction: float, base_ms: int, cap_ms: int) -> 
 
 
 def after_failure(
-    order: Order, stage: Stage, reason: Reason, detail: str, now: datetime, fraction: float, policy: RetryPolicy
+    order: Order, stage: Stage, reason: Reason, detail: str, *, now: datetime, fraction: float, policy: RetryPolicy
 ) -> AttemptFailed | OrderFailed:
     """What follows from a failed attempt: `OrderFailed` if trying again cannot help or was done often enough."""
     detail = detail[:DETAIL_CHARS_MAX]

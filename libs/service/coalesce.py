@@ -1,0 +1,87 @@
+"""Many callers, few calls: what arrives while a call is in flight leaves together in the next one."""
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class Coalescer(Generic[In, Out]):
+    """Turns single submits into batched calls.
+
+    Low load: one item per call, no added delay. High load: batches of up to `batch_max`. `call` gives one result per
+    item, in order; a result that is an exception is raised to its own caller only.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[list[In]], Awaitable[Sequence[Out | Exception]]],
+        batch_max: int,
+        in_flight_max: int = 1,
+    ) -> None:
+        self._call, self._batch_max, self._in_flight_max = call, batch_max, in_flight_max
+        self._waiting: deque[tuple[In, asyncio.Future[Out]]] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+        # A batch serves many callers: what it logs must not carry the first caller's order.
+        self._context = contextvars.copy_context()
+
+    async def submit(self, item: In) -> Out:
+        """The result for `item`. A caller that is cancelled leaves the others' results as they are.
+
+        Raises:
+            Exception: whatever `call` raised, or gave for this item.
+        """
+        result: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, result))
+        self._start_calls()
+        return await result
+
+    async def aclose(self) -> None:
+        """End the calls in flight; everybody still waiting is cancelled."""
+        for _item, result in self._waiting:
+            result.cancel()
+        self._waiting.clear()
+        for call in self._calls:
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+    def _start_calls(self) -> None:
+        while len(self._calls) < self._in_flight_max and (batch := self._next_batch()):
+            task = asyncio.get_running_loop().create_task(self._run(batch), context=self._context)
+            self._calls.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        self._start_calls()
+
+    def _next_batch(self) -> list[tuple[In, asyncio.Future[Out]]]:
+        batch: list[tuple[In, asyncio.Future[Out]]] = []
+        while self._waiting and len(batch) < self._batch_max:
+            item, result = self._waiting.popleft()
+            if not result.done():  # its caller gave up while it waited
+                batch.append((item, result))
+        return batch
+
+    async def _run(self, batch: list[tuple[In, asyncio.Future[Out]]]) -> None:
+        try:
+            outs = await self._call([item for item, _result in batch])
+            if len(outs) != len(batch):
+                raise RuntimeError(f"a call with {len(batch)} items gave {len(outs)} results")
+        except asyncio.CancelledError:
+            for _item, result in batch:
+                result.cancel()
+            raise
+        except Exception as error:  # handed to everybody who waits for this call
+            outs = [error] * len(batch)
+        for (_item, result), out in zip(batch, outs, strict=True):
+            if result.done():
+                continue
+            if isinstance(out, Exception):
+                result.set_exception(out)
+            else:
+                result.set_result(out)

@@ -1,0 +1,161 @@
+"""Which answer wins, what it is worth after costs, and why each of the others lost. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import JsonValue
+
+from libs.events.model import (
+    AttemptFailed,
+    Candidate,
+    Leg,
+    OrderFailed,
+    Reason,
+    Route,
+    RouteSelected,
+)
+from libs.events.order import Order
+from libs.events.retry import RetryPolicy, after_failure
+from libs.venues.tokens import TOKENS
+
+WHOLE_BPS = 10_000
+SOL_MINT = TOKENS["SOL"].mint
+
+# When nobody quoted, the most hopeful reason counts: an order fails at once only if every venue's answer is final.
+_MOST_HOPEFUL_FIRST = (
+    Reason.VENUES_UNAVAILABLE,
+    Reason.VENUE_REFUSED,
+    Reason.INSUFFICIENT_LIQUIDITY,
+    Reason.AMOUNT_TOO_SMALL,
+    Reason.NO_ROUTE,
+    Reason.UNKNOWN_TOKEN,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What a venue offers. Amounts in base units; `fee` is the pools' share, already taken off `amount_out`."""
+
+    amount_out: int
+    pool: str
+    fee: int
+    fee_mint: str
+    network_fee_lamports: int
+    price_impact_ppm: int | None
+    raw: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class NoQuote:
+    """Why a venue does not take part, as a code and in words."""
+
+    reason: Reason
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One venue's part in a decision."""
+
+    venue: str
+    took_ms: int
+    result: Quote | NoQuote
+
+
+def decide(
+    order: Order, answers: Sequence[Answer], *, now: datetime, fraction: float, policy: RetryPolicy
+) -> RouteSelected | AttemptFailed | OrderFailed:
+    """The best net output wins, ties by venue name; nobody quoted: the attempt or the order fails."""
+    offers = [(answer, answer.result) for answer in answers if isinstance(answer.result, Quote)]
+    if not offers:
+        reason, detail = _nobody(answers)
+        return after_failure(order, "routing", reason, detail, now=now, fraction=fraction, policy=policy)
+    best, quote = min(offers, key=lambda offer: (-_net(order, offer[1]), offer[0].venue))
+    return RouteSelected(
+        attempt=order.attempt,
+        route=_route(order, best.venue, quote),
+        candidates=tuple(_candidate(order, answer, best, len(offers)) for answer in answers),
+    )
+
+
+def min_out(quoted_out: int, slippage_bps: int) -> int:
+    """The least the client accepts, rounded down: 0 <= result <= quoted_out."""
+    return quoted_out * (WHOLE_BPS - slippage_bps) // WHOLE_BPS
+
+
+def fee_in_token_out(lamports: int, mint_in: str, mint_out: str, amount_in: int, amount_out: int) -> int:
+    """The network fee in the token bought, rounded up, at the quote's own price.
+
+    A price for SOL is known when SOL is sold or bought. Between two other tokens there is none in the quote: 0. The
+    network fee is the same for every venue then as now, so the ranking is the same.
+    """
+    if mint_out == SOL_MINT:
+        return lamports
+    if mint_in == SOL_MINT:
+        return -(-lamports * amount_out // amount_in)
+    return 0
+
+
+def _net(order: Order, quote: Quote) -> int:
+    fee = fee_in_token_out(quote.network_fee_lamports, order.mint_in, order.mint_out, order.amount_in, quote.amount_out)
+    return quote.amount_out - fee
+
+
+def _route(order: Order, venue: str, quote: Quote) -> Route:
+    leg = Leg(
+        venue=venue,
+        pool=quote.pool,
+        share_bps=WHOLE_BPS,
+        amount_in=order.amount_in,
+        amount_out=quote.amount_out,
+        fee=quote.fee,
+        fee_mint=quote.fee_mint,
+        quote=dict(quote.raw),
+    )
+    return Route(
+        legs=(leg,),
+        quoted_out=quote.amount_out,
+        net_out=max(0, _net(order, quote)),
+        min_out=min_out(quote.amount_out, order.slippage_bps),
+        network_fee_lamports=quote.network_fee_lamports,
+    )
+
+
+def _candidate(order: Order, answer: Answer, best: Answer, offers: int) -> Candidate:
+    quote = answer.result
+    if isinstance(quote, NoQuote):
+        return Candidate(venue=answer.venue, outcome="failed", why=quote.why, took_ms=answer.took_ms)
+    assert isinstance(best.result, Quote)
+    selected = answer is best
+    return Candidate(
+        venue=answer.venue,
+        outcome="selected" if selected else "lost",
+        why=_why_won(offers) if selected else _why_lost(_net(order, quote), best.venue, _net(order, best.result)),
+        amount_out=quote.amount_out,
+        net_out=max(0, _net(order, quote)),
+        price_impact_ppm=quote.price_impact_ppm,
+        took_ms=answer.took_ms,
+    )
+
+
+def _why_won(offers: int) -> str:
+    return "the only quote" if offers == 1 else f"best net output of {offers} quotes"
+
+
+def _why_lost(net: int, winner: str, best_net: int) -> str:
+    if net == best_net:
+        return f"equal to {winner}, which comes first by name"
+    if best_net <= 0:
+        return f"{best_net - net} base units less than {winner}"
+    hundredths = (best_net - net) * WHOLE_BPS // best_net
+    if hundredths == 0:
+        return f"under 0.01 % less than {winner}"
+    return f"{hundredths // 100}.{hundredths % 100:02d} % less than {winner}"
+
+
+def _nobody(answers: Sequence[Answer]) -> tuple[Reason, str]:
+    reasons = {answer.result.reason for answer in answers if isinstance(answer.result, NoQuote)}
+    reason = next((reason for reason in _MOST_HOPEFUL_FIRST if reason in reasons), Reason.VENUES_UNAVAILABLE)
+    told = (f"{answer.venue}: {answer.result.why}" for answer in answers if isinstance(answer.result, NoQuote))
+    return reason, "; ".join(told)

@@ -1,0 +1,68 @@
+"""What the router did, in its own words: each function is one log line and its metrics."""
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+from libs.events.model import AttemptFailed, OrderExpired, OrderFailed, RouteSelected
+from libs.events.order import Order
+from services.router.domain import Answer, NoQuote
+
+_log = structlog.get_logger()
+
+_ROUTES = Counter("swaplog_routes_selected_total", "Routes selected, by winning venue", ["venue"])
+_FAILURES = Counter("swaplog_routing_failures_total", "Routing attempts without a route", ["reason", "final"])
+_EXPIRED = Counter("swaplog_orders_expired_total", "Orders that expired before anything was submitted")
+_ANSWERS = Counter("swaplog_venue_answers_total", "Answers of venues; result: quote or a reason", ["venue", "result"])
+_ANSWER_SECONDS = Histogram(
+    "swaplog_venue_answer_seconds",
+    "Time a venue took to answer",
+    ["venue"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 5),
+)
+
+
+def venue_answered(answer: Answer) -> None:
+    failed = isinstance(answer.result, NoQuote)
+    _ANSWERS.labels(answer.venue, answer.result.reason if isinstance(answer.result, NoQuote) else "quote").inc()
+    _ANSWER_SECONDS.labels(answer.venue).observe(answer.took_ms / 1000)
+    if failed and isinstance(answer.result, NoQuote):
+        _log.debug("venue gave no quote", venue=answer.venue, reason=answer.result.reason, why=answer.result.why)
+
+
+def decided(order: Order, decision: RouteSelected | AttemptFailed | OrderFailed) -> None:
+    if isinstance(decision, RouteSelected):
+        _route_selected(order, decision)
+    else:
+        _routing_failed(order, decision)
+
+
+def order_expired(order: Order, event: OrderExpired) -> None:
+    _EXPIRED.inc()
+    _log.info("order expired", order_id=order.id, expires_at=event.expires_at)
+
+
+def _route_selected(order: Order, event: RouteSelected) -> None:
+    venue = event.route.legs[0].venue
+    _ROUTES.labels(venue).inc()
+    _log.info(
+        "route selected",
+        order_id=order.id,
+        attempt=event.attempt,
+        venue=venue,
+        quoted_out=event.route.quoted_out,
+        min_out=event.route.min_out,
+        others={other.venue: other.why for other in event.candidates if other.outcome != "selected"},
+    )
+
+
+def _routing_failed(order: Order, event: AttemptFailed | OrderFailed) -> None:
+    final = isinstance(event, OrderFailed)
+    _FAILURES.labels(event.reason, str(final).lower()).inc()
+    _log.warning(
+        "order failed" if final else "routing attempt failed",
+        order_id=order.id,
+        attempt=event.attempt,
+        reason=event.reason,
+        detail=event.detail,
+        retry_in_ms=event.delay_ms if isinstance(event, AttemptFailed) else None,
+    )
