@@ -1,0 +1,67 @@
+"""The tokens of orders lately seen: an event alone does not name them, and its amounts need their decimals."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from libs.events.errors import LogUnavailable
+from libs.events.model import EVENT_TYPES, Envelope, OrderRequested
+from libs.events.order import Order, evolve
+from services.notifier import observe
+
+
+class Views(Protocol):
+    """Orders as they are now, never older than the log: `libs.orders.views.OrderViews`."""
+
+    async def get(self, order_id: str) -> Order | None: ...
+
+    async def newest(self, user: str, before: str | None, limit: int) -> tuple[list[Order], str | None]: ...
+
+
+class KnownOrders:
+    """The orders last seen, at most `kept`, without their bulk; the rest is asked for."""
+
+    def __init__(self, views: Views, kept: int) -> None:
+        self._views, self._kept = views, kept
+        self._orders: OrderedDict[str, Order] = OrderedDict()
+
+    def remember(self, order: Order) -> None:
+        self._orders[order.id] = order.model_copy(update={"route": None, "transaction": None})
+        self._orders.move_to_end(order.id)
+        if len(self._orders) > self._kept:
+            self._orders.popitem(last=False)
+
+    async def learn(self, entries: Iterable[Mapping[str, str]]) -> None:
+        """Ask for the orders without which these entries cannot be shown.
+
+        Raises:
+            LogUnavailable: the log cannot be asked now.
+        """
+        missing = {fields["subject"] for fields in entries if self._must_ask(fields)}
+        if not missing:
+            return
+        asked = await asyncio.gather(*map(self._views.get, missing), return_exceptions=True)
+        for order_id, answer in zip(missing, asked, strict=True):
+            if isinstance(answer, LogUnavailable):
+                raise answer
+            if isinstance(answer, BaseException):
+                observe.order_unreadable(order_id, repr(answer))
+            elif answer:
+                self.remember(answer)
+
+    def order_of(self, event: Envelope) -> Order:
+        """The order of an event that was learned.
+
+        Raises:
+            KeyError: there is no such order.
+        """
+        if isinstance(event.data, OrderRequested):
+            self.remember(evolve(None, event))
+        return self._orders[event.subject]
+
+    def _must_ask(self, fields: Mapping[str, str]) -> bool:
+        if fields["type"] == OrderRequested.__name__:
+            return False
+        # An event this release does not know leads to no status it knows: the order's own is shown.
+        return fields["subject"] not in self._orders or fields["type"] not in EVENT_TYPES

@@ -1,0 +1,80 @@
+"""Reading the log from its tips, through outages and holes, on behalf of the hub."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from libs.events.errors import LogMismatch, LogUnavailable
+from libs.events.ids import Position
+from libs.events.log import Entry, Reads
+from services.notifier import observe
+from services.notifier.hub import Hub
+from services.notifier.limits import Limits
+
+BACKOFF_BASE_S, BACKOFF_CAP_S = 0.1, 5.0
+YIELD_AFTER_FRAMES = 2_000  # about 20 ms of writing: sockets that come and go must not wait longer
+
+
+class Tail:
+    """One reader for the whole process, without a group: nothing is acknowledged, and what is older is in snapshots."""
+
+    def __init__(self, log: Reads, hub: Hub, limits: Limits, *, reopen: Callable[[], Awaitable[None]]) -> None:
+        """`reopen` makes the log usable: at the start, and after it turned out not to be the one read before."""
+        self._log, self._hub, self._limits, self._reopen = log, hub, limits, reopen
+        self._at: dict[int, Position] = {}
+
+    async def follow(self, stop: asyncio.Event, health: Callable[[str], None] = lambda _trouble: None) -> None:
+        """Feed the hub until `stop`. `health` hears why the log cannot be read, or "" when it can.
+
+        Raises:
+            LogMismatch: this log is of another layout; only an operator can help.
+        """
+        failures = 0
+        while not stop.is_set():
+            try:
+                if not self._at:
+                    await self._start()
+                await self._step()
+                failures = 0
+                health("")
+            except LogUnavailable as away:
+                failures += 1
+                health(str(away))
+                await _pause(stop, failures, str(away))
+
+    async def _start(self) -> None:
+        await self._reopen()
+        self._at = {partition: await self._log.tip(partition) for partition in range(self._log.partitions)}
+        self._hub.start_over()
+
+    async def _step(self) -> None:
+        try:
+            entries = await self._log.read(self._at, self._limits.read_count, self._limits.read_block_ms)
+            await self._deliver(entries)
+        except LogMismatch as hole:
+            # What is missing cannot be sent any more; the snapshots everybody gets now are the truth.
+            observe.hole_found(str(hole))
+            self._hub.pause()
+            self._at = {}
+            raise LogUnavailable(str(hole)) from hole
+
+    async def _deliver(self, entries: list[Entry]) -> None:
+        await self._hub.prepare(entries)
+        frames = 0
+        for entry in entries:
+            frames += self._hub.deliver(entry)
+            self._at[entry.partition] = entry.at
+            if frames >= YIELD_AFTER_FRAMES:
+                frames = 0
+                await asyncio.sleep(0)
+        self._hub.settle(self._at)
+
+
+async def _pause(stop: asyncio.Event, failures: int, reason: str) -> None:
+    wait_s = random.uniform(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(failures, 10)))  # noqa: S311 - jitter
+    observe.log_away(reason, wait_s)
+    try:
+        async with asyncio.timeout(wait_s):
+            await stop.wait()
+    except TimeoutError:
+        pass
