@@ -1,0 +1,34 @@
+"""The projector: `python -m services.projector`. Needs DATABASE_URL and Redis; exit code 1: an operator must look."""
+
+import asyncio
+import sys
+
+from libs.events.errors import EventLogError
+from libs.events.redis_log import open_redis_log
+from libs.orders.store import StoreError, open_store
+from libs.service.health import Health, admin_server
+from libs.service.lifecycle import run
+from libs.service.settings import Settings
+from services.projector import observe
+from services.projector.handlers import Projector
+
+EXIT_STOPPED = 1
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Project until `stop` is set."""
+    health = Health("redis", "postgres")
+    async with (
+        admin_server(health, settings.host, settings.admin_port),
+        open_redis_log(settings.redis(), settings.partitions) as log,
+        open_store(settings.database_url) as store,
+    ):
+        try:
+            await Projector(log, store.projection(), health).run(stop)
+        except (EventLogError, StoreError) as error:
+            observe.stopped(error)
+            sys.exit(EXIT_STOPPED)
+
+
+if __name__ == "__main__":
+    run("projector", main, "database_url")

@@ -1,0 +1,112 @@
+"""Follows the log and projects it: read from the checkpoint, write a batch, publish how far it is.
+
+Whatever cannot be projected (a hole, another epoch, an entry that is no event, a second writer) ends the process with
+an error, before anything is written. Nothing is skipped: an archive with a hole could not give the log back.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from libs.events.errors import LogMismatch, LogUnavailable
+from libs.events.ids import Position
+from libs.events.log import Reads
+from libs.orders.store import Batch, Projection, StoreUnavailable
+from libs.service.health import Health
+from services.projector import observe
+
+READER = "projector"
+ENTRIES_PER_PARTITION_MAX = 500
+BLOCK_MS = 500  # how long a stop may go unnoticed
+# The projection may lag (readers ask the log first), so a pause lets a batch collect: fewer commits, each an fsync.
+GATHER_S = 0.03
+REPORT_EVERY_S = 1.0
+BACKOFF_BASE_S, BACKOFF_CAP_S = 0.2, 10.0
+
+
+class Log(Reads, Protocol):
+    """A log that must be started, and started again after it was away."""
+
+    async def start(self) -> None: ...
+
+
+class Projector:
+    """One process follows all partitions; a second one stops at the checkpoint."""
+
+    def __init__(self, log: Log, projection: Projection, health: Health) -> None:
+        self._log = log
+        self._projection = projection
+        self._health = health
+        self._reported_at = 0.0
+        self._failures = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Project until `stop` is set; then finish the batch in hand.
+
+        Raises:
+            EventLogError, StoreError: what an operator must look at. A store that is away is waited for.
+        """
+        while not stop.is_set():
+            try:
+                await self._follow(stop)
+            except LogUnavailable as error:
+                await self._wait_for("redis", error, stop)
+            except StoreUnavailable as error:
+                await self._wait_for("postgres", error, stop)
+
+    async def _follow(self, stop: asyncio.Event) -> None:
+        await self._log.start()
+        epoch = self._log.epoch
+        at = await self._projection.resume(epoch, self._log.partitions)
+        observe.resumed(epoch, at)
+        await self._report(at)
+        while not stop.is_set():
+            entries = await self._log.read(at, ENTRIES_PER_PARTITION_MAX, BLOCK_MS)
+            if entries:
+                observe.batch_read(min(entry.at.ms for entry in entries))
+                began = time.monotonic()
+                at = await self._projection.apply(epoch, Batch(at, entries))
+                observe.batch_projected(len(entries), time.monotonic() - began)
+            self._healthy()
+            if time.monotonic() - self._reported_at >= REPORT_EVERY_S:
+                await self._report(at)
+            if len(entries) < ENTRIES_PER_PARTITION_MAX:
+                await _pause(GATHER_S, stop)
+        await self._report(at)
+
+    async def _report(self, at: Mapping[int, Position]) -> None:
+        """Publish how far the archive is, and see that the log did not fall behind it."""
+        self._reported_at = time.monotonic()
+        for partition, position in at.items():
+            tip = await self._log.tip(partition)
+            if tip.position < position.position:
+                raise LogMismatch(
+                    f"partition {partition}: the log ends at {tip}, but Postgres has it up to {position}: "
+                    "Redis lost its tail or came back from an older copy"
+                )
+            observe.lag(partition, tip.position - position.position)
+        await self._log.register_reader(READER, at)
+
+    def _healthy(self) -> None:
+        self._failures = 0
+        self._health.ok("redis")
+        self._health.ok("postgres")
+
+    async def _wait_for(self, need: str, error: Exception, stop: asyncio.Event) -> None:
+        self._failures += 1
+        self._health.trouble(need, str(error))
+        ceiling = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(self._failures, 16))
+        delay_s = random.uniform(BACKOFF_BASE_S, ceiling)  # noqa: S311 - jitter
+        observe.waiting(need, str(error), self._failures, delay_s)
+        await _pause(delay_s, stop)
+
+
+async def _pause(seconds: float, stop: asyncio.Event) -> None:
+    """Sleep, but not through a stop."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
