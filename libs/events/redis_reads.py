@@ -32,7 +32,7 @@ class RedisReads:
         """See `Reads.read`."""
         streams = {self._keys[partition].log: str(at) for partition, at in after.items()}
         with reading():
-            reply = await self._reader.xread(streams, count=count, block=block_ms)
+            reply = await self._reader.xread(streams, count=count, block=block_ms or None)
         partitions = {self._keys[partition].log: partition for partition in after}
         entries: list[Entry] = []
         for stream, rows in reply or ():

@@ -31,7 +31,7 @@ class RedisWork:
         streams = {keys.work(service): ">" for keys in self._keys}
         with reading():
             reply = await self._reader.xreadgroup(
-                service, consumer, streams, count=max(1, count // len(streams)), block=block_ms
+                service, consumer, streams, count=max(1, count // len(streams)), block=block_ms or None
             )
         return self._items(service, consumer, reply)
 

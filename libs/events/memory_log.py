@@ -1,0 +1,268 @@
+"""The log in memory: the same promises as Redis, for unit tests, simulation and demos. Nothing survives the process."""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from libs.events.ids import Position, partition_of, partition_of_user
+from libs.events.log import (
+    Committed,
+    Conflict,
+    Duplicate,
+    Entry,
+    Item,
+    NotYours,
+    Outcome,
+    Parked,
+    Snapshot,
+    Step,
+)
+from libs.events.model import AttemptFailed
+from libs.events.reactions import NEXT_ACTOR, TERMINAL, WORKERS, delay_ms, next_actor
+
+RECENT_MAX = 1_000
+
+
+@dataclass
+class _Pending:
+    consumer: str
+    since_ms: int
+    deliveries: int
+
+
+@dataclass
+class _Partition:
+    entries: list[Entry] = field(default_factory=list)
+    ms: int = 0
+    orders: dict[str, Snapshot] = field(default_factory=dict)
+    trails: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    keys: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    recent: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    timers: dict[str, int] = field(default_factory=dict)
+    work: dict[str, dict[str, dict[str, str]]] = field(default_factory=lambda: {name: {} for name in WORKERS})
+    pending: dict[str, dict[str, _Pending]] = field(default_factory=lambda: {name: {} for name in WORKERS})
+    parked: dict[str, Parked] = field(default_factory=dict)
+    readers: dict[str, Position] = field(default_factory=dict)
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class MemoryLog:
+    """The `EventLog` port. `clock_ms` stands for Redis' clock."""
+
+    def __init__(self, partitions: int, clock_ms: Callable[[], int] = _wall_clock_ms) -> None:
+        self._parts = [_Partition() for _ in range(partitions)]
+        self._clock_ms = clock_ms
+        self._made = 0
+        self._changed = asyncio.Event()
+
+    @property
+    def partitions(self) -> int:
+        return len(self._parts)
+
+    @property
+    def epoch(self) -> str:
+        return "memory"
+
+    # Commits
+
+    async def commit(self, step: Step) -> Outcome:
+        await asyncio.sleep(0)
+        part = self._parts[partition_of(step.order_id)]
+        refusal = self._check(part, step)
+        if refusal is None:
+            written = self._write(part, step)
+            self._wake()
+            return Committed(written)
+        return refusal
+
+    def _check(self, part: _Partition, step: Step) -> Outcome | None:
+        held = part.orders.get(step.order_id)
+        if (held.order.version if held else 0) != step.expected_version:
+            return Conflict(held)
+        if step.item and not self._mine(step.item):
+            return NotYours()
+        if step.idempotency and (taken := part.keys.get((step.user, step.idempotency.key))):
+            return Duplicate(*taken)
+        return None
+
+    def _write(self, part: _Partition, step: Step) -> tuple[Position, ...]:
+        part.ms = max(part.ms, self._clock_ms())
+        for event in step.events:
+            at = Position(part.ms, len(part.entries) + 1)
+            entry = Entry(partition_of(step.order_id), at, event.fields())
+            part.entries.append(entry)
+            part.trails[step.order_id].append(entry)
+        last = step.events[-1].data if step.events else None
+        actor, delay = (next_actor(last), delay_ms(last)) if last else (None, None)
+        stays = step.item is not None and actor == step.item.service and delay is None
+        if step.item and not stays:
+            del part.work[step.item.service][step.item.id], part.pending[step.item.service][step.item.id]
+        if step.events and step.order:
+            self._remember(part, step, Snapshot(step.order, step.events[-1]))
+            if step.order.status in TERMINAL:
+                part.timers.pop(step.order_id, None)
+            elif delay is not None:
+                part.timers[step.order_id] = self._clock_ms() + delay
+            elif actor and not stays:
+                self._add_item(part, actor, step.order_id)
+        return tuple(entry.at for entry in part.entries[len(part.entries) - len(step.events) :])
+
+    def _remember(self, part: _Partition, step: Step, now: Snapshot) -> None:
+        part.orders[step.order_id] = now
+        if step.expected_version == 0:
+            part.recent[step.user] = sorted([*part.recent[step.user], step.order_id])[-RECENT_MAX:]
+            if step.idempotency:
+                part.keys[step.user, step.idempotency.key] = (step.order_id, step.idempotency.fingerprint)
+
+    def _mine(self, item: Item) -> bool:
+        held = self._parts[item.partition].pending[item.service].get(item.id)
+        return held is not None and held.consumer == item.consumer
+
+    def _add_item(self, part: _Partition, service: str, order_id: str) -> None:
+        held = part.orders[order_id]
+        self._made += 1
+        part.work[service][f"{self._made}-0"] = {"state": held.order.model_dump_json(), **held.event.fields()}
+
+    async def find(self, order_id: str) -> Snapshot | None:
+        return self._parts[partition_of(order_id)].orders.get(order_id)
+
+    # Work
+
+    async def take(self, service: str, consumer: str, count: int, block_ms: int) -> list[Item]:
+        items = self._take_new(service, consumer, count)
+        if not items and block_ms:
+            await self._wait(block_ms)
+            items = self._take_new(service, consumer, count)
+        return items
+
+    def _take_new(self, service: str, consumer: str, count: int) -> list[Item]:
+        items: list[Item] = []
+        for number, part in enumerate(self._parts):
+            unseen = [item_id for item_id in part.work[service] if item_id not in part.pending[service]]
+            for item_id in unseen[: max(1, count // len(self._parts))]:
+                part.pending[service][item_id] = _Pending(consumer, self._clock_ms(), 1)
+                items.append(self._item(number, service, item_id))
+        return items
+
+    def _item(self, partition: int, service: str, item_id: str) -> Item:
+        part = self._parts[partition]
+        fields, held = part.work[service][item_id], part.pending[service][item_id]
+        return Item(service, held.consumer, partition, item_id, fields["subject"], fields, held.deliveries)
+
+    async def take_pending(self, service: str, consumer: str) -> list[Item]:
+        return self._redeliver(service, consumer, lambda held: held.consumer == consumer)
+
+    async def claim(self, service: str, consumer: str, idle_ms: int) -> list[Item]:
+        return self._redeliver(service, consumer, lambda held: self._clock_ms() - held.since_ms >= idle_ms)
+
+    def _redeliver(self, service: str, consumer: str, wanted: Callable[[_Pending], bool]) -> list[Item]:
+        items: list[Item] = []
+        for number, part in enumerate(self._parts):
+            for item_id, held in list(part.pending[service].items()):
+                if wanted(held):
+                    part.pending[service][item_id] = _Pending(consumer, self._clock_ms(), held.deliveries + 1)
+                    items.append(self._item(number, service, item_id))
+        return items
+
+    async def renew(self, items: Sequence[Item]) -> None:
+        for item in items:
+            held = self._parts[item.partition].pending[item.service].get(item.id)
+            if held:
+                held.consumer, held.since_ms = item.consumer, self._clock_ms()
+
+    async def count_delivery(self, item: Item) -> int:
+        held = self._parts[item.partition].pending[item.service].get(item.id)
+        if held is None:
+            return item.deliveries + 1
+        held.deliveries += 1
+        return held.deliveries
+
+    async def park(self, item: Item, reason: str, fingerprint: str) -> bool:
+        if not self._mine(item):
+            return False
+        part = self._parts[item.partition]
+        del part.work[item.service][item.id], part.pending[item.service][item.id]
+        self._made += 1
+        parked_id = f"{self._made}-0"
+        part.parked[parked_id] = Parked(
+            item.partition, parked_id, item.service, item.order_id, reason, item.deliveries, fingerprint
+        )
+        return True
+
+    async def parked(self, count: int = 100) -> list[Parked]:
+        return [parked for part in self._parts for parked in part.parked.values()][:count]
+
+    async def redrive(self, parked: Parked) -> bool:
+        part = self._parts[parked.partition]
+        if parked.id not in part.parked or parked.order_id not in part.orders:
+            return False
+        del part.parked[parked.id]
+        self._add_item(part, parked.service, parked.order_id)
+        self._wake()
+        return True
+
+    async def move_due(self) -> int:
+        actor = NEXT_ACTOR[AttemptFailed]
+        assert actor is not None
+        moved = 0
+        for part in self._parts:
+            for order_id in [name for name, due in part.timers.items() if due <= self._clock_ms()]:
+                del part.timers[order_id]
+                self._add_item(part, actor, order_id)
+                moved += 1
+        if moved:
+            self._wake()
+        return moved
+
+    async def backlog(self, service: str) -> int:
+        return sum(len(part.work[service]) for part in self._parts)
+
+    # Reads
+
+    async def tip(self, partition: int) -> Position:
+        part = self._parts[partition]
+        return Position(part.ms, len(part.entries))
+
+    async def read(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+        entries = self._entries(after, count)
+        if not entries and block_ms:
+            await self._wait(block_ms)
+            entries = self._entries(after, count)
+        return entries
+
+    def _entries(self, after: Mapping[int, Position], count: int) -> list[Entry]:
+        return [
+            entry
+            for partition, at in after.items()
+            for entry in self._parts[partition].entries[at.position : at.position + count]
+        ]
+
+    async def history(self, order_id: str) -> list[Entry]:
+        return list(self._parts[partition_of(order_id)].trails.get(order_id, ()))
+
+    async def recent(self, user: str, before: str | None, limit: int) -> list[str]:
+        ids: Iterable[str] = self._parts[partition_of_user(user, self.partitions)].recent.get(user, ())
+        return [order_id for order_id in sorted(ids, reverse=True) if not before or order_id < before][:limit]
+
+    async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
+        found = {order_id: await self.find(order_id) for order_id in order_ids}
+        return {order_id: held for order_id, held in found.items() if held}
+
+    async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
+        for partition, position in at.items():
+            self._parts[partition].readers[name] = position
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _wait(self, block_ms: int) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(block_ms / 1_000):
+                await self._changed.wait()

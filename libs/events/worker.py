@@ -1,0 +1,255 @@
+"""The worker runtime: takes an item, lets a handler say what happened next, commits it, and goes on while it may.
+
+A handler returns events; only this module commits them. No events means "nothing yet, ask me again". A handler may be
+called twice for the same event (a crash, a claim), and whatever it does outside must bear that; the log keeps one
+result.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from hashlib import blake2s
+from typing import Protocol, TypeVar
+
+import structlog
+
+from libs.events.commands import follow
+from libs.events.errors import EventLogError, LogMismatch
+from libs.events.log import Commits, Committed, Conflict, Duplicate, Item, NotYours, Snapshot, Step, Work
+from libs.events.model import AttemptFailed, Envelope, Event, UnknownEvent
+from libs.events.order import Order
+from libs.events.reactions import NEXT_ACTOR, delay_ms, next_actor
+from libs.events.worker_limits import WorkerLimits, jittered
+
+T = TypeVar("T")
+Handle = Callable[[Order, Envelope], Awaitable[Sequence[Event]]]
+
+
+class WorkerLog(Commits, Work, Protocol):
+    """The part of the log a worker uses."""
+
+
+class Needs(Protocol):
+    """Where a worker says whether it can work; `libs.service.health.Health` is one."""
+
+    def ok(self, need: str) -> None: ...
+
+    def trouble(self, need: str, reason: str) -> None: ...
+
+
+class Poison(Exception):
+    """The item cannot be handled by this release, however often it is tried."""
+
+
+class Worker:
+    """One process' share of a service's work."""
+
+    def __init__(
+        self,
+        log: WorkerLog,
+        service: str,
+        handle: Handle,
+        *,
+        consumer: str,
+        health: Needs,
+        limits: WorkerLimits | None = None,
+        drain_s: float = 10,
+    ) -> None:
+        self._log, self._service, self._handle = log, service, handle
+        self._consumer, self._health, self._drain_s = consumer, health, drain_s
+        self._limits = limits or WorkerLimits()
+        self._in_hand: dict[tuple[int, str], tuple[Item, asyncio.Task[None]]] = {}
+        self._room = asyncio.Event()
+        self._say = structlog.get_logger().bind(consumer=consumer)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`, then finish what is in hand within the drain window.
+
+        Raises:
+            LogMismatch: the log is not the one this process opened; it must start again.
+        """
+        limits = self._limits
+        keepers = [self._every(limits.renew_every_s, self._renew), self._every(limits.claim_every_s, self._claim)]
+        if NEXT_ACTOR[AttemptFailed] == self._service:
+            keepers.append(self._every(limits.timers_every_s, self._log.move_due))
+        tasks = [asyncio.create_task(keeper) for keeper in keepers]
+        try:
+            await self._read(stop)
+            await self._drain()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self, stop: asyncio.Event) -> None:
+        """Own pending items first, after a start as after every trouble; then new ones."""
+        failures, seen_pending = 0, False
+        while not stop.is_set():
+            try:
+                if not seen_pending:
+                    for item in await self._log.take_pending(self._service, self._consumer):
+                        self._begin(item)
+                    seen_pending = True
+                free = self._limits.in_flight_max - len(self._in_hand)
+                if free <= 0:
+                    await self._until_room()
+                    continue
+                for item in await self._log.take(self._service, self._consumer, free, self._limits.block_ms):
+                    self._begin(item)
+            except LogMismatch as error:
+                self._health.trouble("log", str(error))
+                raise
+            except EventLogError as error:
+                failures, seen_pending = failures + 1, False
+                self._health.trouble("log", str(error))
+                self._say.warning("log_unavailable", reason=str(error), failures=failures)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), jittered(failures, self._limits))
+            else:
+                failures = 0
+                self._health.ok("log")
+
+    async def _until_room(self) -> None:
+        self._room.clear()
+        await self._room.wait()
+
+    def _begin(self, item: Item) -> None:
+        place = (item.partition, item.id)
+        if place in self._in_hand:
+            return
+        task = asyncio.create_task(self._work(item))
+        self._in_hand[place] = (item, task)
+        task.add_done_callback(lambda _: self._end(place))
+
+    def _end(self, place: tuple[int, str]) -> None:
+        del self._in_hand[place]
+        self._room.set()
+
+    async def _work(self, item: Item) -> None:
+        with structlog.contextvars.bound_contextvars(order_id=item.order_id):
+            try:
+                await self._handle_item(item)
+            except Poison as error:
+                await self._park(item, error)
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                # Nothing is lost: the item stays pending and comes again.
+                self._say.exception("item_left_pending", item=item.id)
+
+    async def _handle_item(self, item: Item) -> None:
+        if item.deliveries > self._limits.deliveries_max:
+            raise Poison(f"handed out {item.deliveries} times and never finished")
+        now = await self._present(item)
+        while now and next_actor(now.event.data) == self._service:
+            step, then = follow(
+                now, await self._decide(item, now), source=self._service, now=datetime.now(UTC), item=item
+            )
+            if not step.events:
+                # Nothing to tell yet: the handler is asked again.
+                await asyncio.sleep(self._limits.ask_again_s)
+                continue
+            outcome = await self._commit(step)
+            match outcome:
+                case Committed():
+                    if delay_ms(then.event.data) is not None or next_actor(then.event.data) != self._service:
+                        return
+                    now = then
+                case Conflict(now=held):
+                    now = held
+                case NotYours() | Duplicate():
+                    return
+        await self._release(item, now)
+
+    async def _present(self, item: Item) -> Snapshot | None:
+        """What to act on: a fresh item says it itself, after a redelivery only the log knows."""
+        try:
+            if item.deliveries == 1:
+                order, event = Order.model_validate_json(item.fields["state"]), Envelope.from_fields(dict(item.fields))
+                held: Snapshot | None = Snapshot(order, event)
+            else:
+                held = await self._retrying(lambda: self._log.find(item.order_id))
+        except (ValueError, KeyError) as error:
+            raise Poison(f"cannot be decoded: {error}") from error
+        if held is None:
+            raise Poison(f"the log holds no order {item.order_id or '(none named)'}")
+        if isinstance(held.event.data, UnknownEvent):
+            raise Poison(f"this release does not know {held.event.type} v{held.event.v}")
+        return held
+
+    async def _decide(self, item: Item, now: Snapshot) -> Sequence[Event]:
+        """Ask the handler; an exception is tried again, each try counted before it is made."""
+        while True:
+            try:
+                with structlog.contextvars.bound_contextvars(event_id=now.event.id, trace=now.event.traceparent):
+                    async with asyncio.timeout(self._limits.handle_seconds_max):
+                        return await self._handle(now.order, now.event)
+            except EventLogError:
+                raise
+            except Exception as error:
+                deliveries = await self._retrying(lambda: self._log.count_delivery(item))
+                if deliveries > self._limits.deliveries_max:
+                    raise Poison(f"{type(error).__name__}: {error}") from error
+                self._say.warning("handler_failed", event_id=now.event.id, deliveries=deliveries, exc_info=True)
+                await asyncio.sleep(jittered(deliveries, self._limits))
+
+    async def _commit(self, step: Step) -> Committed | Conflict | NotYours | Duplicate:
+        # After a lost reply the same step again answers "conflict" with what the log holds: nothing is assumed.
+        return await self._retrying(lambda: self._log.commit(step))
+
+    async def _retrying(self, call: Callable[[], Awaitable[T]]) -> T:
+        failures = 0
+        while True:
+            try:
+                return await call()
+            except LogMismatch:
+                raise
+            except EventLogError as error:
+                failures += 1
+                self._health.trouble("log", str(error))
+                await asyncio.sleep(jittered(failures, self._limits))
+
+    async def _release(self, item: Item, now: Snapshot | None) -> None:
+        """The order needs nothing of this service any more: the item goes, the log stays as it is."""
+        version = now.order.version if now else 0
+        outcome = await self._commit(Step(item.order_id, now.order.user if now else "", version, item=item))
+        if isinstance(outcome, Conflict):
+            # It moved on between; whoever moved it answered for the item or will meet it again.
+            self._say.info("item_left_pending", item=item.id)
+
+    async def _park(self, item: Item, error: Poison) -> None:
+        cause = error.__cause__ or error
+        trace = cause.__traceback__
+        while trace and trace.tb_next:
+            trace = trace.tb_next
+        place = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else ""
+        fingerprint = blake2s(f"{type(cause).__name__} {place}".encode(), digest_size=8).hexdigest()
+        if await self._retrying(lambda: self._log.park(item, str(error), fingerprint)):
+            self._say.error("item_parked", item=item.id, reason=str(error), fingerprint=fingerprint)
+
+    async def _renew(self) -> None:
+        await self._log.renew([item for item, _ in self._in_hand.values()])
+
+    async def _claim(self) -> None:
+        for item in await self._log.claim(self._service, self._consumer, self._limits.claim_idle_ms):
+            self._say.info("item_claimed", item=item.id, claimed_order=item.order_id, deliveries=item.deliveries)
+            self._begin(item)
+
+    async def _every(self, seconds: float, act: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - replicas must not march in step
+            try:
+                await act()
+            except EventLogError as error:
+                self._say.debug("upkeep_failed", reason=str(error))
+
+    async def _drain(self) -> None:
+        """Finish what is in hand; what is not done in time stays pending and is taken up at the next start."""
+        tasks = [task for _, task in self._in_hand.values()]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._drain_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)

@@ -1,0 +1,28 @@
+"""Every number of the worker runtime, and how long it waits after a failure."""
+
+import random
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """Every number of the runtime."""
+
+    in_flight_max: int = 256
+    handle_seconds_max: float = 30
+    deliveries_max: int = 5
+    block_ms: int = 1_000
+    # Longer than the longest handler: an item whose holder is alive and busy is not stolen even if renewal fails once.
+    claim_idle_ms: int = 45_000
+    renew_every_s: float = 10
+    claim_every_s: float = 5
+    timers_every_s: float = 0.25
+    ask_again_s: float = 0.02
+    retry_base_s: float = 0.1
+    retry_cap_s: float = 5
+
+
+def jittered(failures: int, limits: WorkerLimits) -> float:
+    """Seconds to wait after so many failures in a row."""
+    ceiling = min(limits.retry_cap_s, limits.retry_base_s * 2 ** min(failures, 16))
+    return random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads load, guards nothing
