@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, TypeVar
@@ -33,14 +33,17 @@ Opener = Callable[..., AbstractAsyncContextManager[Store]]
 
 
 @contextmanager
-def throw_away_folders() -> Iterator[Folders]:
-    """Data and runtime folders that are gone afterwards, and those of killed runs with them."""
+def throw_away_folders(*, lock: bool = True) -> Iterator[Folders]:
+    """Data and runtime folders that are gone afterwards, and those of killed runs with them.
+
+    Without `lock` a Stack may use them, which takes the lock itself.
+    """
     _sweep()
     data = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
     data.chmod(0o711)  # Postgres may run as somebody else
     folders = make_folders(data)
     try:
-        with locked(folders.lock):
+        with locked(folders.lock) if lock else nullcontext():
             yield folders
     finally:
         _remove(data)

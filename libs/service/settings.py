@@ -1,5 +1,6 @@
 """Every setting of every service, read from the environment once, in `__main__`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -23,6 +24,12 @@ class Settings(BaseSettings):
     redis_port: int = Field(6379, ge=1, le=65535, description="port of Redis when REDIS_URL is not set")
     database_url: str = Field("", description="PostgreSQL 15+")
     data_dir: Path = Field(Path("data"), description="where `make run` keeps stores, secrets and logs")
+
+    swaplog_stores: Literal["", "url", "path", "wheel", "docker"] = Field(
+        "", description="forces how `make run` and the tests find Redis and Postgres"
+    )
+    routers: int = Field(1, ge=1, le=16, description="router processes `make run` starts")
+    executors: int = Field(1, ge=1, le=16, description="executor processes `make run` starts")
 
     # Secrets
     jwt_secret: SecretStr = Field(SecretStr(""), description="signs access tokens; at least 32 bytes")
@@ -85,14 +92,15 @@ class Settings(BaseSettings):
         return {name.strip(): url.strip().rstrip("/") for name, _, url in pairs}
 
 
-def load_settings(*required: str) -> Settings:
-    """Read the environment.
+def load_settings(*required: str, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment; what `environ` holds wins over the process's own.
 
     Raises:
         ConfigurationError: a value is wrong, or one of `required` (field names) is missing.
     """
     try:
-        settings = Settings()
+        given = {name: value for name in Settings.model_fields if (value := (environ or {}).get(name.upper()))}
+        settings = Settings.model_validate(given) if environ is not None else Settings()
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]).upper()

@@ -1,0 +1,102 @@
+"""`make run`: the whole system on this machine, until Ctrl-C."""
+
+import asyncio
+import signal
+import sys
+import time
+from contextlib import suppress
+
+from deploy.local.stack import Stack
+from libs.service.lifecycle import EXIT_USAGE
+from libs.service.settings import ConfigurationError, load_settings
+
+FROM = {"url": "given", "path": "installed on this machine", "wheel": "from the Python package", "docker": "container"}
+
+READY = """
+Swaplog is ready after {seconds:.1f} s:  {address}
+
+  Redis     {redis.version}, {redis_from}
+  Postgres  {postgres.version}, {postgres_from}
+  data      {data}
+  logs      {logs}/<service>.log
+
+Try it in another terminal:
+
+  TOKEN=$(curl -s {address}/api/auth/signup -H 'content-type: application/json' \\
+    -d '{{"email":"me'$RANDOM'@example.org","password":"correct horse battery"}}' \\
+    | sed 's/.*"token": *"\\([^"]*\\)".*/\\1/')
+  curl -s {address}/api/orders -H "authorization: Bearer $TOKEN" -H 'content-type: application/json' \\
+    -d '{{"tokenIn":"SOL","tokenOut":"USDC","amount":10}}'
+  curl -s {address}/api/orders -H "authorization: Bearer $TOKEN"
+
+  make journey    posts an order and prints every event as it happens
+
+Ctrl-C stops everything."""
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+async def serve() -> None:
+    """Everything up, said so, and down again when a signal cancels this.
+
+    Raises:
+        ConfigurationError: it cannot come up; one line, nothing left running.
+    """
+    started = time.monotonic()
+    stack = Stack(load_settings().data_dir, tell=say)
+    _stop_on_signals(stack)
+    async with stack:
+        say(_ready_text(stack, time.monotonic() - started))
+        with suppress(asyncio.CancelledError):  # our own signal handler's
+            await asyncio.Event().wait()
+        say("\nstopping; Ctrl-C again does not wait for what is in hand")
+
+
+def _stop_on_signals(stack: Stack) -> None:
+    """The first signal ends in order, the next one at once."""
+    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+    signals_seen = 0
+
+    def stop() -> None:
+        nonlocal signals_seen
+        signals_seen += 1
+        if signals_seen == 1 and task:
+            task.cancel()
+        else:
+            stack.hurry()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop)
+
+
+def _ready_text(stack: Stack, seconds: float) -> str:
+    redis, postgres = stack.stores["redis"], stack.stores["postgres"]
+    return READY.format(
+        seconds=seconds,
+        address=stack.base_url,
+        redis=redis,
+        redis_from=FROM[redis.rung],
+        postgres=postgres,
+        postgres_from=FROM[postgres.rung],
+        data=stack.folders.data,
+        logs=stack.folders.logs,
+    )
+
+
+def main() -> int:
+    try:
+        with suppress(asyncio.CancelledError):
+            asyncio.run(serve())
+    except ConfigurationError as error:
+        sys.stderr.write(f"swaplog: {error}\n")
+        return EXIT_USAGE
+    say("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

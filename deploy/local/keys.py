@@ -1,0 +1,61 @@
+"""Secrets of a stack on one machine: given in the environment, else made once and kept in the data folder."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from secrets import token_urlsafe
+
+from solders.keypair import Keypair
+
+from libs.service.settings import ConfigurationError
+
+JWT_SECRET_BYTES = 48
+
+
+def _new_wallet() -> str:
+    """An ed25519 key pair, 64 bytes in base58: what Solana's tools take."""
+    return str(Keypair())
+
+
+MAKERS: dict[str, Callable[[], str]] = {
+    "JWT_SECRET": lambda: token_urlsafe(JWT_SECRET_BYTES),
+    "WALLET_SECRET": _new_wallet,
+}
+
+
+def load_or_make_keys(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """Every secret by its variable. The file (mode 0600) is written when one is missing there and not given.
+
+    Raises:
+        ConfigurationError: the file is not what was written.
+    """
+    kept = _read(path)
+    missing = {name: make() for name, make in MAKERS.items() if not environ.get(name) and name not in kept}
+    if missing:
+        kept |= missing
+        write_private(path, json.dumps(kept, indent=2) + "\n")
+    return {name: environ.get(name) or kept[name] for name in MAKERS}
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        kept = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        kept = None
+    if not isinstance(kept, dict) or not all(isinstance(value, str) for value in kept.values()):
+        raise ConfigurationError(f"{path} is damaged: mend it, or move it away to get new secrets")
+    return kept
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file as a whole; only we may read it."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

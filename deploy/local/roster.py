@@ -1,0 +1,108 @@
+"""Which processes a stack has, with which environment each is started, and in which order they end."""
+
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.ports import free_port, is_free
+from libs.service.settings import ConfigurationError, Settings
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service; `command` is without the environment, `instances` run beside each other."""
+
+    name: str
+    command: tuple[str, ...]
+    instances: int = 1
+
+    @property
+    def names(self) -> list[str]:
+        """Names of its processes: `router`, `router-2`, …"""
+        return [self.name, *(f"{self.name}-{number}" for number in range(2, self.instances + 1))]
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The three ports other processes or people connect to."""
+
+    gateway: int
+    notifier: int
+    localnet: int
+
+
+# In the order they are stopped: nothing new comes in first, the world outside goes last.
+STOP_ORDER = ("gateway", "notifier", "router", "executor", "projector", "localnet")
+
+
+def services(settings: Settings) -> tuple[Service, ...]:
+    """The whole system, in the order of `STOP_ORDER`."""
+    instances = {"router": settings.routers, "executor": settings.executors}
+    return tuple(
+        Service(name, (sys.executable, "-m", f"services.{name}"), instances.get(name, 1)) for name in STOP_ORDER
+    )
+
+
+def choose_ports(settings: Settings, environ: Mapping[str, str], taken: set[int]) -> Ports:
+    """The ports asked for; a port 0, or a taken one nobody asked for by name, becomes any free one.
+
+    Raises:
+        ConfigurationError: a port that was asked for is taken. The gateway's always counts as asked for.
+    """
+
+    def choose(variable: str, host: str, port: int, *, wanted: bool) -> int:
+        if port and port not in taken and is_free(host, port):
+            taken.add(port)
+            return port
+        if port and wanted:
+            raise ConfigurationError(f"port {port} is taken: end what listens there, or set {variable} to another")
+        return free_port(host, taken)
+
+    return Ports(
+        gateway=choose("PORT", settings.host, settings.port, wanted=True),
+        notifier=choose("NOTIFIER_PORT", LOOPBACK, settings.notifier_port, wanted=bool(environ.get("NOTIFIER_PORT"))),
+        localnet=choose("LOCALNET_PORT", LOOPBACK, settings.localnet_port, wanted=bool(environ.get("LOCALNET_PORT"))),
+    )
+
+
+def shared_environment(
+    environ: Mapping[str, str], ports: Ports, data: Path, urls: Mapping[str, str], keys: Mapping[str, str]
+) -> dict[str, str]:
+    """What all services of the stack see; what the environment says about the world outside wins."""
+    default = Settings.model_fields
+    here = f"{LOOPBACK}:{ports.localnet}"
+    outside = {
+        "CHAIN_RPC_URL": f"http://{here}",
+        "VENUES": str(default["venues"].default).replace(f"{LOOPBACK}:{default['localnet_port'].default}", here),
+        "NOTIFIER_URL": f"http://{LOOPBACK}:{ports.notifier}",
+    }
+    given = {name: environ[name] for name in outside if environ.get(name)}
+    numbers = {"PORT": ports.gateway, "NOTIFIER_PORT": ports.notifier, "LOCALNET_PORT": ports.localnet}
+    return {
+        "LOG_FORMAT": "json",
+        **environ,
+        **outside,
+        **given,
+        **{name: str(port) for name, port in numbers.items()},
+        **urls,
+        **keys,
+        "DATA_DIR": str(data),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def own_environment(shared: Mapping[str, str], name: str, host: str, admin_port: int) -> dict[str, str]:
+    """What one process sees. Only the gateway listens where other machines may reach it.
+
+    A restarted worker keeps its name, so it finds what it had in hand at once instead of waiting until it may claim.
+    """
+    return {
+        **shared,
+        "HOST": host if name == "gateway" else LOOPBACK,
+        "ADMIN_PORT": str(admin_port),
+        "CONSUMER": f"{name}@{socket.gethostname()}:{shared['DATA_DIR']}",
+    }

@@ -1,0 +1,158 @@
+"""Keeping one process running: started, watched until ready, started again with a growing pause when it ends."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from deploy.local.plan import NotReachable
+from deploy.local.processes import Command, Process, how_it_ended, spawn
+from libs.service.lifecycle import EXIT_USAGE
+from libs.service.settings import ConfigurationError
+
+RESTART_FIRST_S = 0.5
+RESTART_CAP_S = 30.0
+RESTART_FORGET_S = 60.0  # a run this long was a good one: the next pause is the first again
+READY_POLL_FIRST_S = 0.02
+READY_POLL_CAP_S = 1.0
+NOT_DEADLY = {signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+LINE_CHARS_MAX = 200
+
+Tell = Callable[[str], None]
+
+
+def unheard(_line: str) -> None:
+    """Where lines go that nobody asked for."""
+
+
+def nothing() -> None:
+    """What follows from a change that nobody wants to hear of."""
+
+
+@dataclass
+class Supervised:
+    """One command that should be running.
+
+    `check` returns when the process is ready and raises NotReachable with the reason while it is not.
+    `must_start`: any end before the first readiness is final; else only exit code 2 is (a wrong environment).
+    `changed` is called when there is another process, or none.
+    """
+
+    command: Command
+    check: Callable[[], Awaitable[object]]
+    tell: Tell
+    must_start: bool = False
+    changed: Callable[[], None] = nothing
+    restarts: int = 0
+    process: Process | None = None
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    not_ready_because: str = "not started"
+    _failed: asyncio.Event = field(default_factory=asyncio.Event)
+    _failure: str = ""
+    _was_ready: bool = False
+    _task: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.command.name
+
+    def start(self) -> None:
+        """Begin to keep it running."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._keep(), name=f"keep {self.name}")
+
+    async def until_ready(self) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            ConfigurationError: it will never be, as it stands.
+        """
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.ready, self._failed)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self._failed.is_set():
+            raise ConfigurationError(self._failure)
+
+    async def stop(self, within_s: float) -> None:
+        """End it for good, or until the next `start`."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        if self.process:
+            await self.process.stop(within_s)
+        self.ready.clear()
+        self.changed()
+
+    async def kill(self, number: signal.Signals) -> None:
+        """Send a signal; after a deadly one, wait until the process is gone. It will be started again."""
+        process = self.process
+        if process is None or not process.running:
+            return
+        if number in NOT_DEADLY:
+            process.signal(number)
+            return
+        self.ready.clear()
+        process.signal(number)
+        await process.exited()
+
+    async def _keep(self) -> None:
+        pause_s = RESTART_FIRST_S
+        loop = asyncio.get_running_loop()
+        while True:
+            started = loop.time()
+            code = await self._run_once()
+            if self._final(code):
+                return
+            if loop.time() - started > RESTART_FORGET_S:
+                pause_s = RESTART_FIRST_S
+            self.restarts += 1
+            self.tell(f"{self._how_it_ended(code)}; again in {pause_s:g} s; log: {self.command.log}")
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, RESTART_CAP_S)
+
+    async def _run_once(self) -> int:
+        self.process = spawn(self.command)
+        self.changed()
+        watch = asyncio.create_task(self._watch_until_ready(self.process))
+        try:
+            return await self.process.exited()
+        finally:
+            watch.cancel()
+            self.ready.clear()
+
+    async def _watch_until_ready(self, process: Process) -> None:
+        pause_s = READY_POLL_FIRST_S
+        while process.running:
+            try:
+                await self.check()
+            except NotReachable as reason:
+                self.not_ready_because = str(reason)
+            else:
+                break
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.2, READY_POLL_CAP_S)
+        if process.running:
+            if self._was_ready:
+                self.tell(f"{self.name} is ready again")
+            self._was_ready = True
+            self.ready.set()
+
+    def _final(self, code: int) -> bool:
+        if self._was_ready or not (self.must_start or code == EXIT_USAGE):
+            return False
+        said = self.process.last_line() if self.process else ""
+        usage = code == EXIT_USAGE and said and not self.must_start
+        self._failure = said if usage else self._how_it_ended(code)
+        self._failed.set()
+        return True
+
+    def _how_it_ended(self, code: int) -> str:
+        said = self.process.last_line() if self.process and code > 0 else ""
+        return f"{self.name} {how_it_ended(code)}{f' ({said[:LINE_CHARS_MAX]})' if said else ''}"

@@ -1,0 +1,218 @@
+"""The stack as a whole, with stand-ins for the services: what it says, what it restarts, what it leaves behind."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from redis.asyncio import Redis
+
+from deploy.local.roster import Service
+from deploy.local.stack import Stack
+from libs.service.settings import ConfigurationError
+from tests.servers import throw_away_folders
+from tests.waiting import eventually
+
+PORTS = {"PORT": "0", "NOTIFIER_PORT": "0", "LOCALNET_PORT": "0", "DRAIN_S": "1"}
+
+
+def standin(name: str, *mode: str, instances: int = 1) -> Service:
+    return Service(name, (sys.executable, "-m", "tests.standin", *(mode or ("ready",))), instances)
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    with throw_away_folders(lock=False) as folders:
+        yield folders.data
+
+
+def stack(data: Path, *roster: Service, said: list[str] | None = None, **env: str) -> Stack:
+    lines: list[str] = [] if said is None else said
+    return Stack(data, env=PORTS | env, roster=roster, migrate=None, durable=False, tell=lines.append)
+
+
+async def test_everything_is_ready_inside_and_gone_afterwards(data: Path) -> None:
+    async with stack(data, standin("gateway"), standin("router", instances=2)) as running:
+        pids = running.pids
+        assert set(pids) >= {"gateway", "router", "router-2"}
+        state = json.loads((data / "stack.json").read_text())
+        assert state["pids"] == pids
+        assert state["base_url"] == running.base_url
+        assert stat.S_IMODE((data / "stack.json").stat().st_mode) == 0o600
+    assert not any(psutil.pid_exists(pid) for pid in pids.values())
+    assert not (data / "stack.json").exists()
+    assert not running.folders.run.exists()
+
+
+async def test_a_killed_service_is_started_again_and_said_so(data: Path) -> None:
+    said: list[str] = []
+    async with stack(data, standin("router"), said=said) as running:
+        before = running.pids["router"]
+        await running.kill("router", signal.SIGKILL)
+        await running.until_ready("router")
+        assert running.pids["router"] != before
+        assert running.restarts["router"] == 1
+        assert json.loads((data / "stack.json").read_text())["pids"] == running.pids
+    assert said[0].startswith("router was killed by SIGKILL; again in 0.5 s; log: ")
+    assert said[1] == "router is ready again"
+
+
+async def test_a_service_that_keeps_crashing_is_given_longer_and_longer_pauses(data: Path) -> None:
+    said: list[str] = []
+    async with stack(data, standin("router", "once", "crash-now"), said=said):
+        (data / "crash-now").touch()
+        await eventually(lambda: len([line for line in said if "again in 1 s" in line]) == 1, what="the second pause")
+    assert "router exited with code 1; again in 0.5 s" in said[0]
+
+
+async def test_redis_is_started_again_with_its_data(data: Path) -> None:
+    running = Stack(data, env=PORTS, roster=[], migrate=None)
+    async with running:
+        if running.stores["redis"].rung == "url":
+            pytest.skip("Redis is given by URL: it is not ours to kill")
+        async with Redis.from_url(running.redis_url) as client:
+            await client.set("kept", "yes")
+        await running.kill("redis")
+        await running.until_ready("redis")
+        async with Redis.from_url(running.redis_url) as client:
+            assert await client.get("kept") == b"yes"
+
+
+async def test_a_stopped_service_stays_down_until_started(data: Path) -> None:
+    async with stack(data, standin("router")) as running:
+        await running.stop("router")
+        assert "router" not in running.pids
+        await running.start("router")
+        assert "router" in running.pids
+
+
+async def test_a_service_that_ignores_the_signal_is_killed_after_its_drain_time(data: Path) -> None:
+    async with stack(data, standin("router", "stubborn"), DRAIN_S="0") as running:
+        pid = running.pids["router"]
+    assert not psutil.pid_exists(pid)
+
+
+async def test_a_wrong_environment_stops_everything_with_the_services_own_line(data: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"^standin: SOMETHING is not set$"):
+        async with stack(data, standin("localnet"), standin("router", "usage")):
+            pass
+    assert not children()
+
+
+async def test_warnings_of_services_are_repeated_shortly(data: Path) -> None:
+    said: list[str] = []
+    async with stack(data, standin("router", "warns"), said=said) as running:
+        log = running.folders.log("router")
+        with log.open("a") as file:
+            file.write('{"level":"info","event":"fine"}\n{"level":"error","event":"bad luck","order_id":"7"}\n')
+        await eventually(lambda: "router: error: bad luck order_id=7" in said, what="the error on the terminal")
+    assert not [line for line in said if "fine" in line]
+
+
+async def test_a_second_stack_on_the_same_folder_is_refused(data: Path) -> None:
+    async with stack(data):
+        with pytest.raises(ConfigurationError, match="another stack already runs on"):
+            async with stack(data):
+                pass
+
+
+async def test_secrets_are_made_once_and_private(data: Path) -> None:
+    async with stack(data) as running:
+        first = (running.env["JWT_SECRET"], running.env["WALLET_SECRET"])
+    assert stat.S_IMODE((data / "secrets.json").stat().st_mode) == 0o600
+    async with stack(data, JWT_SECRET="given" * 8) as running:
+        assert running.env["JWT_SECRET"] == "given" * 8
+        assert running.env["WALLET_SECRET"] == first[1]
+    assert json.loads((data / "secrets.json").read_text())["JWT_SECRET"] == first[0]
+
+
+async def test_a_taken_port_of_our_own_choice_is_replaced_and_one_asked_for_is_not(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = str(other.getsockname()[1])
+        with pytest.raises(ConfigurationError, match=f"port {taken} is taken: .* set NOTIFIER_PORT"):
+            async with stack(data, NOTIFIER_PORT=taken):
+                pass
+        with pytest.raises(ConfigurationError, match=f"port {taken} is taken: .* set PORT"):
+            async with stack(data, PORT=taken):
+                pass
+
+
+def run(data: Path, **env: str) -> subprocess.Popen[str]:
+    """`python -m deploy.local` as people start it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "deploy.local"],
+        env={**os.environ, **PORTS, "DATA_DIR": str(data), **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "url", "line"),
+    [
+        ("REDIS_URL", "redis://:hush@127.0.0.1:1/0", "swaplog: REDIS_URL: cannot use redis://:***@127.0.0.1:1/0: "),
+        (
+            "DATABASE_URL",
+            "postgresql://me:hush@127.0.0.1:1/x",
+            "swaplog: DATABASE_URL: cannot use postgresql://me:***@",
+        ),
+        ("REDIS_URL", "http://127.0.0.1", "swaplog: REDIS_URL is not usable: "),
+        ("SWAPLOG_STORES", "attic", "swaplog: SWAPLOG_STORES is not usable: "),
+        ("PORT", "many", "swaplog: PORT is not usable: "),
+    ],
+)
+def test_an_unusable_environment_is_one_line_and_exit_code_2(data: Path, variable: str, url: str, line: str) -> None:
+    process = run(data, **{variable: url})
+    out, err = process.communicate()
+    assert process.returncode == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith(line)
+    assert "hush" not in err
+
+
+def test_a_taken_port_is_one_line_and_exit_code_2(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        process = run(data, PORT=str(other.getsockname()[1]))
+        out, err = process.communicate()
+    assert (process.returncode, out, err.count("\n")) == (2, "", 1)
+    assert "is taken" in err
+
+
+async def test_a_killed_supervisor_leaves_no_orphans(data: Path) -> None:
+    script = (
+        "import asyncio, sys; from pathlib import Path; from tests.fault.test_supervisor import stack, standin\n"
+        "async def main():\n"
+        "    async with stack(Path(sys.argv[1]), standin('gateway'), standin('router', 'stubborn')) as running:\n"
+        "        print(*running.pids.values(), flush=True)\n"
+        "        await asyncio.Event().wait()\n"
+        "asyncio.run(main())"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(data)], stdout=subprocess.PIPE, text=True) as process:  # noqa: ASYNC220
+        assert process.stdout
+        pids = [int(pid) for pid in process.stdout.readline().split()]
+        assert len(pids) >= 2
+        process.kill()
+        process.wait()
+        await eventually(lambda: not [pid for pid in pids if alive(pid)], what="all children gone")
+    async with stack(data, standin("gateway")) as again:
+        assert "gateway" in again.pids
+
+
+def alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def children() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
