@@ -9,8 +9,8 @@ from libs.service import tokens
 from libs.service.settings import ConfigurationError
 from libs.service.tokens import InvalidToken, issue_token, verify_token
 
-SECRET = "a secret that is long enough for HS256"
-OTHER = "another secret, long enough for HS256 too"
+SECRET = "a secret that is long enough for every HMAC this project might be asked to refuse"
+OTHER = "another secret, and as long, so that only its content makes the difference here"
 
 
 def _signed(secret: str = SECRET, algorithm: str = "HS256", **changes: object) -> str:
