@@ -3,11 +3,20 @@
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+async def each(calls: Iterable[Awaitable[Out]]) -> list[Out | Exception]:
+    """All calls at once; what one raises is its own result, as `Coalescer` wants it."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, Exception):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException) or isinstance(result, Exception)]
 
 
 class Coalescer(Generic[In, Out]):

@@ -39,7 +39,7 @@ class Router:
             case RoutingStarted():
                 return [await self._route(order)]
             case _:
-                return []
+                raise TypeError(f"{event.type} is not for the router")
 
     async def _route(self, order: Order) -> Event:
         answers = await asyncio.gather(*(venue.quote(order) for venue in self.venues))

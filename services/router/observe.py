@@ -11,7 +11,7 @@ _log = structlog.get_logger()
 
 _ROUTES = Counter("swaplog_routes_selected_total", "Routes selected, by winning venue", ["venue"])
 _FAILURES = Counter("swaplog_routing_failures_total", "Routing attempts without a route", ["reason", "final"])
-_EXPIRED = Counter("swaplog_orders_expired_total", "Orders that expired before anything was submitted")
+_EXPIRED = Counter("swaplog_router_orders_expired_total", "Orders that expired before anything was submitted")
 _ANSWERS = Counter("swaplog_venue_answers_total", "Answers of venues; result: quote or a reason", ["venue", "result"])
 _ANSWER_SECONDS = Histogram(
     "swaplog_venue_answer_seconds",
@@ -22,11 +22,11 @@ _ANSWER_SECONDS = Histogram(
 
 
 def venue_answered(answer: Answer) -> None:
-    failed = isinstance(answer.result, NoQuote)
-    _ANSWERS.labels(answer.venue, answer.result.reason if isinstance(answer.result, NoQuote) else "quote").inc()
+    result = answer.result
+    _ANSWERS.labels(answer.venue, result.reason if isinstance(result, NoQuote) else "quote").inc()
     _ANSWER_SECONDS.labels(answer.venue).observe(answer.took_ms / 1000)
-    if failed and isinstance(answer.result, NoQuote):
-        _log.debug("venue gave no quote", venue=answer.venue, reason=answer.result.reason, why=answer.result.why)
+    if isinstance(result, NoQuote):
+        _log.debug("venue_gave_no_quote", venue=answer.venue, reason=result.reason, why=result.why)
 
 
 def decided(order: Order, decision: RouteSelected | AttemptFailed | OrderFailed) -> None:
@@ -38,14 +38,14 @@ def decided(order: Order, decision: RouteSelected | AttemptFailed | OrderFailed)
 
 def order_expired(order: Order, event: OrderExpired) -> None:
     _EXPIRED.inc()
-    _log.info("order expired", order_id=order.id, expires_at=event.expires_at)
+    _log.info("order_expired", order_id=order.id, expires_at=event.expires_at)
 
 
 def _route_selected(order: Order, event: RouteSelected) -> None:
     venue = event.route.legs[0].venue
     _ROUTES.labels(venue).inc()
     _log.info(
-        "route selected",
+        "route_selected",
         order_id=order.id,
         attempt=event.attempt,
         venue=venue,
@@ -59,7 +59,7 @@ def _routing_failed(order: Order, event: AttemptFailed | OrderFailed) -> None:
     final = isinstance(event, OrderFailed)
     _FAILURES.labels(event.reason, str(final).lower()).inc()
     _log.warning(
-        "order failed" if final else "routing attempt failed",
+        "order_failed" if final else "routing_attempt_failed",
         order_id=order.id,
         attempt=event.attempt,
         reason=event.reason,

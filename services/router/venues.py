@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, Validatio
 
 from libs.events.model import U64_MAX, Reason
 from libs.events.order import Order
-from libs.service.coalesce import Coalescer
+from libs.service.coalesce import Coalescer, each
 from libs.service.http import PeerNonsense, PeerUnavailable, ask
 from services.router.domain import Answer, NoQuote, Quote
 
@@ -132,8 +132,7 @@ class Venue:
         return [read_quote(question, quote) for question, quote in zip(questions, quotes, strict=True)]
 
     async def _ask_each(self, questions: list[Question]) -> Sequence[Quote | NoQuote | Exception]:
-        asked = (self._ask_one(question) for question in questions)
-        return [_not_fatal(result) for result in await asyncio.gather(*asked, return_exceptions=True)]
+        return await each(self._ask_one(question) for question in questions)
 
 
 def read_quote(question: Question, body: Any, status: int = 200) -> Quote | NoQuote:
@@ -200,9 +199,3 @@ def _ppm(fraction: str | None) -> int | None:
     except InvalidOperation:
         return None
     return int(impact * 1_000_000) if impact.is_finite() and abs(impact) <= 1 else None
-
-
-def _not_fatal(result: Quote | NoQuote | BaseException) -> Quote | NoQuote | Exception:
-    if isinstance(result, BaseException) and not isinstance(result, Exception):
-        raise result
-    return result

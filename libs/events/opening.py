@@ -1,0 +1,41 @@
+"""The first contact with the log: a process may be there before its Redis is."""
+
+import asyncio
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+
+from libs.events.errors import LogMismatch, LogUnavailable
+from libs.events.worker import Needs
+from libs.events.worker_limits import WorkerLimits, jittered
+
+
+class Starts(Protocol):
+    """The part of a log that prepares it."""
+
+    async def start(self) -> None: ...
+
+
+async def started(log: Starts, health: Needs, limits: WorkerLimits, stop: asyncio.Event) -> bool:
+    """Start the log as soon as it can be reached. False: `stop` was set before.
+
+    Raises:
+        LogMismatch: this is not the log we were made for.
+    """
+    failures = 0
+    while not stop.is_set():
+        try:
+            await log.start()
+        except LogMismatch:
+            raise
+        except LogUnavailable as error:
+            failures += 1
+            health.trouble("log", str(error))
+            structlog.get_logger().warning("log_unavailable", reason=str(error), failures=failures)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), jittered(failures, limits))
+        else:
+            health.ok("log")
+            return True
+    return False

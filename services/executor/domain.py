@@ -1,0 +1,146 @@
+"""What counts as evidence about a sent transaction, and what the chain's errors mean. Pure.
+
+A timeout proves nothing. A submission ends only when its signature is found on the chain, or when the chain is past
+the last block that could take it and the signature is not there: only then may the order be signed again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from libs.events.model import Reason
+from libs.venues.tokens import TOKENS
+
+Commitment = Literal["processed", "confirmed", "finalized"]
+
+PPM = 1_000_000
+SOL_MINT = TOKENS["SOL"].mint
+DETAIL_CHARS_MAX = 300
+
+# Custom codes of the swap programs, and of SPL Token (1).
+_CUSTOM = {
+    1: (Reason.INSUFFICIENT_FUNDS, "the wallet does not hold enough of the token sold"),
+    6001: (Reason.SLIPPAGE_EXCEEDED, "the price moved: less than the minimum would have come out"),
+    6002: (Reason.INSUFFICIENT_LIQUIDITY, "the pool cannot fill the amount"),
+    6004: (Reason.AMOUNT_TOO_SMALL, "nothing would come out for this amount"),
+    6003: (Reason.NO_ROUTE, "the chain does not know the pool"),
+}
+_FUNDS = frozenset({"InsufficientFunds", "InsufficientFundsForFee", "InsufficientFundsForRent", "AccountNotFound"})
+
+
+@dataclass(frozen=True, slots=True)
+class TxStatus:
+    """A signature the chain knows. `error` is the chain's own, None when it succeeded."""
+
+    slot: int
+    commitment: Commitment
+    error: Any
+
+    @property
+    def settled(self) -> bool:
+        """A block that is only processed may still be dropped with its fork."""
+        return self.commitment != "processed"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at the chain as of `slot` showed; `status` None: the signature was not there."""
+
+    slot: int
+    status: TxStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChainView:
+    """Where the chain stood. `blockhash_valid`: of the transaction in question; None: the node cannot say."""
+
+    slot: int
+    block_height: int
+    blockhash_valid: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedOnChain:
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    block_height: int
+
+
+@dataclass(frozen=True, slots=True)
+class StillPending:
+    pass
+
+
+Evidence = Confirmed | FailedOnChain | Expired | StillPending
+
+
+def conclude(look: Look, view: ChainView | None, last_valid_block_height: int) -> Evidence:
+    """What is proven. `view` must be from before `look`; None when it is not known.
+
+    A node behind the one that told the height may not have the block with our signature yet, so a look from an older
+    slot proves nothing.
+    """
+    if look.status and look.status.settled:
+        if look.status.error is None:
+            return Confirmed(look.status.slot)
+        reason, detail = chain_error(look.status.error)
+        return FailedOnChain(reason, detail)
+    gone = look.status is None and view is not None and look.slot >= view.slot
+    if gone and view and past(view, last_valid_block_height):
+        return Expired(view.block_height)
+    return StillPending()
+
+
+def past(view: ChainView, last_valid_block_height: int) -> bool:
+    """No block can take the transaction any more. The blockhash itself is asked too: a venue may err in its height."""
+    return view.block_height > last_valid_block_height and view.blockhash_valid is not True
+
+
+def chain_error(error: Any) -> tuple[Reason, str]:
+    """The reason behind a transaction's error, and one sentence for people."""
+    cause = error
+    if isinstance(error, Mapping) and isinstance(error.get("InstructionError"), (list, tuple)):
+        cause = error["InstructionError"][-1] if error["InstructionError"] else None
+    if isinstance(cause, Mapping) and isinstance(cause.get("Custom"), int) and cause["Custom"] in _CUSTOM:
+        reason, detail = _CUSTOM[cause["Custom"]]
+        return reason, f"{detail} (code {cause['Custom']})"
+    name = next(iter(cause), "") if isinstance(cause, Mapping) else cause
+    if isinstance(name, str) and name in _FUNDS:
+        return Reason.INSUFFICIENT_FUNDS, f"the wallet cannot pay: {name}"
+    return Reason.TRANSACTION_REJECTED, f"the chain rejected the transaction: {str(error)[:DETAIL_CHARS_MAX]}"
+
+
+def amount_received(meta: Mapping[str, Any], owner: str, mint: str) -> int | None:
+    """What `owner` got of `mint`, from a transaction's balances before and after; None when it does not show.
+
+    SOL bought may arrive as lamports of the fee payer instead of as wrapped tokens; the fee it paid is added back.
+    """
+    before, after = (_held(meta.get(key), owner, mint) for key in ("preTokenBalances", "postTokenBalances"))
+    if after is not None:
+        return after - (before or 0)
+    if mint != SOL_MINT or not meta.get("preBalances") or not meta.get("postBalances"):
+        return None
+    return int(meta["postBalances"][0]) - int(meta["preBalances"][0]) + int(meta.get("fee", 0))
+
+
+def against_quote_ppm(amount_out: int, quoted_out: int) -> int:
+    """Amount out against the quote in millionths, rounded down; negative: less than quoted."""
+    return (amount_out - quoted_out) * PPM // quoted_out
+
+
+def _held(balances: Any, owner: str, mint: str) -> int | None:
+    held = [
+        int(entry["uiTokenAmount"]["amount"])
+        for entry in balances or ()
+        if entry.get("owner") == owner and entry.get("mint") == mint
+    ]
+    return sum(held) if held else None

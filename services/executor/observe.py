@@ -1,0 +1,78 @@
+"""What the executor did, in its own words: each function is one log line and its metrics."""
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+from libs.events.model import AttemptFailed, OrderExpired, OrderFailed, TxConfirmed, TxSubmitted
+from libs.events.order import Order
+
+_log = structlog.get_logger()
+
+_SIGNED = Counter("swaplog_transactions_signed_total", "Transactions signed, each an intent in the log before sending")
+_SENDS = Counter("swaplog_transaction_sends_total", "Transactions handed to the chain; again: same bytes", ["again"])
+_SEND_TROUBLE = Counter("swaplog_transaction_send_trouble_total", "Sends the chain did not take", ["kind"])
+_CONFIRMED = Counter("swaplog_orders_confirmed_total", "Orders settled")
+_FAILURES = Counter("swaplog_execution_failures_total", "Attempts that did not settle", ["reason", "final"])
+_EXPIRED = Counter("swaplog_executor_orders_expired_total", "Orders that expired before anything was submitted")
+_AGAINST_QUOTE = Histogram(
+    "swaplog_against_quote_ppm",
+    "Amount out against the quote",
+    buckets=(-10_000, -5_000, -1_000, -100, -1, 0, 100, 1_000, 10_000),
+)
+
+
+def transaction_signed(order: Order, event: TxSubmitted, venue: str) -> None:
+    _SIGNED.inc()
+    _log.info(
+        "transaction_signed",
+        order_id=order.id,
+        attempt=event.attempt,
+        venue=venue,
+        signature=event.signature,
+        last_valid_block_height=event.last_valid_block_height,
+    )
+
+
+def transaction_sent(order: Order, event: TxSubmitted, *, again: bool) -> None:
+    _SENDS.labels(str(again).lower()).inc()
+    (_log.info if again else _log.debug)(
+        "transaction_sent_again" if again else "transaction_sent", order_id=order.id, signature=event.signature
+    )
+
+
+def send_trouble(order: Order, event: TxSubmitted, kind: str, why: str) -> None:
+    """Not a conclusion: the transaction may be on its way all the same."""
+    _SEND_TROUBLE.labels(kind).inc()
+    _log.warning("transaction_send_trouble", order_id=order.id, signature=event.signature, kind=kind, why=why)
+
+
+def transaction_confirmed(order: Order, event: TxConfirmed) -> None:
+    _CONFIRMED.inc()
+    _AGAINST_QUOTE.observe(event.against_quote_ppm)
+    _log.info(
+        "transaction_confirmed",
+        order_id=order.id,
+        attempt=event.attempt,
+        signature=event.signature,
+        slot=event.slot,
+        amount_out=event.amount_out,
+        against_quote_ppm=event.against_quote_ppm,
+    )
+
+
+def attempt_failed(order: Order, event: AttemptFailed | OrderFailed) -> None:
+    final = isinstance(event, OrderFailed)
+    _FAILURES.labels(event.reason, str(final).lower()).inc()
+    _log.warning(
+        "order_failed" if final else "execution_attempt_failed",
+        order_id=order.id,
+        attempt=event.attempt,
+        reason=event.reason,
+        detail=event.detail,
+        retry_in_ms=event.delay_ms if isinstance(event, AttemptFailed) else None,
+    )
+
+
+def order_expired(order: Order, event: OrderExpired) -> None:
+    _EXPIRED.inc()
+    _log.info("order_expired", order_id=order.id, expires_at=event.expires_at)

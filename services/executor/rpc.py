@@ -1,0 +1,110 @@
+"""JSON-RPC 2.0 over HTTP: calls made while a request is in flight share the next one."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from libs.service.coalesce import Coalescer
+from libs.service.http import PeerTrouble, ask
+
+RPC_DEADLINE_MS = 3_000
+GROUPS_PER_REQUEST_MAX = 64  # nodes limit the calls of one request; a group holds at most three
+REQUESTS_IN_FLIGHT_MAX = 4
+METHOD_NOT_FOUND = -32601
+
+
+class ChainUnavailable(Exception):
+    """The node gave no usable answer: nothing is known, ask again."""
+
+
+class RpcRefused(Exception):
+    """The node answered with an error."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call."""
+
+    method: str
+    params: tuple[Any, ...] = ()
+
+
+Results = list[Any | RpcRefused]
+
+
+class Rpc:
+    """One node."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session, self._url = session, url
+        self._groups: Coalescer[Sequence[Call], Results] = Coalescer(
+            self._request, GROUPS_PER_REQUEST_MAX, REQUESTS_IN_FLIGHT_MAX
+        )
+
+    async def call(self, method: str, *params: Any) -> Any:
+        """The result of one call.
+
+        Raises:
+            RpcRefused: the node's error.
+            ChainUnavailable: no answer, or none that is JSON-RPC.
+        """
+        result = (await self.together(Call(method, params)))[0]
+        if isinstance(result, RpcRefused):
+            raise result
+        return result
+
+    async def together(self, *calls: Call) -> Results:
+        """Calls that leave in one request, so that behind a balancer one node answers them all.
+
+        Raises:
+            ChainUnavailable: no answer, or none that is JSON-RPC.
+        """
+        try:
+            async with asyncio.timeout(RPC_DEADLINE_MS / 1000):
+                return await self._groups.submit(calls)
+        except TimeoutError:
+            raise ChainUnavailable(f"no answer within {RPC_DEADLINE_MS} ms") from None
+        except PeerTrouble as trouble:
+            raise ChainUnavailable(str(trouble)) from trouble
+
+    async def aclose(self) -> None:
+        await self._groups.aclose()
+
+    async def _request(self, groups: list[Sequence[Call]]) -> Sequence[Results | Exception]:
+        calls = [call for group in groups for call in group]
+        body = [
+            {"jsonrpc": "2.0", "id": number, "method": call.method, "params": call.params}
+            for number, call in enumerate(calls)
+        ]
+        status, answer = await ask(
+            self._session, self._url, body=body[0] if len(body) == 1 else body, deadline_ms=RPC_DEADLINE_MS
+        )
+        if status != 200:
+            raise ChainUnavailable(f"HTTP {status}")
+        results = _by_id(answer if isinstance(answer, list) else [answer], len(calls))
+        parts = iter(results)
+        return [[next(parts) for _call in group] for group in groups]
+
+
+def _by_id(answers: list[Any], count: int) -> Results:
+    """Answers of a batch may come in any order."""
+    found: dict[int, Any] = {}
+    for answer in answers:
+        if not isinstance(answer, dict) or not isinstance(answer.get("id"), int):
+            raise ChainUnavailable(f"not JSON-RPC: {str(answer)[:100]}")
+        error = answer.get("error")
+        if isinstance(error, dict):
+            code = error.get("code")
+            found[answer["id"]] = RpcRefused(code if isinstance(code, int) else 0, str(error.get("message"))[:200])
+        else:
+            found[answer["id"]] = answer.get("result")
+    if found.keys() != set(range(count)):
+        raise ChainUnavailable(f"{len(found)} answers to {count} calls")
+    return [found[number] for number in range(count)]

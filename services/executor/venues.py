@@ -1,0 +1,118 @@
+"""Asking the venue of a route for its transaction, in the shape of Jupiter's swap API."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from pydantic import BaseModel, Field, JsonValue, ValidationError
+
+from libs.events.model import U64_MAX, Reason
+from libs.service.coalesce import Coalescer, each
+from libs.service.http import PeerNonsense, PeerUnavailable, ask
+
+SWAPS_PER_CALL_MAX = 100
+CALLS_IN_FLIGHT_MAX = 2  # per venue
+BUILD_DEADLINE_MS = 5_000
+MESSAGE_CHARS_MAX = 200
+
+
+class BuildFailed(Exception):
+    """No transaction; the text is for people."""
+
+    def __init__(self, reason: Reason, why: str) -> None:
+        super().__init__(why)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class SwapRequest:
+    """What to build: the venue's own quote with the client's minimum, for our wallet, marked with the order."""
+
+    quote: dict[str, JsonValue]
+    min_out: int
+    wallet: str
+    reference: str
+
+    def fields(self) -> dict[str, Any]:
+        return {
+            "quoteResponse": {**self.quote, "otherAmountThreshold": str(self.min_out)},
+            "userPublicKey": self.wallet,
+            "reference": self.reference,
+        }
+
+
+class Built(BaseModel):
+    """An unsigned transaction, base64, and the last block that may hold it."""
+
+    transaction: str = Field(alias="swapTransaction", min_length=1, max_length=4096, strict=True)
+    last_valid_block_height: int = Field(alias="lastValidBlockHeight", ge=0, le=U64_MAX, strict=True)
+
+
+class VenueSwaps:
+    """The swap endpoint of one venue."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+        self._url, self._session = url, session
+        self._batches = True  # until the venue says it has no such endpoint
+        self._many: Coalescer[SwapRequest, Built] = Coalescer(self._build_many, SWAPS_PER_CALL_MAX, CALLS_IN_FLIGHT_MAX)
+
+    async def build(self, request: SwapRequest) -> Built:
+        """The venue's transaction.
+
+        Raises:
+            BuildFailed: the venue is away, refuses, or answers nonsense.
+        """
+        try:
+            return await (self._many.submit(request) if self._batches else self._build_one(request))
+        except PeerUnavailable as trouble:
+            raise BuildFailed(Reason.VENUES_UNAVAILABLE, str(trouble)) from trouble
+        except PeerNonsense as trouble:
+            raise _nonsense(str(trouble)) from trouble
+
+    async def aclose(self) -> None:
+        await self._many.aclose()
+
+    async def _build_one(self, request: SwapRequest) -> Built:
+        status, answer = await ask(
+            self._session, f"{self._url}/swap", body=request.fields(), deadline_ms=BUILD_DEADLINE_MS
+        )
+        return _built(answer, status)
+
+    async def _build_many(self, requests: list[SwapRequest]) -> Sequence[Built | Exception]:
+        if len(requests) == 1 or not self._batches:
+            return await each(self._build_one(request) for request in requests)
+        body = {"swaps": [request.fields() for request in requests]}
+        status, answer = await ask(self._session, f"{self._url}/swaps", body=body, deadline_ms=BUILD_DEADLINE_MS)
+        if status in {404, 405}:
+            self._batches = False
+            return await each(self._build_one(request) for request in requests)
+        swaps = answer.get("swaps") if isinstance(answer, dict) else None
+        if status != 200 or not isinstance(swaps, list) or len(swaps) != len(requests):
+            raise PeerNonsense(f"no list of {len(requests)} swaps (HTTP {status})")
+        return [_outcome(swap) for swap in swaps]
+
+
+def _outcome(swap: Any) -> Built | Exception:
+    try:
+        return _built(swap, 200)
+    except BuildFailed as failure:
+        return failure
+
+
+def _built(answer: Any, status: int) -> Built:
+    if status >= 400 or (isinstance(answer, dict) and "error" in answer):
+        said = str(answer.get("error") if isinstance(answer, dict) else "no reason given")[:MESSAGE_CHARS_MAX]
+        code = answer.get("errorCode") if isinstance(answer, dict) else None
+        # New quotes come next: the router then says for good whether the pair or the amount is at fault.
+        reason = Reason.INSUFFICIENT_LIQUIDITY if code == "INSUFFICIENT_LIQUIDITY" else Reason.VENUE_REFUSED
+        raise BuildFailed(reason, f"the venue refused to build: {said}")
+    try:
+        return Built.model_validate(answer)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise _nonsense(f"{'.'.join(map(str, first['loc'])) or 'answer'}: {first['msg']}") from None
+
+
+def _nonsense(what: str) -> BuildFailed:
+    return BuildFailed(Reason.VENUE_REFUSED, f"venue answered nonsense: {what}")

@@ -1,0 +1,74 @@
+"""The key that signs, and what it refuses to sign."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+from solders.hash import Hash
+from solders.keypair import Keypair
+from solders.transaction import VersionedTransaction
+
+TRANSACTION_BYTES_MAX = 1_232  # one packet: the chain takes nothing larger
+
+
+class UnacceptableTransaction(Exception):
+    """Not to be signed; the text says why in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A transaction that can be sent. `transaction` is base64."""
+
+    signature: str
+    transaction: str
+
+
+class Wallet:
+    """One key pair. Its secret is never shown."""
+
+    def __init__(self, secret: str) -> None:
+        """`secret`: the 64 bytes of the key pair in base58. Raises ValueError when it is not that."""
+        try:
+            self._keypair = Keypair.from_base58_string(secret)
+        except ValueError:
+            raise ValueError("the key must be 64 bytes in base58") from None
+        self.address = str(self._keypair.pubkey())
+
+    def sign(self, unsigned: str) -> Signed:
+        """Check and sign.
+
+        What the instructions do cannot be checked for venues in general; what the signature is good for can: it must
+        be the only one asked for, ours, and bound to a recent block so that it expires.
+
+        Raises:
+            UnacceptableTransaction: see above, or not a transaction at all.
+        """
+        transaction = _parsed(unsigned)
+        message = transaction.message
+        if message.header.num_required_signatures != 1 or message.account_keys[0] != self._keypair.pubkey():
+            raise UnacceptableTransaction("the transaction asks for signatures other than this wallet's alone")
+        if message.recent_blockhash == Hash.default():
+            raise UnacceptableTransaction("the transaction has no blockhash")
+        if transaction.uses_durable_nonce():
+            raise UnacceptableTransaction("the transaction never expires: it uses a durable nonce")
+        signed = VersionedTransaction(message, [self._keypair])
+        return Signed(str(signed.signatures[0]), base64.b64encode(bytes(signed)).decode())
+
+
+def blockhash_of(transaction: str) -> str:
+    """The blockhash a transaction (base64) is bound to."""
+    return str(_parsed(transaction).message.recent_blockhash)
+
+
+def _parsed(text: str) -> VersionedTransaction:
+    if len(text) > 2 * TRANSACTION_BYTES_MAX:
+        raise UnacceptableTransaction("the transaction is larger than one packet")
+    try:
+        raw = base64.b64decode(text, validate=True)
+        transaction = VersionedTransaction.from_bytes(raw)
+        transaction.sanitize()
+    except (ValueError, binascii.Error) as error:
+        raise UnacceptableTransaction(f"not a transaction: {error}") from None
+    if len(raw) > TRANSACTION_BYTES_MAX:
+        raise UnacceptableTransaction(f"the transaction has {len(raw)} bytes; a packet holds {TRANSACTION_BYTES_MAX}")
+    return transaction

@@ -1,0 +1,59 @@
+"""The router: `python -m services.router`. Needs Redis and the venues; exit code 1: an operator must look."""
+
+import asyncio
+import os
+import random
+import socket
+import sys
+from contextlib import AsyncExitStack, aclosing
+from datetime import UTC, datetime
+
+import structlog
+
+from libs.events.errors import LogMismatch
+from libs.events.opening import started
+from libs.events.reactions import ROUTER
+from libs.events.redis_log import open_redis_log
+from libs.events.retry import RetryPolicy
+from libs.events.worker import Worker
+from libs.events.worker_limits import WorkerLimits
+from libs.service.health import Health, admin_server
+from libs.service.http import open_session
+from libs.service.lifecycle import run
+from libs.service.settings import Settings
+from services.router.handlers import Router
+from services.router.venues import Venue
+
+EXIT_STOPPED = 1
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Route orders until `stop` is set."""
+    health, limits = Health("log"), WorkerLimits()
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(admin_server(health, settings.host, settings.admin_port))
+        log = await stack.enter_async_context(open_redis_log(settings.redis(), settings.partitions))
+        session = await stack.enter_async_context(open_session())
+        venues = [Venue(name, url, session, settings.quote_deadline_ms) for name, url in settings.venue_urls().items()]
+        for venue in venues:
+            await stack.enter_async_context(aclosing(venue))
+        router = Router(
+            venues=venues,
+            policy=RetryPolicy(settings.attempts_max, settings.retry_base_ms, settings.retry_cap_ms),
+            now=lambda: datetime.now(UTC),
+            fraction=random.random,
+        )
+        consumer = settings.consumer or f"{socket.gethostname()}-{os.getpid()}"
+        worker = Worker(
+            log, ROUTER, router.handle, consumer=consumer, health=health, limits=limits, drain_s=settings.drain_s
+        )
+        try:
+            if await started(log, health, limits, stop):
+                await worker.run(stop)
+        except LogMismatch as error:
+            structlog.get_logger().error("stopped_by_the_log", reason=str(error))
+            sys.exit(EXIT_STOPPED)
+
+
+if __name__ == "__main__":
+    run(ROUTER, main, "venues")
