@@ -1,7 +1,6 @@
 """Whatever is traded, in whatever order: the pool never loses by rounding."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from libs.venues.bin_math import bin_price
 from libs.venues.bins import BinFees, BinPool, Volatility

@@ -1,0 +1,154 @@
+"""Swap instructions inside real Solana transactions: packed, built unsigned, parsed and verified.
+
+Instruction data, little-endian: method (8 bytes), direction (0: first mint of the pool in), amount in (u64),
+minimum out (u64), nonce (u64), length of the reference, reference (UTF-8). Accounts: payer, pool.
+"""
+
+import base64
+import binascii
+import hashlib
+import struct
+from typing import NamedTuple
+
+from solders.hash import Hash
+from solders.instruction import CompiledInstruction
+from solders.message import MessageHeader, MessageV0
+from solders.pubkey import Pubkey
+from solders.signature import Signature
+from solders.transaction import VersionedTransaction
+
+RAYDIUM_PROGRAM = "CPMMoo8L3F4NbTegBCKVNunggL7H1ZpdTHKxQB5qKP1C"
+METEORA_PROGRAM = "LBUZKhRxPF3XUpBCjp4YzTKgLccjZhTSDM9YuVaPwxo"
+COMPUTE_BUDGET_PROGRAM = "ComputeBudget111111111111111111111111111111"
+MEMO_PROGRAM = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr"
+SWAP_PROGRAMS = frozenset({RAYDIUM_PROGRAM, METEORA_PROGRAM})
+IGNORED_PROGRAMS = frozenset({COMPUTE_BUDGET_PROGRAM, MEMO_PROGRAM})
+
+TRANSACTION_BYTES_MAX = 1232
+REFERENCE_BYTES_MAX = 64
+
+_METHOD = hashlib.sha256(b"global:swap_base_input").digest()[:8]
+_HEAD = struct.Struct("<8sBQQQB")
+_ONE_SIGNER = MessageHeader(1, 0, 1)
+_UNSIGNED = [Signature.default()]
+_PAYER_AND_POOL = bytes((0, 1))
+
+
+class MalformedTransaction(ValueError):
+    """The bytes are not a transaction this chain can read."""
+
+
+class SignatureFailure(ValueError):
+    """A signature does not belong to the message."""
+
+
+class Swap(NamedTuple):
+    """One swap on one pool. `first_in`: the pool's first mint is sold."""
+
+    pool: str
+    first_in: bool
+    amount_in: int
+    minimum_out: int
+    nonce: int
+    reference: str
+
+
+class Instruction(NamedTuple):
+    """`swap` is None when the program is not a venue's or its data cannot be read."""
+
+    program: str
+    swap: Swap | None
+
+
+class SignedTransaction(NamedTuple):
+    """A verified transaction: all the chain needs of it."""
+
+    signature: str
+    payer: str
+    blockhash: str
+    signatures: int
+    instructions: tuple[Instruction, ...]
+
+
+def unsigned_swap(program: Pubkey, pool: Pubkey, payer: Pubkey, blockhash: Hash, swap: Swap) -> str:
+    """A version 0 transaction with an empty signature, base64."""
+    reference = swap.reference.encode()
+    head = _HEAD.pack(_METHOD, 0 if swap.first_in else 1, swap.amount_in, swap.minimum_out, swap.nonce, len(reference))
+    instruction = CompiledInstruction(2, head + reference, _PAYER_AND_POOL)
+    message = MessageV0(_ONE_SIGNER, [payer, pool, program], blockhash, [instruction], [])
+    return base64.b64encode(bytes(VersionedTransaction.populate(message, _UNSIGNED))).decode()
+
+
+def parse_transaction(raw: bytes) -> SignedTransaction:
+    """Read and verify.
+
+    Raises:
+        MalformedTransaction: not a transaction, too large, or with address tables.
+        SignatureFailure: a signature is missing or wrong.
+    """
+    if len(raw) > TRANSACTION_BYTES_MAX:
+        raise MalformedTransaction(f"transaction of {len(raw)} bytes is larger than {TRANSACTION_BYTES_MAX}")
+    try:
+        transaction = VersionedTransaction.from_bytes(raw)
+        message = transaction.message
+        transaction.sanitize()
+        verified = transaction.verify_with_results()
+    except Exception as error:  # solders raises several unrelated types
+        raise MalformedTransaction(f"failed to deserialize transaction: {error}") from None
+    if isinstance(message, MessageV0) and message.address_table_lookups:
+        raise MalformedTransaction("address lookup tables are not supported")
+    if not verified or not all(verified):
+        raise SignatureFailure("Transaction signature verification failure")
+    keys = [str(key) for key in message.account_keys]
+    return SignedTransaction(
+        str(transaction.signatures[0]),
+        keys[0],
+        str(message.recent_blockhash),
+        len(verified),
+        tuple(_instruction(keys, compiled) for compiled in message.instructions),
+    )
+
+
+def decode_transaction(text: str, encoding: str) -> bytes:
+    """The bytes of an encoded transaction: base64 or base58.
+
+    Raises:
+        MalformedTransaction: the text is not in that encoding.
+    """
+    if len(text) > 2 * TRANSACTION_BYTES_MAX:
+        raise MalformedTransaction("encoded transaction is too large")
+    try:
+        return base64.b64decode(text, validate=True) if encoding == "base64" else _base58(text)
+    except (binascii.Error, ValueError):
+        raise MalformedTransaction(f"invalid {encoding} encoding") from None
+
+
+def _instruction(keys: list[str], compiled: CompiledInstruction) -> Instruction:
+    program = keys[compiled.program_id_index]
+    if program not in SWAP_PROGRAMS:
+        return Instruction(program, None)
+    accounts, data = bytes(compiled.accounts), bytes(compiled.data)
+    if len(data) < _HEAD.size or len(accounts) < 2:
+        return Instruction(program, None)
+    method, direction, amount_in, minimum_out, nonce, length = _HEAD.unpack_from(data)
+    reference = data[_HEAD.size :]
+    if method != _METHOD or direction > 1 or length != len(reference) or length > REFERENCE_BYTES_MAX:
+        return Instruction(program, None)
+    try:
+        text = reference.decode()
+    except UnicodeDecodeError:
+        return Instruction(program, None)
+    return Instruction(program, Swap(keys[accounts[1]], direction == 0, amount_in, minimum_out, nonce, text))
+
+
+_BASE58 = {char: value for value, char in enumerate("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz")}
+
+
+def _base58(text: str) -> bytes:
+    number = 0
+    for char in text:
+        if char not in _BASE58:
+            raise ValueError("not base58")
+        number = number * 58 + _BASE58[char]
+    zeros = len(text) - len(text.lstrip("1"))
+    return b"\x00" * zeros + number.to_bytes((number.bit_length() + 7) // 8, "big")
