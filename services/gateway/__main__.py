@@ -1,0 +1,55 @@
+"""Starts the gateway: the one origin clients need. `python -m services.gateway`."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+from libs.events.redis_log import open_redis_log
+from libs.orders.store import open_store
+from libs.orders.views import OrderViews
+from libs.service.health import Health, admin_server, serve
+from libs.service.lifecycle import run
+from libs.service.settings import Settings
+from libs.service.tokens import check_secret
+from services.gateway.accounts import Accounts, open_database
+from services.gateway.api import Parts
+from services.gateway.app import make_app
+from services.gateway.auth import Passwords
+from services.gateway.readiness import DATABASE, LOG, watch
+from services.gateway.tunnel import Tunnels
+
+
+async def main(settings: Settings, stop: asyncio.Event) -> None:
+    """Serve until `stop`, then answer what is in hand within the drain window."""
+    secret = settings.jwt_secret.get_secret_value()
+    check_secret(secret)
+    tunnels, health = Tunnels(settings.notifier_url), Health(LOG, DATABASE)
+    async with AsyncExitStack() as stack:
+        log = await stack.enter_async_context(open_redis_log(settings.redis(), settings.partitions))
+        store = await stack.enter_async_context(open_store(settings.database_url))
+        accounts = Accounts(await stack.enter_async_context(open_database(settings.database_url)))
+        passwords = Passwords()
+        stack.callback(passwords.close)
+        parts = Parts(
+            log=log,
+            log_open=asyncio.Event(),
+            views=OrderViews(log, store),
+            accounts=accounts,
+            passwords=passwords,
+            tunnels=tunnels,
+            secret=secret,
+            slippage_bps=settings.slippage_bps,
+            order_lifetime=timedelta(seconds=settings.order_lifetime_s),
+        )
+        await stack.enter_async_context(admin_server(health, settings.host, settings.admin_port))
+        app = make_app(parts, health)
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(watch(log, parts.log_open, accounts, health))
+            async with serve(app, settings.host, settings.port, drain_s=settings.drain_s):
+                await stop.wait()
+                health.trouble("process", "stopping")
+            watching.cancel()
+
+
+if __name__ == "__main__":
+    run("gateway", main, "database_url", "jwt_secret")

@@ -1,0 +1,84 @@
+"""Users in Postgres, and the one connection pool of the gateway."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+from uuid_utils import uuid7
+
+from services.gateway.limits import DATABASE_CONNECTIONS_MAX, DATABASE_TIMEOUT_S
+
+# What tells that Postgres is away, or is not the database we need.
+DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+class EmailTaken(Exception):
+    """Another account has this email."""
+
+
+class DatabaseUnavailable(Exception):
+    """Postgres could not answer; the same call may succeed later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user as kept here."""
+
+    user_id: str
+    password_hash: str
+
+
+class Accounts:
+    """Who may sign in. Emails are in normal form."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def create(self, email: str, name: str | None, password_hash: str) -> str:
+        """Make an account; gives its user id.
+
+        Raises:
+            EmailTaken, DatabaseUnavailable
+        """
+        made = await self._row(
+            "INSERT INTO users (id, email, name, password_hash) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT (email) DO NOTHING RETURNING id",
+            str(uuid7()),
+            email,
+            name,
+            password_hash,
+        )
+        if made is None:
+            raise EmailTaken(email)
+        return str(made["id"])
+
+    async def find(self, email: str) -> Account | None:
+        """Raises DatabaseUnavailable."""
+        row = await self._row("SELECT id, password_hash FROM users WHERE email = $1", email)
+        return Account(str(row["id"]), row["password_hash"]) if row else None
+
+    async def check(self) -> None:
+        """Raises DatabaseUnavailable when Postgres is away or its tables are not there yet."""
+        await self._row("SELECT id FROM users LIMIT 1")
+
+    async def _row(self, statement: str, *values: object) -> asyncpg.Record | None:
+        try:
+            async with self._pool.acquire(timeout=DATABASE_TIMEOUT_S) as connection:
+                return await connection.fetchrow(statement, *values)
+        except DATABASE_ERRORS as error:
+            raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+
+
+@asynccontextmanager
+async def open_database(url: str) -> AsyncIterator[asyncpg.Pool]:
+    """A pool that connects when first used: Postgres may be away now."""
+    pool = asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=DATABASE_CONNECTIONS_MAX,
+        timeout=DATABASE_TIMEOUT_S,
+        command_timeout=DATABASE_TIMEOUT_S,
+    )
+    async with pool:
+        yield pool

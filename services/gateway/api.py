@@ -1,0 +1,257 @@
+"""What happens for each address: read, act, answer."""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import orjson
+from aiohttp import hdrs, web
+
+from libs.events.commands import request as order_step
+from libs.events.errors import LogUnavailable
+from libs.events.ids import Cursor, new_order_id, partition_of, partition_of_user
+from libs.events.log import EventLog, Idempotency, Snapshot
+from libs.events.model import OrderRequested, Status
+from libs.events.order import Order
+from libs.events.reactions import CANCELLABLE
+from libs.orders.presentation import event_body, order_body
+from libs.orders.views import PAGE_MAX, OrderViews
+from libs.service.tokens import InvalidToken, issue_token
+from services.gateway import dto, limits, observe
+from services.gateway.accounts import Accounts
+from services.gateway.auth import Passwords, claims_of
+from services.gateway.commands import SOURCE, KeyReused, cancel, place
+from services.gateway.problems import Problem
+from services.gateway.tracing import traceparent_of
+from services.gateway.tunnel import Tunnels
+
+REQUEST_ID = web.RequestKey("request_id", str)
+
+_JSON = {"Content-Type": "application/json"}
+_SECRET = {**_JSON, "Cache-Control": "no-store"}
+_ORDER_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the handlers work with. `log_open`: set while the log is the one this process has checked."""
+
+    log: EventLog
+    log_open: asyncio.Event
+    views: OrderViews
+    accounts: Accounts
+    passwords: Passwords
+    tunnels: Tunnels
+    secret: str
+    slippage_bps: int
+    order_lifetime: timedelta
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+class Api:
+    """Every handler; `services.gateway.app` says which address each has."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    # Accounts
+
+    async def sign_up(self, request: web.Request) -> web.Response:
+        """POST /api/auth/signup."""
+        signup = dto.read_signup(await _body(request))
+        kept = await self._parts.passwords.hash(signup.password)
+        user = await self._parts.accounts.create(signup.email, signup.name, kept)
+        observe.signed_up(user, request[REQUEST_ID])
+        return self._token(user, 201)
+
+    async def log_in(self, request: web.Request) -> web.Response:
+        """POST /api/auth/login."""
+        login = dto.read_login(await _body(request))
+        email = dto.normal_email(login.email)
+        account = await self._parts.accounts.find(email) if email else None
+        same = await self._parts.passwords.check(login.password, account.password_hash if account else None)
+        if account is None or not same:
+            observe.login_refused(request[REQUEST_ID])
+            raise Problem("credentials_invalid", "There is no account with this email and password.")
+        observe.logged_in(account.user_id, request[REQUEST_ID])
+        return self._token(account.user_id, 200)
+
+    # Orders
+
+    async def place_order(self, request: web.Request) -> web.Response:
+        """POST /api/orders: answered once the order is in the log."""
+        user = self._user(request)
+        key = _idempotency_key(request)
+        now = self._parts.clock()
+        asked = dto.read_order(await _body(request), now)
+        log = self._log()
+        event = OrderRequested(
+            token_in=asked.token_in.symbol,
+            token_out=asked.token_out.symbol,
+            mint_in=asked.token_in.mint,
+            mint_out=asked.token_out.mint,
+            amount_in=asked.amount_in,
+            slippage_bps=self._parts.slippage_bps if asked.slippage_bps is None else asked.slippage_bps,
+            expires_at=asked.expires_at or now + self._parts.order_lifetime,
+            idempotency_key=key,
+            request_id=request[REQUEST_ID],
+        )
+        step, made = order_step(
+            event,
+            order_id=new_order_id(partition_of_user(user, log.partitions)),
+            user=user,
+            source=SOURCE,
+            now=now,
+            traceparent=traceparent_of(request.headers.get("traceparent")),
+            idempotency=Idempotency(key, asked.fingerprint()) if key else None,
+        )
+        started = time.perf_counter()
+        try:
+            replayed = await place(log, step)
+        except KeyReused:
+            raise Problem("idempotency_key_reused", "This Idempotency-Key came with another order before.") from None
+        if replayed:
+            return await self._replay(request, replayed.order_id, user)
+        took_s = time.perf_counter() - started
+        observe.order_accepted(made.order.id, user, request[REQUEST_ID], made.event.traceparent, took_s)
+        return _order(made.order, 202, {"Location": f"/api/orders/{made.order.id}"})
+
+    async def list_orders(self, request: web.Request) -> web.Response:
+        """GET /api/orders?limit=&cursor=."""
+        user = self._user(request)
+        limit, cursor = _limit(request.query.get("limit")), request.query.get("cursor")
+        if cursor is not None and not _ORDER_ID.fullmatch(cursor):
+            raise Problem("invalid_parameter", "cursor is not one this list gave out.")
+        orders, following = await self._parts.views.newest(user, cursor, limit)
+        return _json({"orders": [order_body(order) for order in orders], "nextCursor": following})
+
+    async def get_order(self, request: web.Request) -> web.Response:
+        """GET /api/orders/{id}."""
+        return _order(await self._owned(request, self._user(request)))
+
+    async def get_events(self, request: web.Request) -> web.Response:
+        """GET /api/orders/{id}/events."""
+        order = await self._owned(request, self._user(request))
+        log = self._log()
+        history = await self._parts.views.history(order.id)
+        partition = partition_of(order.id)
+        return _json({"events": [event_body(e, str(Cursor(log.epoch, partition, at)), order) for e, at in history]})
+
+    async def cancel_order(self, request: web.Request) -> web.Response:
+        """DELETE /api/orders/{id}: cancels it, unless a signed transaction exists or it has ended."""
+        user = self._user(request)
+        order = await self._owned(request, user)
+        if order.status in CANCELLABLE and (held := await self._held(order.id)):
+            before = held.order.version
+            order = await cancel(self._log(), held, self._parts.clock)
+            if order.status is Status.CANCELLED and order.version > before:
+                observe.order_cancelled(order.id, order.version, user, request[REQUEST_ID])
+        if order.status is not Status.CANCELLED:
+            detail = f"The order is {order.status}; only an order that was not submitted yet can be cancelled."
+            raise Problem("order_not_cancellable", detail, currentStatus=order.status.value)
+        return _order(order)
+
+    # WebSockets
+
+    async def web_socket(self, request: web.Request) -> web.StreamResponse:
+        """GET /api/ws/...: the notifier's, from here on."""
+        tokens = request.headers.get(hdrs.CONNECTION, "").lower().replace(" ", "").split(",")
+        if "upgrade" not in tokens or request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
+            headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+            raise Problem("upgrade_required", "Open this address as a WebSocket.", headers=headers)
+        if request.body_exists:
+            raise Problem("malformed_request", "A WebSocket handshake has no body.")
+        request_id = request[REQUEST_ID]
+        opened = False
+
+        def on_open() -> None:
+            nonlocal opened
+            opened = True
+            observe.tunnel_opened(request_id)
+
+        try:
+            return await self._parts.tunnels.hand_over(request, request_id, on_open)
+        finally:
+            if opened:
+                observe.tunnel_closed(request_id)
+
+    # Parts of the above
+
+    def _user(self, request: web.Request) -> str:
+        try:
+            claims = claims_of(request.headers.get(hdrs.AUTHORIZATION), self._parts.secret)
+        except InvalidToken as error:
+            headers = {"WWW-Authenticate": 'Bearer realm="swaplog", error="invalid_token"'}
+            raise Problem("token_invalid", str(error), headers=headers) from None
+        if claims is None:
+            headers = {"WWW-Authenticate": 'Bearer realm="swaplog"'}
+            raise Problem("token_missing", "Send the token of a login: Authorization: Bearer <token>.", headers=headers)
+        return claims.user_id
+
+    def _token(self, user: str, status: int) -> web.Response:
+        return _json({"userId": user, "token": issue_token(user, self._parts.secret)}, status, _SECRET)
+
+    def _log(self) -> EventLog:
+        if not self._parts.log_open.is_set():
+            raise LogUnavailable("the log is not open")
+        return self._parts.log
+
+    async def _held(self, order_id: str) -> Snapshot | None:
+        return await self._log().find(order_id)
+
+    async def _owned(self, request: web.Request, user: str) -> Order:
+        """The order the address names, if it is `user`'s. One answer for all others: it does not tell what exists."""
+        order_id = request.match_info["order_id"]
+        # All orders of a user live in one partition, so most wrong ids need no look-up.
+        if _ORDER_ID.fullmatch(order_id) and int(order_id[-3:], 16) == partition_of_user(
+            user, self._parts.log.partitions
+        ):
+            order = await self._parts.views.get(order_id)
+            if order and order.user == user:
+                return order
+        raise Problem("order_not_found", "You have no order with this id.")
+
+    async def _replay(self, request: web.Request, order_id: str, user: str) -> web.Response:
+        order = await self._parts.views.get(order_id)
+        if order is None:
+            raise LogUnavailable(f"order {order_id} of an idempotency key cannot be found")
+        observe.order_replayed(order_id, user, request[REQUEST_ID])
+        return _order(order, 202, {"Location": f"/api/orders/{order_id}", "Idempotent-Replayed": "true"})
+
+
+async def _body(request: web.Request) -> bytes:
+    if hdrs.CONTENT_TYPE in request.headers and request.content_type != "application/json":
+        raise Problem("unsupported_media_type", f"Send application/json, not {request.content_type}.")
+    if (request.content_length or 0) > limits.BODY_BYTES_MAX:
+        raise web.HTTPRequestEntityTooLarge(limits.BODY_BYTES_MAX, request.content_length or 0)
+    return await request.read()
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if len(key) > limits.IDEMPOTENCY_KEY_CHARS_MAX or not _KEY.fullmatch(key):
+        longest = limits.IDEMPOTENCY_KEY_CHARS_MAX
+        raise Problem("invalid_idempotency_key", f"An Idempotency-Key is 1 to {longest} printable ASCII characters.")
+    return key
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return limits.PAGE_DEFAULT
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= PAGE_MAX:
+        raise Problem("invalid_parameter", f"limit must be a number from 1 to {PAGE_MAX}.")
+    return int(text)
+
+
+def _order(order: Order, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return _json(order_body(order), status, {**_JSON, **headers} if headers else _JSON)
+
+
+def _json(value: object, status: int = 200, headers: Mapping[str, str] = _JSON) -> web.Response:
+    return web.Response(body=orjson.dumps(value), status=status, headers=headers)

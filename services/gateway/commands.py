@@ -1,0 +1,97 @@
+"""What clients make happen: an order is placed, an order is cancelled. The only writes of the gateway."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from libs.events.commands import follow
+from libs.events.errors import LogUnavailable, OutcomeUnknown
+from libs.events.log import Commits, Committed, Conflict, Duplicate, Outcome, Snapshot, Step
+from libs.events.model import OrderCancelled
+from libs.events.order import Order
+from libs.events.reactions import CANCELLABLE
+from services.gateway import limits
+
+SOURCE = "gateway"
+
+
+class OutcomeUndecided(Exception):
+    """It is not known whether the step is in the log, and there is no more time to find out."""
+
+
+class KeyReused(Exception):
+    """The idempotency key belongs to an order that asked for something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The same was asked before under the same key: this order came of it."""
+
+    order_id: str
+
+
+async def place(log: Commits, step: Step) -> Replayed | None:
+    """Write a new order; None: it is in the log.
+
+    Raises:
+        KeyReused, LogUnavailable, OutcomeUndecided
+    """
+    match await commit(log, step):
+        case Committed():
+            return None
+        # Nobody else makes this id, so an order already there is our own step whose reply was lost.
+        case Conflict(now=Snapshot()) | Duplicate(order_id=step.order_id):
+            return None
+        case Duplicate(order_id=order_id, fingerprint=fingerprint):
+            if step.idempotency is None or step.idempotency.fingerprint != fingerprint:
+                raise KeyReused
+            return Replayed(order_id)
+        case outcome:
+            raise AssertionError(f"a new order cannot meet {outcome}")
+
+
+async def cancel(log: Commits, held: Snapshot, clock: Callable[[], datetime]) -> Order:
+    """Cancel the order if that is still possible; gives the order as it is then, whatever its status.
+
+    Raises:
+        LogUnavailable, OutcomeUndecided
+    """
+    for _ in range(limits.CANCEL_TRIES_MAX):
+        if held.order.status not in CANCELLABLE:
+            return held.order
+        step, after = follow(held, [OrderCancelled()], source=SOURCE, now=clock())
+        match await commit(log, step):
+            case Committed():
+                return after.order
+            case Conflict(now=Snapshot() as now):
+                held = now
+            case outcome:
+                raise LogUnavailable(f"the log answered a cancel with {outcome}")
+    raise LogUnavailable("the order changed faster than it could be cancelled")
+
+
+async def commit(log: Commits, step: Step) -> Outcome:
+    """Commit; after a lost reply the same step again, because the log tells a repetition from a first time.
+
+    Raises:
+        LogUnavailable: nothing was written.
+        OutcomeUndecided: no answer within the deadline.
+    """
+    try:
+        return await log.commit(step)
+    except OutcomeUnknown as lost:
+        reason = str(lost)
+    pause_s = limits.OUTCOME_PAUSE_S
+    try:
+        async with asyncio.timeout(limits.OUTCOME_DEADLINE_S):
+            while True:
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, limits.OUTCOME_PAUSE_MAX_S)
+                try:
+                    return await log.commit(step)
+                except LogUnavailable as away:
+                    # Also when this time nothing was written: the first time still may have been.
+                    reason = str(away)
+    except TimeoutError:
+        raise OutcomeUndecided(reason) from None

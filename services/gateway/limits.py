@@ -1,0 +1,42 @@
+"""Every limit of the gateway, in one place."""
+
+from datetime import timedelta
+
+# Bodies
+BODY_BYTES_MAX = 64 * 1024
+NUMBER_CHARS_MAX = 64
+ERRORS_SHOWN_MAX = 10
+ECHO_CHARS_MAX = 64  # of what the client sent, when an error quotes it
+
+# Accounts
+EMAIL_CHARS_MAX = 254  # RFC 5321 §4.5.3.1.3
+NAME_CHARS_MAX = 100
+PASSWORD_CHARS_MIN, PASSWORD_CHARS_MAX = 8, 256
+BCRYPT_ROUNDS = 12
+PASSWORD_THREADS = 2
+PASSWORDS_WAITING_MAX = 64  # refused beyond: whoever waits longer has given up
+DATABASE_CONNECTIONS_MAX = 8
+DATABASE_TIMEOUT_S = 5.0
+
+# Orders
+TOKEN_CHARS_MAX = 64
+EXPIRES_IN_MAX = timedelta(hours=24)
+IDEMPOTENCY_KEY_CHARS_MAX = 255
+PAGE_DEFAULT = 50
+
+# Commits
+OUTCOME_DEADLINE_S = 2.0  # how long an unknown outcome is asked after
+OUTCOME_PAUSE_S, OUTCOME_PAUSE_MAX_S = 0.02, 0.4
+CANCEL_TRIES_MAX = 20  # an order has far fewer events before it can no longer be cancelled
+RETRY_AFTER_S = 1  # told to clients with a 503
+
+# WebSockets on their way to the notifier
+TUNNELS_MAX = 10_000
+CONNECT_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 10.0
+ANSWER_BYTES_MAX = 64 * 1024
+LINGER_S = 5.0  # for what is still to be written when the other end has closed
+
+# Readiness
+CHECK_EVERY_S = 2.0
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.2, 5.0

@@ -1,0 +1,102 @@
+"""What the gateway says about itself: one function per thing that happens, log line and metric together."""
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+_log = structlog.get_logger()
+
+_ACCEPTED = Counter("gateway_orders_accepted", "orders in the log and answered with 202")
+_REPLAYED = Counter("gateway_orders_replayed", "repetitions answered with the order their key made before")
+_CANCELLED = Counter("gateway_orders_cancelled", "orders cancelled")
+_SIGNUPS = Counter("gateway_signups", "accounts made")
+_LOGINS = Counter("gateway_logins", "attempts to log in", ["outcome"])
+_TUNNELS = Gauge("gateway_tunnels", "WebSockets handed over to the notifier and still open")
+_COMMIT = Histogram(
+    "gateway_commit_seconds",
+    "wait for the log to accept an order",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)
+_REQUESTS = Histogram(
+    "gateway_request_seconds",
+    "from the request to its answer",
+    ["method", "route", "status"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
+)
+_PROBLEMS = Counter("gateway_problems", "answers that were problems", ["code"])
+
+
+def request_answered(method: str, route: str, status: int, took_s: float) -> None:
+    _REQUESTS.labels(method, route, str(status)).observe(took_s)
+
+
+def order_accepted(order_id: str, user: str, request_id: str, traceparent: str, commit_s: float) -> None:
+    _ACCEPTED.inc()
+    _COMMIT.observe(commit_s)
+    _log.info(
+        "order_accepted",
+        order_id=order_id,
+        event_id=f"{order_id}/1",
+        user=user,
+        request_id=request_id,
+        traceparent=traceparent,
+        commit_ms=round(commit_s * 1000, 2),
+    )
+
+
+def order_replayed(order_id: str, user: str, request_id: str) -> None:
+    _REPLAYED.inc()
+    _log.info("order_replayed", order_id=order_id, user=user, request_id=request_id)
+
+
+def order_cancelled(order_id: str, version: int, user: str, request_id: str) -> None:
+    _CANCELLED.inc()
+    _log.info("order_cancelled", order_id=order_id, event_id=f"{order_id}/{version}", user=user, request_id=request_id)
+
+
+def signed_up(user: str, request_id: str) -> None:
+    _SIGNUPS.inc()
+    _log.info("signed_up", user=user, request_id=request_id)
+
+
+def logged_in(user: str, request_id: str) -> None:
+    _LOGINS.labels("accepted").inc()
+    _log.debug("logged_in", user=user, request_id=request_id)
+
+
+def login_refused(request_id: str) -> None:
+    _LOGINS.labels("refused").inc()
+    _log.info("login_refused", request_id=request_id)
+
+
+def problem_answered(code: str, request_id: str, path: str, reason: str) -> None:
+    """The client's fault; `reason` is for operators and may say more than the client is told."""
+    _PROBLEMS.labels(code).inc()
+    _log.debug("problem_answered", code=code, request_id=request_id, path=path, reason=reason)
+
+
+def need_failed(code: str, request_id: str, path: str, error: BaseException) -> None:
+    _PROBLEMS.labels(code).inc()
+    _log.warning("need_failed", code=code, request_id=request_id, path=path, reason=str(error) or type(error).__name__)
+
+
+def unexpected(request_id: str, path: str, error: BaseException) -> None:
+    _PROBLEMS.labels("internal_error").inc()
+    _log.error("unexpected_error", request_id=request_id, path=path, exc_info=error)
+
+
+def tunnel_opened(request_id: str) -> None:
+    _TUNNELS.inc()
+    _log.debug("tunnel_opened", request_id=request_id)
+
+
+def tunnel_closed(request_id: str) -> None:
+    _TUNNELS.dec()
+    _log.debug("tunnel_closed", request_id=request_id)
+
+
+def need_away(need: str, reason: str, wait_s: float) -> None:
+    _log.warning("need_away", need=need, reason=reason, retry_in_s=round(wait_s, 2))
+
+
+def need_back(need: str) -> None:
+    _log.info("need_there", need=need)

@@ -1,0 +1,269 @@
+"""WebSockets on the gateway's origin, handed over to the notifier byte by byte: no frame is looked at here."""
+
+import asyncio
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+
+from libs.service.settings import ConfigurationError
+from services.gateway import limits
+
+_OUR_HEADERS = frozenset({b"x-forwarded-for", b"x-request-id"})
+_ANSWER_HEADERS = frozenset({"content-type", "www-authenticate", "retry-after"})
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+class NotifierUnavailable(Exception):
+    """The notifier cannot be reached, or did not answer as a web server should."""
+
+
+class TooManyTunnels(Exception):
+    """As many tunnels are open as may be."""
+
+
+class Tunnels:
+    """Every tunnel of this process.
+
+    Raises:
+        ConfigurationError: `notifier_url` is not an http:// address.
+    """
+
+    def __init__(self, notifier_url: str) -> None:
+        parts = urlsplit(notifier_url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ConfigurationError(f"NOTIFIER_URL must be http://host:port, not {notifier_url}")
+        self._host, self._port = parts.hostname, parts.port or 80
+        self._open: set[_End] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def hand_over(self, request: web.Request, request_id: str, opened: Callable[[], None]) -> web.StreamResponse:
+        """Let the notifier answer `request`; gives back when both connections are closed, or what it said instead.
+
+        `opened` is called when the WebSocket stands.
+
+        Raises:
+            NotifierUnavailable, TooManyTunnels
+        """
+        if len(self._open) >= limits.TUNNELS_MAX:
+            raise TooManyTunnels
+        answer, upstream = await self._ask(_head(request, request_id))
+        if answer.status != 101:
+            upstream.close()
+            return answer.response()
+        client = request.transport
+        if upstream.is_closing():
+            raise NotifierUnavailable("closed as soon as it had answered")
+        if client is None or client.is_closing():
+            upstream.abort()
+            raise ConnectionResetError("the client left before the notifier answered")
+        await self._splice(request, client, upstream, answer.received, opened)
+        return _HandedOver()
+
+    def close(self) -> None:
+        """Close every tunnel; what is still to be written gets a moment."""
+        for end in list(self._open):
+            end.close()
+
+    async def _ask(self, head: bytes) -> "tuple[_Answer, asyncio.Transport]":
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
+                transport, answer = await loop.create_connection(_Answer, self._host, self._port)
+        except (OSError, TimeoutError) as error:
+            raise NotifierUnavailable(str(error) or "no connection in time") from None
+        try:
+            transport.write(head)
+            async with asyncio.timeout(limits.ANSWER_TIMEOUT_S):
+                await answer.complete
+        except (OSError, TimeoutError, ValueError) as error:
+            transport.abort()
+            raise NotifierUnavailable(str(error) or "no answer in time") from None
+        except BaseException:
+            transport.abort()
+            raise
+        return answer, transport
+
+    async def _splice(
+        self,
+        request: web.Request,
+        client: asyncio.Transport,
+        upstream: asyncio.Transport,
+        received: bytes,
+        opened: Callable[[], None],
+    ) -> None:
+        server = request.protocol
+        early = _Early()
+        server.set_parser(early)  # type: ignore[arg-type]  # takes what came behind the request head, and ends parsing
+        # The server must hear of the loss, or it would hold the connection for ever.
+        here, there = _End(client, server.connection_lost), _End(upstream)
+        here.peer, there.peer = there, here
+        client.set_protocol(here)
+        upstream.set_protocol(there)
+        self._open.add(here)
+        try:
+            opened()
+            client.write(received)
+            upstream.write(bytes(early.data))
+            if not server.writing_paused:
+                there.start_reading()
+            await asyncio.wait([here.lost, there.lost])
+        finally:
+            self._open.discard(here)
+            here.abort()
+            there.abort()
+
+
+def _head(request: web.Request, request_id: str) -> bytes:
+    """The request's head as it came, with who sent it and what it is called here."""
+    sender = request.remote or "unknown"
+    forwarded = [*request.headers.getall(hdrs.X_FORWARDED_FOR, []), sender]
+    path = request.raw_path.encode(errors="surrogateescape")
+    lines = [
+        b"GET %s HTTP/1.1" % path,
+        *(b"%s: %s" % (name, value) for name, value in request.raw_headers if name.lower() not in _OUR_HEADERS),
+        b"X-Forwarded-For: %s" % ", ".join(forwarded).encode(errors="surrogateescape"),
+        b"X-Request-Id: %s" % request_id.encode(),
+    ]
+    return b"\r\n".join(lines) + _END_OF_HEAD
+
+
+class _Answer(asyncio.Protocol):
+    """Collects the notifier's answer: the head of a 101 with what follows, or a whole refusal."""
+
+    def __init__(self) -> None:
+        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.status = 0
+        self.received = b""
+        self._headers: dict[str, str] = {}
+        self._body_at = self._body_bytes = 0
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        try:
+            if not self.status and _END_OF_HEAD in self.received:
+                self._read_head()
+            if len(self.received) > limits.ANSWER_BYTES_MAX:
+                raise ValueError("the answer is too large")
+        except ValueError as error:
+            self._finish(error)
+        else:
+            whole = len(self.received) >= self._body_at + self._body_bytes
+            if self.status == 101 or (self.status and whole):
+                self._finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
+        self._finish(ConnectionResetError("closed before it answered"))
+
+    def response(self) -> web.Response:
+        headers = {name: value for name, value in self._headers.items() if name in _ANSWER_HEADERS}
+        body = self.received[self._body_at : self._body_at + self._body_bytes]
+        return web.Response(status=self.status, body=body, headers=headers)
+
+    def _read_head(self) -> None:
+        head, _, _ = self.received.partition(_END_OF_HEAD)
+        first, *lines = head.decode("latin-1").split("\r\n")
+        version, status, *_ = first.split(" ", 2)
+        if not version.startswith("HTTP/1.") or not 101 <= int(status) <= 599:
+            raise ValueError("the answer is not HTTP/1.1")
+        pairs = (line.partition(":") for line in lines)
+        self._headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        self._body_at = len(head) + len(_END_OF_HEAD)
+        self._body_bytes = int(self._headers.get("content-length", "0"))
+        self.status = int(status)
+
+    def _finish(self, error: Exception | None = None) -> None:
+        if self.complete.done():
+            return
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()  # until somebody takes what comes next
+        if error is None:
+            self.complete.set_result(None)
+        else:
+            self.complete.set_exception(error)
+
+
+class _End(asyncio.Protocol):
+    """One end of a tunnel: what comes in here goes out at the other end, no faster than that end takes it."""
+
+    peer: "_End"
+
+    def __init__(self, transport: asyncio.Transport, on_lost: Callable[[Exception | None], None] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._on_lost = on_lost
+        self._closing: asyncio.TimerHandle | None = None
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+
+    def data_received(self, data: bytes) -> None:
+        self.peer._transport.write(data)
+
+    def eof_received(self) -> bool:
+        return False  # WebSocket has no half-closed state
+
+    def pause_writing(self) -> None:
+        self.peer.stop_reading()
+
+    def resume_writing(self) -> None:
+        self.peer.start_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._closing:
+            self._closing.cancel()
+        if not self.lost.done():
+            self.lost.set_result(None)
+        if self._on_lost:
+            self._on_lost(exc)
+        self.peer.close()
+
+    def stop_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def start_reading(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Write what is still to be written, but do not wait for ever for somebody who does not read."""
+        if not self.lost.done() and self._closing is None:
+            self._transport.close()
+            self._closing = self._loop.call_later(limits.LINGER_S, self._transport.abort)
+
+    def abort(self) -> None:
+        if not self.lost.done():
+            self._transport.abort()
+
+
+class _Early:
+    """What a hasty client sent before it knew that the WebSocket stands."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.data += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Nothing to do: the transport tells the tunnel itself."""
+
+
+class _HandedOver(web.StreamResponse):
+    """Stands for an answer that somebody else has written to the end."""
+
+    def __init__(self) -> None:
+        super().__init__(status=101)
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Nothing is left to write."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
