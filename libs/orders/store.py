@@ -6,6 +6,7 @@ StoreError
 └── BatchRefused       Postgres cannot hold these rows: nothing was written; stop loudly
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,18 +14,20 @@ from uuid import UUID
 
 import asyncpg
 
-from libs.events.errors import LogMismatch, PositionGap
+from libs.events.errors import LogMismatch
 from libs.events.ids import Position
 from libs.events.log import Entry
 from libs.events.model import Envelope
 from libs.events.order import Order
 from libs.orders import sql
+from libs.orders.batch import Batch
 from libs.orders.folding import Folded, fold
 from libs.orders.rows import columns, decode, entry_of, event_row, order_row
 
 POOL_MAX = 8
 CONNECT_TIMEOUT_S = 5
 COMMAND_TIMEOUT_S = 30
+CLOSE_TIMEOUT_S = 3  # a farewell a dead server will not answer
 ORDERS = "orders"  # the live projection
 
 Connection = asyncpg.pool.PoolConnectionProxy
@@ -67,28 +70,6 @@ class Checkpoint:
 
     epoch: str
     at: Position
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What was read after `after`: entries of any of its partitions, in order per partition. At least one entry."""
-
-    after: Mapping[int, Position]
-    entries: Sequence[Entry]
-
-    def until(self) -> dict[int, Position]:
-        """The last position of each partition that has entries.
-
-        Raises:
-            PositionGap: an entry is missing.
-        """
-        ends: dict[int, Position] = {}
-        for entry in self.entries:
-            last = ends.get(entry.partition, self.after[entry.partition])
-            if entry.at.position != last.position + 1:
-                raise PositionGap(entry.partition, last.position + 1, entry.at.position)
-            ends[entry.partition] = entry.at
-        return ends
 
 
 class OrderStore:
@@ -196,7 +177,7 @@ class Projection:
             return await self._apply(epoch, batch)
         except asyncpg.PostgresError as error:
             self._folded.clear()
-            places = ", ".join(f"{entry.partition}:{entry.at}" for entry in (batch.entries[0], batch.entries[-1]))
+            places = " to ".join(f"{entry.partition}:{entry.at}" for entry in (batch.entries[0], batch.entries[-1]))
             raise BatchRefused(f"{self._name}: Postgres refused the batch from {places}: {error}") from error
         except BaseException:
             self._folded.clear()
@@ -209,8 +190,8 @@ class Projection:
         async with self._store.connection() as connection, connection.transaction():
             # First of all: a rival waits here for the row, then finds it moved, before either has done any work.
             await self._move(connection, epoch, batch.after, until)
-            await connection.execute(sql.INSERT_EVENTS, *archive, epoch)
             orders = fold(await self._known(connection, events), events)
+            await connection.execute(sql.INSERT_EVENTS, *archive, epoch)
             written = await connection.execute(sql.UPSERT_ORDERS, *columns(map(order_row, orders.values())))
             if written != f"INSERT 0 {len(orders)}":
                 raise CheckpointMoved(f"{self._name}: an order in Postgres is ahead of its checkpoint ({written})")
@@ -238,10 +219,17 @@ class Projection:
 @asynccontextmanager
 async def open_store(dsn: str) -> AsyncIterator[OrderStore]:
     """The store behind `dsn`; connects on first use, so it may be opened while Postgres is away."""
-    async with asyncpg.create_pool(
+    pool = await asyncpg.create_pool(
         dsn, min_size=0, max_size=POOL_MAX, timeout=CONNECT_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S
-    ) as pool:
+    )
+    try:
         yield OrderStore(pool)
+    finally:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await pool.close()
+        except _AWAY:
+            pool.terminate()
 
 
 async def _orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, Order]:

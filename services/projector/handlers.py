@@ -13,7 +13,8 @@ from typing import Protocol
 from libs.events.errors import LogMismatch, LogUnavailable
 from libs.events.ids import Position
 from libs.events.log import Reads
-from libs.orders.store import Batch, Projection, StoreUnavailable
+from libs.orders.batch import Batch
+from libs.orders.store import Projection, StoreUnavailable
 from libs.service.health import Health
 from services.projector import observe
 

@@ -1,0 +1,255 @@
+"""What Postgres promises: the log to the byte, orders as its fold, and a checkpoint that moves with them or never."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import asyncpg
+import pytest
+
+from libs.events.errors import LogMismatch, PositionGap, VersionGap
+from libs.events.ids import START, Position
+from libs.events.log import Entry, Snapshot
+from libs.events.memory_log import MemoryLog
+from libs.events.model import Event
+from libs.events.order import Order
+from libs.orders.batch import Batch
+from libs.orders.folding import fold
+from libs.orders.rows import Undecodable, decode
+from libs.orders.store import BatchRefused, CheckpointMoved, OrderStore, StoreUnavailable, open_store
+from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.waiting import eventually
+
+PARTITIONS = 4
+EPOCH = "e1"
+JOURNEY = (routing_started(), attempt_failed(), routing_started(2), route_selected(2), tx_submitted(2), tx_confirmed(2))
+
+
+@pytest.fixture
+async def direct(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that knows nothing of the store; the tables are empty."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("TRUNCATE events, orders, checkpoints")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def store(database_url: str, direct: asyncpg.Connection) -> AsyncIterator[OrderStore]:
+    async with open_store(database_url) as opened:
+        yield opened
+
+
+async def journey(log: MemoryLog, user: str, bodies: Sequence[Event] = JOURNEY) -> Snapshot:
+    step, snapshot = a_request(log.partitions, user)
+    await log.commit(step)
+    for body in bodies:
+        step, snapshot = then(snapshot, body)
+        await log.commit(step)
+    return snapshot
+
+
+async def a_log(users: int = 6) -> list[Entry]:
+    log = MemoryLog(PARTITIONS)
+    await asyncio.gather(*(journey(log, f"user-{number}") for number in range(users)))
+    return await log.read(dict.fromkeys(range(PARTITIONS), START), 10_000, 0)
+
+
+def folded(entries: Sequence[Entry]) -> dict[str, Order]:
+    return fold({}, [decode(entry) for entry in entries])
+
+
+async def archive(store: OrderStore) -> list[Entry]:
+    return [entry for partition in range(PARTITIONS) for entry in await store.archived(partition, 0, 10_000)]
+
+
+def in_partitions(entries: Sequence[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: (entry.partition, entry.at.position))
+
+
+def altered(entry: Entry, **fields: str) -> Entry:
+    return Entry(entry.partition, entry.at, {**entry.fields, **fields})
+
+
+async def test_the_archive_is_the_log_and_the_orders_are_its_fold(store: OrderStore) -> None:
+    entries = await a_log()
+    projection = store.projection()
+    at = await projection.resume(EPOCH, PARTITIONS)
+    assert at == dict.fromkeys(range(PARTITIONS), START)
+    until = await projection.apply(EPOCH, Batch(at, entries))
+    assert await archive(store) == in_partitions(entries)
+    orders = folded(entries)
+    assert await store.get_many(list(orders)) == orders
+    assert {partition: point.at for partition, point in (await store.checkpoints()).items()} == until
+    for order_id in orders:
+        history = await store.history(order_id)
+        assert [event.version for event, _ in history] == list(range(1, len(JOURNEY) + 2))
+        assert await store.get(order_id) == orders[order_id]
+
+
+@pytest.mark.parametrize("size", [1, 7])
+async def test_batches_of_any_size_end_in_the_same_rows(store: OrderStore, size: int) -> None:
+    entries = await a_log(3)
+    projection = store.projection()
+    at = await projection.resume(EPOCH, PARTITIONS)
+    for start in range(0, len(entries), size):
+        at = await projection.apply(EPOCH, Batch(at, entries[start : start + size]))
+    assert await store.get_many(list(folded(entries))) == folded(entries)
+    assert await archive(store) == in_partitions(entries)
+
+
+async def test_a_fresh_process_goes_on_from_the_rows(store: OrderStore) -> None:
+    entries = await a_log(3)
+    first = store.projection()
+    at = await first.apply(EPOCH, Batch(await first.resume(EPOCH, PARTITIONS), entries[:10]))
+    second = store.projection()
+    assert await second.resume(EPOCH, PARTITIONS) == at
+    await second.apply(EPOCH, Batch(at, entries[10:]))
+    assert await store.get_many(list(folded(entries))) == folded(entries)
+
+
+async def test_the_same_batch_twice_is_refused_by_the_checkpoint(store: OrderStore) -> None:
+    entries = await a_log()
+    projection = store.projection()
+    batch = Batch(await projection.resume(EPOCH, PARTITIONS), entries)
+    await projection.apply(EPOCH, batch)
+    with pytest.raises(CheckpointMoved):
+        await projection.apply(EPOCH, batch)
+    assert await archive(store) == in_partitions(entries)
+
+
+async def test_of_two_writers_one_wins(store: OrderStore, database_url: str) -> None:
+    entries = await a_log()
+    async with open_store(database_url) as other:
+        writers = [store.projection(), other.projection()]
+        batch = Batch(await writers[0].resume(EPOCH, PARTITIONS), entries)
+        await writers[1].resume(EPOCH, PARTITIONS)
+        results = await asyncio.gather(*(writer.apply(EPOCH, batch) for writer in writers), return_exceptions=True)
+    assert [type(result) for result in results if isinstance(result, Exception)] == [CheckpointMoved]
+    assert await archive(store) == in_partitions(entries)
+    assert await store.get_many(list(folded(entries))) == folded(entries)
+
+
+async def test_a_backend_that_dies_in_mid_transaction_loses_and_leaves_nothing(
+    store: OrderStore, direct: asyncpg.Connection
+) -> None:
+    entries = await a_log()
+    projection = store.projection()
+    at = await projection.resume(EPOCH, PARTITIONS)
+    async with direct.transaction():
+        await direct.execute("LOCK TABLE orders IN EXCLUSIVE MODE")  # the batch stops after checkpoint and archive
+        applying = asyncio.create_task(projection.apply(EPOCH, Batch(at, entries)))
+        waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        pid = await eventually(lambda: direct.fetchval(waiting), what="the batch waits for the lock")
+        await direct.execute("SELECT pg_terminate_backend($1)", pid)
+        with pytest.raises(StoreUnavailable):
+            await applying
+    assert await projection.resume(EPOCH, PARTITIONS) == at
+    assert await archive(store) == []
+    await projection.apply(EPOCH, Batch(at, entries))
+    assert await archive(store) == in_partitions(entries)
+    assert await store.get_many(list(folded(entries))) == folded(entries)
+
+
+async def test_events_of_a_later_release_are_archived_and_pass(store: OrderStore) -> None:
+    entries = await a_log(1)
+    strange = '{"to":  "another amount"}'
+    entries[2] = altered(entries[2], type="OrderAmended", data=strange, color="a new field")
+    entries[3] = altered(entries[3], v="2")
+    projection = store.projection()
+    await projection.apply(EPOCH, Batch(await projection.resume(EPOCH, PARTITIONS), entries))
+    assert await archive(store) == entries
+    assert await store.get_many(list(folded(entries))) == folded(entries)
+    order_id = entries[0].fields["subject"]
+    assert (await store.history(order_id))[2][0].type == "OrderAmended"
+
+
+def _hole(entries: list[Entry]) -> list[Entry]:
+    return [*entries[:2], *entries[3:]]
+
+
+def _garbage(entries: list[Entry]) -> list[Entry]:
+    return [*entries[:2], altered(entries[2], data="{"), *entries[3:]]
+
+
+def _lost_version(entries: list[Entry]) -> list[Entry]:
+    return [
+        Entry(kept.partition, Position(kept.at.ms, number), kept.fields)
+        for number, kept in enumerate([*entries[:2], *entries[3:]], start=1)
+    ]
+
+
+def _repeated_version(entries: list[Entry]) -> list[Entry]:
+    return [*entries[:2], altered(entries[2], **entries[1].fields), *entries[3:]]
+
+
+def _no_beginning(entries: list[Entry]) -> list[Entry]:
+    return [altered(entries[0], **entries[1].fields)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (_hole, PositionGap),
+        (_garbage, Undecodable),
+        (_lost_version, VersionGap),
+        (_repeated_version, VersionGap),
+        (_no_beginning, VersionGap),
+    ],
+)
+async def test_what_cannot_be_projected_leaves_nothing_behind(store: OrderStore, spoil: object, error: type) -> None:
+    assert callable(spoil)
+    entries = spoil(await a_log(1))
+    projection = store.projection()
+    at = await projection.resume(EPOCH, PARTITIONS)
+    with pytest.raises(error):
+        await projection.apply(EPOCH, Batch(at, entries))
+    assert await archive(store) == []
+    assert await projection.resume(EPOCH, PARTITIONS) == at
+
+
+async def test_a_value_no_column_takes_is_refused_with_its_place(store: OrderStore) -> None:
+    entries = await a_log(1)
+    entries[1] = altered(entries[1], traceparent="\0")
+    projection = store.projection()
+    with pytest.raises(BatchRefused, match=rf"from {entries[0].partition}:{entries[0].at}"):
+        await projection.apply(EPOCH, Batch(await projection.resume(EPOCH, PARTITIONS), entries))
+    assert await archive(store) == []
+
+
+async def test_another_log_is_refused_and_said_so(store: OrderStore) -> None:
+    entries = await a_log(1)
+    projection = store.projection()
+    at = await projection.apply(EPOCH, Batch(await projection.resume(EPOCH, PARTITIONS), entries))
+    with pytest.raises(LogMismatch, match="the log now there has epoch e2"):
+        await projection.resume("e2", PARTITIONS)
+    with pytest.raises(LogMismatch, match="set PARTITIONS to match"):
+        await projection.resume(EPOCH, PARTITIONS - 1)
+    assert await projection.resume(EPOCH, PARTITIONS) == at
+
+
+async def test_a_database_that_does_not_answer_is_one_error() -> None:
+    async with open_store("postgresql://nobody@127.0.0.1:1/none") as store:
+        with pytest.raises(StoreUnavailable):
+            await store.checkpoints()
+
+
+async def test_a_page_is_newest_first_and_goes_on_below_its_cursor(store: OrderStore) -> None:
+    log = MemoryLog(PARTITIONS)
+    snapshots = [await journey(log, "user-1", [routing_started()]) for _ in range(5)]
+    await journey(log, "user-2", [])
+    entries = await log.read(dict.fromkeys(range(PARTITIONS), START), 10_000, 0)
+    projection = store.projection()
+    await projection.apply(EPOCH, Batch(await projection.resume(EPOCH, PARTITIONS), entries))
+    newest = sorted((snapshot.order.id for snapshot in snapshots), reverse=True)
+    page = await store.newest("user-1", None, 2)
+    assert [order.id for order in page] == newest[:2]
+    assert [order.id for order in await store.newest("user-1", newest[1], 10)] == newest[2:]
+    assert await store.newest("user-3", None, 10) == []
+
+
+async def test_the_archive_pages_by_position(store: OrderStore) -> None:
+    entries = await a_log(1)
+    projection = store.projection()
+    await projection.apply(EPOCH, Batch(await projection.resume(EPOCH, PARTITIONS), entries))
+    partition = entries[0].partition
+    assert await store.archived(partition, 2, 3) == entries[2:5]

@@ -1,0 +1,148 @@
+"""An order is seen the instant it is in the log, never older than the log knows it, and after the log forgot it."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from libs.events.errors import VersionGap
+from libs.events.ids import new_order_id
+from libs.events.log import Entry, Snapshot
+from libs.events.memory_log import MemoryLog
+from libs.events.model import Event
+from libs.orders.batch import Batch
+from libs.orders.store import OrderStore, open_store
+from libs.orders.views import OrderViews
+from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
+
+JOURNEY = (routing_started(), route_selected(), tx_submitted(), tx_confirmed())
+
+
+class ForgetfulLog(MemoryLog):
+    """A log that was trimmed and whose ended orders have expired."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.forgotten: set[str] = set()
+        self.trimmed_below = 0
+
+    async def find(self, order_id: str) -> Snapshot | None:
+        return None if order_id in self.forgotten else await super().find(order_id)
+
+    async def find_many(self, order_ids: object) -> dict[str, Snapshot]:
+        assert isinstance(order_ids, list)
+        return await super().find_many([order_id for order_id in order_ids if order_id not in self.forgotten])
+
+    async def recent(self, user: str, before: str | None, limit: int) -> list[str]:
+        ids = await super().recent(user, before, limit + len(self.forgotten))
+        return [order_id for order_id in ids if order_id not in self.forgotten][:limit]
+
+    async def history(self, order_id: str) -> list[Entry]:
+        if order_id in self.forgotten:
+            return []
+        return [entry for entry in await super().history(order_id) if entry.at.position >= self.trimmed_below]
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[OrderStore]:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("TRUNCATE events, orders, checkpoints")
+    await connection.close()
+    async with open_store(database_url) as opened:
+        yield opened
+
+
+async def an_order(log: MemoryLog, *bodies: Event, user: str = "user-1") -> Snapshot:
+    step, snapshot = a_request(1, user)
+    await log.commit(step)
+    return await go_on(log, snapshot, *bodies)
+
+
+async def go_on(log: MemoryLog, snapshot: Snapshot, *bodies: Event) -> Snapshot:
+    for body in bodies:
+        step, snapshot = then(snapshot, body)
+        await log.commit(step)
+    return snapshot
+
+
+async def project(log: MemoryLog, store: OrderStore) -> None:
+    projection = store.projection()
+    at = await projection.resume(log.epoch, 1)
+    entries = await log.read(at, 1_000, 0)
+    await projection.apply(log.epoch, Batch(at, entries))
+
+
+async def test_before_the_projection_has_it_the_log_answers(store: OrderStore) -> None:
+    log = ForgetfulLog()
+    views = OrderViews(log, store)
+    snapshot = await an_order(log, routing_started())
+    assert await views.get(snapshot.order.id) == snapshot.order
+    assert await views.newest("user-1", None, 10) == ([snapshot.order], None)
+    assert [event.version for event, _ in await views.history(snapshot.order.id)] == [1, 2]
+
+
+async def test_a_lagging_projection_is_never_shown(store: OrderStore) -> None:
+    log = ForgetfulLog()
+    views = OrderViews(log, store)
+    snapshot = await an_order(log, routing_started())
+    await project(log, store)
+    snapshot = await go_on(log, snapshot, route_selected())
+    assert await views.get(snapshot.order.id) == snapshot.order
+    assert await views.newest("user-1", None, 10) == ([snapshot.order], None)
+
+
+async def test_what_the_log_forgot_postgres_still_tells(store: OrderStore) -> None:
+    log = ForgetfulLog()
+    views = OrderViews(log, store)
+    old = await an_order(log, *JOURNEY)
+    await project(log, store)
+    log.forgotten.add(old.order.id)
+    new = await an_order(log)
+    assert await views.get(old.order.id) == old.order
+    assert await views.newest("user-1", None, 10) == ([new.order, old.order], None)
+    assert [event.version for event, _ in await views.history(old.order.id)] == [1, 2, 3, 4, 5]
+
+
+async def test_pages_join_log_and_projection_without_repeating_or_losing_any(store: OrderStore) -> None:
+    log = ForgetfulLog()
+    views = OrderViews(log, store)
+    for number in range(7):
+        snapshot = await an_order(log, *JOURNEY)
+        if number < 3:
+            log.forgotten.add(snapshot.order.id)
+        if number < 5:
+            await project(log, store)
+        await an_order(log, user="somebody else")
+    everything, _ = await views.newest("user-1", None, 100)
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page, cursor = await views.newest("user-1", cursor, 2)
+        seen += [order.id for order in page]
+        if cursor is None:
+            break
+    assert seen == [order.id for order in everything] == sorted(seen, reverse=True)
+    assert len(seen) == 7
+
+
+async def test_a_trimmed_history_is_made_whole_from_the_archive(store: OrderStore) -> None:
+    log = ForgetfulLog()
+    views = OrderViews(log, store)
+    snapshot = await an_order(log, *JOURNEY[:2])
+    await project(log, store)
+    snapshot = await go_on(log, snapshot, *JOURNEY[2:])
+    log.trimmed_below = 3
+    history = await views.history(snapshot.order.id)
+    assert [event.version for event, _ in history] == [1, 2, 3, 4, 5]
+    assert [at.position for _, at in history] == [1, 2, 3, 4, 5]
+    log.trimmed_below = 5  # beyond what is archived: nobody may trim like that, and nobody is shown half a story
+    with pytest.raises(VersionGap, match="expected version 4, found 5"):
+        await views.history(snapshot.order.id)
+
+
+async def test_an_order_that_never_was_is_none(store: OrderStore) -> None:
+    views = OrderViews(ForgetfulLog(), store)
+    unknown = new_order_id(0)
+    assert await views.get(unknown) is None
+    assert await views.history(unknown) == []
+    assert await views.newest("nobody", None, 10) == ([], None)
