@@ -70,7 +70,7 @@ class Hub:
     async def drain(self) -> None:
         """Close every socket with a resumable code, and tell each another time to come back."""
         self.open = False
-        everybody = list(self._everybody())
+        everybody = list(self.everybody())
         observe.draining(len(everybody))
         for subscriber in everybody:
             wait_ms = random.randrange(self._limits.reconnect_spread_ms)  # noqa: S311 - spread, not secrecy
@@ -78,6 +78,12 @@ class Hub:
         closing = [subscriber.closing for subscriber in everybody if subscriber.closing]
         if closing:
             await asyncio.wait(closing, timeout=self._limits.close_grace_s)
+
+    def everybody(self) -> Iterator[Subscriber]:
+        """Every socket that joined and has not left."""
+        for index in (self._by_user, self._by_order):
+            for subscribers in index.values():
+                yield from subscribers
 
     # What the tail does
 
@@ -117,7 +123,7 @@ class Hub:
         """The tail begins (again) at the tips: whoever is here may have missed something."""
         self.open = True
         self._settling.clear()
-        for subscriber in list(self._everybody()):
+        for subscriber in list(self.everybody()):
             self._join_again(subscriber)
 
     def _join_again(self, subscriber: Subscriber) -> None:
@@ -151,11 +157,6 @@ class Hub:
         if subscriber.order_id is None:
             return self._by_user, subscriber.user
         return self._by_order, subscriber.order_id
-
-    def _everybody(self) -> Iterator[Subscriber]:
-        for index in (self._by_user, self._by_order):
-            for subscribers in index.values():
-                yield from subscribers
 
     def _receivers(self, fields: Mapping[str, str]) -> list[Subscriber]:
         return [*self._by_user.get(fields["user"], ()), *self._by_order.get(fields["subject"], ())]

@@ -1,0 +1,560 @@
+"""What a subscriber is promised: a snapshot, then every event once and in order, and only of the user's own orders."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+
+from libs.events.errors import LogUnavailable, PositionGap
+from libs.events.ids import Position, new_order_id, partition_of_user
+from libs.events.log import Committed, Entry, EventLog, Snapshot
+from libs.events.memory_log import MemoryLog
+from libs.events.model import Envelope, Event
+from libs.events.order import Order
+from libs.events.redis_log import open_redis_log
+from libs.orders.views import OrderViews
+from libs.service.health import Health, serve
+from libs.service.tokens import Claims, InvalidToken, issue_token, verify_token
+from services.notifier.app import PATH, OrdersSocket, Verify, make_app
+from services.notifier.hub import Hub
+from services.notifier.limits import Limits
+from services.notifier.tail import Tail
+from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.waiting import eventually
+
+PARTITIONS = 4
+SECRET = "a secret of at least thirty-two bytes"
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+LIMITS = Limits(read_block_ms=50, close_grace_s=1, heartbeat_s=5)
+WHOLE_STORY: tuple[Event, ...] = (
+    routing_started(),
+    attempt_failed(),
+    routing_started(2),
+    route_selected(2),
+    tx_submitted(2),
+    tx_confirmed(2),
+)
+
+
+class NothingProjected:
+    """A projection that lags for ever: what clients see must come from the log."""
+
+    async def get(self, order_id: str) -> Order | None:
+        return None
+
+    async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
+        return {}
+
+    async def newest(self, user: str, before: str | None, limit: int) -> list[Order]:
+        return []
+
+    async def history(self, order_id: str) -> list[tuple[Envelope, Any]]:
+        return []
+
+
+class InterruptedViews(OrderViews):
+    """Runs `between` after the state is read and before it is handed over: where a careless hub loses events."""
+
+    between: Callable[[], Awaitable[None]] | None = None
+    before: Callable[[], Awaitable[None]] | None = None
+
+    async def get(self, order_id: str) -> Order | None:
+        await self._run("before")
+        order = await super().get(order_id)
+        await self._run("between")
+        return order
+
+    async def newest(self, user: str, before: str | None, limit: int) -> tuple[list[Order], str | None]:
+        await self._run("before")
+        page = await super().newest(user, before, limit)
+        await self._run("between")
+        return page
+
+    async def _run(self, name: str) -> None:
+        interruption = getattr(self, name)
+        setattr(self, name, None)
+        if interruption:
+            await interruption()
+
+
+class HeldBackLog(MemoryLog):
+    """A log whose reads can be held back, or fail once."""
+
+    def __init__(self, partitions: int) -> None:
+        super().__init__(partitions)
+        self.released = asyncio.Event()
+        self.released.set()
+        self.failure: Exception | None = None
+
+    async def read(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+        entries = await super().read(after, count, block_ms)
+        await self.released.wait()
+        failure, self.failure = self.failure, None
+        if failure:
+            raise failure
+        return entries
+
+
+@dataclass
+class Notifier:
+    """A notifier under test, in this process, over real sockets."""
+
+    log: EventLog
+    views: InterruptedViews
+    hub: Hub
+    session: ClientSession
+    url: str
+
+    def connect(
+        self, user: str | None = None, order_id: str | None = None
+    ) -> AbstractAsyncContextManager[ClientWebSocketResponse]:
+        headers = {"Authorization": f"Bearer {user}"} if user else {}
+        return self.session.ws_connect(self.url, headers=headers, params={"orderId": order_id} if order_id else {})
+
+    async def requested(self, user: str = "alice") -> Snapshot:
+        step, now = a_request(PARTITIONS, user)
+        assert isinstance(await self.log.commit(step), Committed)
+        return now
+
+    async def happens(self, before: Snapshot, *bodies: Event) -> Snapshot:
+        """The events, one commit each."""
+        for body in bodies:
+            step, before = then(before, body)
+            assert isinstance(await self.log.commit(step), Committed)
+        return before
+
+    async def happens_and_is_told(self, before: Snapshot, *bodies: Event) -> Snapshot:
+        """The events; returns when the hub has passed them on, as another socket tells."""
+        async with self.connect(before.order.user, before.order.id) as witness:
+            await witness.receive_json()
+            now = await self.happens(before, *bodies)
+            while (await witness.receive_json())["version"] < now.order.version:
+                pass
+        return now
+
+    async def sign_in(self, ws: ClientWebSocketResponse, user: str) -> None:
+        await ws.send_json({"op": "auth", "token": user})
+
+
+def by_name(token: str) -> Claims:
+    """The token is the user's name; 'bad' is nobody's."""
+    if token == "bad":
+        raise InvalidToken("The token is not valid.")
+    return Claims(token, datetime.now(UTC) + timedelta(hours=1))
+
+
+@asynccontextmanager
+async def running(log: EventLog, limits: Limits = LIMITS, verify: Verify = by_name) -> AsyncIterator[Notifier]:
+    stop, views = asyncio.Event(), InterruptedViews(log, NothingProjected())
+    hub = Hub(log, views, limits)
+    endpoint = OrdersSocket(hub, views, verify, log.partitions, limits)
+
+    async def nothing_to_reopen() -> None: ...
+
+    tail = asyncio.create_task(Tail(log, hub, limits, reopen=nothing_to_reopen).follow(stop))
+    async with serve(make_app(endpoint, Health()), "127.0.0.1", 0) as port, ClientSession() as session:
+        await eventually(lambda: hub.open)
+        yield Notifier(log, views, hub, session, f"http://127.0.0.1:{port}{PATH}")
+        stop.set()
+        await hub.drain()
+        await tail
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def notifier(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Notifier]:
+    if request.param == "memory":
+        async with running(MemoryLog(PARTITIONS)) as made:
+            yield made
+        return
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log.start()
+        async with running(log) as made:
+            yield made
+
+
+async def until_terminal(ws: ClientWebSocketResponse, order_id: str) -> list[int]:
+    """Versions of one order as this socket tells them, the snapshot's first, up to its end."""
+    versions: list[int] = []
+    async for message in ws:
+        body = message.json()
+        if body.get("type") == "snapshot":
+            versions = [order["version"] for order in body["orders"] if order["orderId"] == order_id] or [0]
+        elif body["orderId"] == order_id:
+            versions.append(body["version"])
+        if versions and versions[-1] == len(WHOLE_STORY) + 1:
+            return versions
+    raise AssertionError(f"closed with {ws.close_code} after {versions}")
+
+
+def assert_no_gap_no_repeat(versions: list[int]) -> None:
+    assert versions == list(range(versions[0], len(WHOLE_STORY) + 2))
+
+
+async def closed_with(ws: ClientWebSocketResponse) -> tuple[int | None, str]:
+    """Read to the end; gives the close code and the reason."""
+    reason = ""
+    while (message := await ws.receive()).type not in (WSMsgType.CLOSED, WSMsgType.CLOSING):
+        if message.type is WSMsgType.CLOSE:
+            reason = message.extra or ""
+            break
+    return ws.close_code, reason
+
+
+# The story of an order
+
+
+async def test_a_socket_gets_a_snapshot_and_then_every_event(notifier: Notifier) -> None:
+    order = await notifier.requested()
+    async with notifier.connect("alice", order.order.id) as ws:
+        snapshot = await ws.receive_json()
+        await notifier.happens(order, *WHOLE_STORY)
+        events = [await ws.receive_json() for _ in WHOLE_STORY]
+
+    assert snapshot["type"] == "snapshot"
+    assert [(o["orderId"], o["version"], o["status"]) for o in snapshot["orders"]] == [(order.order.id, 1, "PENDING")]
+    assert [(e["type"], e["status"], e["version"]) for e in events] == [
+        ("RoutingStarted", "ROUTING", 2),
+        ("AttemptFailed", "RETRYING", 3),
+        ("RoutingStarted", "ROUTING", 4),
+        ("RouteSelected", "BUILDING", 5),
+        ("TxSubmitted", "SUBMITTED", 6),
+        ("TxConfirmed", "CONFIRMED", 7),
+    ]
+    assert all(set(e) == {"cursor", "orderId", "version", "type", "status", "time", "data"} for e in events)
+    assert events[-1]["data"]["amountOut"] == "1499"
+    positions = [int(e["cursor"].rpartition("-")[2]) for e in events]
+    assert positions == list(range(positions[0], positions[0] + len(events)))
+
+
+async def test_a_socket_without_an_order_carries_all_orders_of_the_user_and_nobody_elses(notifier: Notifier) -> None:
+    user, other = "carol", "dave"
+    old = await notifier.requested(user)
+    async with notifier.connect(user) as ws:
+        snapshot = await ws.receive_json()
+        await notifier.happens(await notifier.requested(other), routing_started())
+        new = await notifier.happens(await notifier.requested(user), routing_started())
+        await notifier.happens(old, routing_started())
+        events = [await ws.receive_json() for _ in range(3)]
+
+    assert [o["orderId"] for o in snapshot["orders"]] == [old.order.id]
+    assert [(e["orderId"], e["version"]) for e in events] == [(new.order.id, 1), (new.order.id, 2), (old.order.id, 2)]
+    assert events[0]["data"]["amount"] == "10"
+
+
+@pytest.mark.parametrize("moment", ["before", "between"])
+@pytest.mark.parametrize("of_one_order", [True, False], ids=["one order", "all orders"])
+async def test_what_happens_while_the_state_is_read_comes_once(
+    notifier: Notifier, moment: str, of_one_order: bool
+) -> None:
+    order = await notifier.requested("erin")
+    now = order
+
+    async def interrupt() -> None:
+        nonlocal now
+        now = await notifier.happens_and_is_told(now, routing_started(), attempt_failed())
+
+    # The token comes as a message, so the state is read once only: when the socket joins.
+    async with notifier.connect(order_id=order.order.id if of_one_order else None) as ws:
+        setattr(notifier.views, moment, interrupt)
+        await notifier.sign_in(ws, "erin")
+        snapshot = await ws.receive_json()
+        told = [o["version"] for o in snapshot["orders"] if o["orderId"] == order.order.id]
+        await notifier.happens(now, routing_started(2))
+        while told[-1] < 4:
+            told.append((await ws.receive_json())["version"])
+
+    assert told == ([1, 2, 3, 4] if moment == "between" else [3, 4])
+
+
+async def test_events_the_snapshot_has_but_the_tail_has_not_reached_are_not_told_again() -> None:
+    log = HeldBackLog(PARTITIONS)
+    async with running(log) as notifier:
+        order = await notifier.requested()
+        log.released.clear()
+        order = await notifier.happens(order, routing_started(), attempt_failed())
+        async with notifier.connect("alice") as ws:
+            snapshot = await ws.receive_json()
+            log.released.set()
+            await notifier.happens(order, routing_started(2))
+            event = await ws.receive_json()
+
+    assert [o["version"] for o in snapshot["orders"]] == [3]
+    assert event["version"] == 4
+
+
+async def test_many_sockets_that_come_while_orders_move_miss_nothing_and_see_nothing_twice(notifier: Notifier) -> None:
+    orders = [await notifier.requested() for _ in range(8)]
+
+    async def watch(order_id: str, all_orders: bool) -> None:
+        async with notifier.connect("alice", None if all_orders else order_id) as ws:
+            assert_no_gap_no_repeat(await until_terminal(ws, order_id))
+
+    async def live(order: Snapshot) -> None:
+        for body in WHOLE_STORY:
+            order = await notifier.happens(order, body)
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for order in orders:
+            for number in range(6):
+                group.create_task(watch(order.order.id, all_orders=number % 2 == 0))
+            group.create_task(live(order))
+            await asyncio.sleep(0)
+
+
+async def test_many_sockets_on_one_order_all_get_the_same(notifier: Notifier) -> None:
+    order = await notifier.requested()
+
+    async def watch(ready: asyncio.Event) -> list[str]:
+        async with notifier.connect("alice", order.order.id) as ws:
+            await ws.receive()
+            ready.set()
+            return [(await ws.receive_str()) for _ in WHOLE_STORY]
+
+    signals = [asyncio.Event() for _ in range(LIMITS.sockets_per_user_max)]
+    watchers = [asyncio.create_task(watch(signal)) for signal in signals]
+    await asyncio.gather(*(signal.wait() for signal in signals))
+    await notifier.happens(order, *WHOLE_STORY)
+    told = await asyncio.gather(*watchers)
+
+    assert all(one == told[0] for one in told)
+
+
+# Who may connect
+
+
+async def test_a_wrong_token_in_the_header_is_refused_before_the_upgrade(notifier: Notifier) -> None:
+    async with notifier.session.get(notifier.url, headers=UPGRADE | {"Authorization": "Bearer bad"}) as answer:
+        problem = await answer.json(content_type="application/problem+json")
+        assert (answer.status, problem["status"], problem["code"]) == (401, 401, "unauthorized")
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_a_scheme_other_than_bearer_is_refused(notifier: Notifier) -> None:
+    async with notifier.session.get(notifier.url, headers=UPGRADE | {"Authorization": "Basic YTpi"}) as answer:
+        assert answer.status == 401
+
+
+async def test_the_token_may_come_as_the_first_message(notifier: Notifier) -> None:
+    order = await notifier.requested()
+    async with notifier.connect(order_id=order.order.id) as ws:
+        await notifier.sign_in(ws, "alice")
+        assert (await ws.receive_json())["orders"][0]["orderId"] == order.order.id
+
+
+@pytest.mark.parametrize("first", ['{"op":"auth","token":"bad"}', '{"op":"hello"}', "not json", "[]", ""])
+async def test_any_other_first_message_closes_the_socket(notifier: Notifier, first: str) -> None:
+    async with notifier.connect() as ws:
+        await ws.send_str(first)
+        assert (await closed_with(ws))[0] == 4401
+
+
+async def test_a_socket_that_never_says_who_it_is_is_closed() -> None:
+    async with running(MemoryLog(PARTITIONS), replace(LIMITS, auth_wait_s=0.01)) as notifier, notifier.connect() as ws:
+        assert (await closed_with(ws))[0] == 4401
+
+
+@pytest.mark.parametrize("whose", ["somebody else's", "nobody's", "malformed"])
+async def test_orders_of_others_and_unknown_ones_are_one_answer(notifier: Notifier, whose: str) -> None:
+    foreign = await notifier.requested("bob")
+    unknown = new_order_id(partition_of_user("alice", PARTITIONS))
+    order_id = {"somebody else's": foreign.order.id, "nobody's": unknown, "malformed": "../../etc"}[whose]
+
+    headers = UPGRADE | {"Authorization": "Bearer alice"}
+    async with notifier.session.get(notifier.url, headers=headers, params={"orderId": order_id}) as answer:
+        problem = await answer.json(content_type="application/problem+json")
+        assert (answer.status, problem["code"]) == (404, "order_not_found")
+    async with notifier.connect(order_id=order_id) as ws:
+        await notifier.sign_in(ws, "alice")
+        assert await closed_with(ws) == (4404, "no such order")
+
+
+async def test_a_plain_request_is_told_to_upgrade(notifier: Notifier) -> None:
+    async with notifier.session.get(notifier.url) as answer:
+        assert answer.status == 426
+
+
+async def test_the_connection_ends_with_its_token() -> None:
+    token = issue_token("alice", SECRET, lifetime=timedelta(seconds=2))
+    async with running(MemoryLog(PARTITIONS), verify=lambda token: verify_token(token, SECRET)) as notifier:
+        async with notifier.connect(token) as ws:
+            assert (await ws.receive_json())["type"] == "snapshot"
+            assert await closed_with(ws) == (4401, "token expired, reconnect with a new one")
+        with pytest.raises(WSServerHandshakeError, match="401"):
+            await notifier.session.ws_connect(notifier.url, headers={"Authorization": f"Bearer {token}"})
+
+
+async def test_a_new_token_of_the_same_user_prolongs_the_connection() -> None:
+    short, long = (issue_token("alice", SECRET, lifetime=timedelta(seconds=s)) for s in (2, 3600))
+    async with (
+        running(MemoryLog(PARTITIONS), verify=lambda token: verify_token(token, SECRET)) as notifier,
+        notifier.connect(short) as ws,
+    ):
+        await ws.receive_json()
+        await notifier.sign_in(ws, long)
+        assert (await ws.receive_json())["type"] == "authenticated"
+        await eventually(lambda: expired(short), what="the first token is over")
+        await ws.send_json({"op": "ping"})
+        assert await ws.receive_json() == {"type": "pong"}
+
+
+async def test_a_token_of_another_user_ends_the_connection(notifier: Notifier) -> None:
+    async with notifier.connect("alice") as ws:
+        await ws.receive_json()
+        await notifier.sign_in(ws, "bob")
+        assert (await closed_with(ws))[0] == 4401
+
+
+async def test_a_user_has_a_limited_number_of_sockets() -> None:
+    async with running(MemoryLog(PARTITIONS), replace(LIMITS, sockets_per_user_max=1)) as notifier:
+        async with notifier.connect("alice") as first:
+            await first.receive_json()
+            with pytest.raises(WSServerHandshakeError, match="429"):
+                await notifier.session.ws_connect(notifier.url, headers={"Authorization": "Bearer alice"})
+            async with notifier.connect() as second:
+                await notifier.sign_in(second, "alice")
+                assert (await closed_with(second))[0] == 4429
+        async with notifier.connect() as bob:
+            await notifier.sign_in(bob, "bob")
+            assert (await bob.receive_json())["type"] == "snapshot"
+
+
+async def test_a_full_process_sends_new_sockets_elsewhere() -> None:
+    async with running(MemoryLog(PARTITIONS), replace(LIMITS, sockets_max=1)) as notifier, notifier.connect("alice"):
+        with pytest.raises(WSServerHandshakeError, match="503"):
+            await notifier.session.ws_connect(notifier.url, headers={"Authorization": "Bearer bob"})
+
+
+# What clients may say
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [("{}", "bad_message"), ("[1]", "bad_message"), ("}", "bad_message"), ('{"op":"fly"}', "unknown_op")],
+)
+async def test_an_unknown_message_is_answered_and_the_socket_lives(notifier: Notifier, said: str, code: str) -> None:
+    async with notifier.connect("alice") as ws:
+        await ws.receive_json()
+        await ws.send_str(said)
+        answer = await ws.receive_json()
+        assert (answer["type"], answer["code"]) == ("error", code)
+        await ws.send_json({"op": "ping"})
+        assert await ws.receive_json() == {"type": "pong"}
+
+
+async def test_a_message_too_big_closes_the_socket(notifier: Notifier) -> None:
+    async with notifier.connect("alice") as ws:
+        await ws.receive_json()
+        await ws.send_str("x" * (LIMITS.message_bytes_max + 1))
+        assert (await closed_with(ws))[0] == 1009
+
+
+# Trouble
+
+
+async def test_a_slow_socket_is_closed_and_nobody_else_waits() -> None:
+    limits = replace(LIMITS, unsent_bytes_max=64 * 1024, close_grace_s=60)
+    async with running(MemoryLog(PARTITIONS), limits) as notifier:
+        order = await notifier.requested()
+        with await never_reading(notifier, order.order.id) as deaf:
+            async with notifier.connect("alice", order.order.id) as other:
+                await other.receive_json()
+                told, sent = 1, 1
+                while not any(subscriber.closing for subscriber in notifier.hub.everybody()):
+                    order = await notifier.happens(order, *(route_selected() for _ in range(100)))
+                    sent += 100
+                    while told < sent:
+                        message = await other.receive_json()
+                        assert message["version"] == told + 1
+                        told += 1
+                assert await asyncio.to_thread(close_code_of, deaf) == 4008
+
+
+async def test_missing_entries_reset_every_socket() -> None:
+    log = HeldBackLog(PARTITIONS)
+    async with running(log) as notifier:
+        order = await notifier.requested()
+        async with notifier.connect("alice", order.order.id) as one, notifier.connect("alice") as every:
+            await one.receive_json(), await every.receive_json()
+            log.failure = PositionGap(0, 1, 3)
+            order = await notifier.happens(order, routing_started())
+            for ws in (one, every):
+                seen: list[dict[str, Any]] = []
+                while not seen or seen[-1]["type"] != "snapshot":
+                    seen.append(await ws.receive_json())
+                assert "reset" in [message["type"] for message in seen]
+                assert seen[-1]["orders"][0]["version"] == 2
+            await notifier.happens(order, attempt_failed())
+            assert (await one.receive_json())["version"] == 3
+            assert (await every.receive_json())["version"] == 3
+
+
+async def test_while_the_log_is_away_sockets_stay_and_lose_nothing() -> None:
+    log = HeldBackLog(PARTITIONS)
+    async with running(log) as notifier:
+        order = await notifier.requested()
+        async with notifier.connect("alice", order.order.id) as ws:
+            await ws.receive_json()
+            log.failure = LogUnavailable("Redis is loading")
+            await notifier.happens(order, routing_started(), attempt_failed())
+            assert [(await ws.receive_json())["version"] for _ in range(2)] == [2, 3]
+
+
+async def test_a_restart_closes_with_a_code_that_lets_clients_come_back(notifier: Notifier) -> None:
+    async with notifier.connect("alice") as ws:
+        await ws.receive_json()
+        draining = asyncio.create_task(notifier.hub.drain())
+        code, reason = await closed_with(ws)
+        await draining
+        assert code == 4001
+        assert reason.startswith("restarting, reconnect in ")
+        with pytest.raises(WSServerHandshakeError, match="503"):
+            await notifier.session.ws_connect(notifier.url, headers={"Authorization": "Bearer alice"})
+
+
+def expired(token: str) -> bool:
+    try:
+        verify_token(token, SECRET)
+    except InvalidToken:
+        return True
+    return False
+
+
+async def never_reading(notifier: Notifier, order_id: str) -> socket.socket:
+    """A subscribed socket whose owner does not read, with small buffers on its side."""
+
+    def upgrade() -> socket.socket:
+        raw = socket.socket()
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.settimeout(30)
+        host, _, port = notifier.url.split("/")[2].partition(":")
+        raw.connect((host, int(port)))
+        lines = [f"GET {PATH}?orderId={order_id} HTTP/1.1", f"Host: {host}", "Authorization: Bearer alice"]
+        lines += [f"{name}: {value}" for name, value in UPGRADE.items()]
+        raw.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert raw.recv(12) == b"HTTP/1.1 101"
+        return raw
+
+    raw = await asyncio.to_thread(upgrade)
+    await eventually(lambda: list(notifier.hub.everybody()))
+    return raw
+
+
+def close_code_of(raw: socket.socket) -> int:
+    """Read everything and take the code from the close frame at its end."""
+    received = b""
+    while chunk := raw.recv(1 << 16):
+        received += chunk
+    _, _, frame = received.rpartition(b"\x88")
+    return int.from_bytes(frame[1:3], "big")
