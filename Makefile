@@ -37,7 +37,7 @@ types: $(READY)
 	$(BIN)/mypy --no-error-summary
 
 imports: $(READY)
-	out=$$($(BIN)/lint-imports --no-timing 2>&1) || { echo "$$out"; exit 1; }
+	out=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$out"; exit 1; }
 
 fmt: $(READY) ## Put the code in its style
 	$(BIN)/ruff check -q --fix $(wildcard $(SOURCES)) || true

@@ -1,0 +1,65 @@
+"""Every import contract notices what it is there for: a copy of the tree gets one bad import per contract."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("services", "libs", "deploy", "tests")
+
+# Contract, module that gets the import, and the import.
+PLANTED = [
+    ("direction", "libs/events/model.py", "import deploy.local.ports"),
+    ("services-apart", "services/router/handlers.py", "import services.executor.domain"),
+    ("libs-stack", "libs/venues/tokens.py", "import libs.events.ids"),
+    ("service-kit-knows-no-domain", "libs/service/health.py", "import libs.events.model"),
+    ("domain-knows-no-service-kit", "libs/orders/views.py", "import libs.service.settings"),
+    ("log-stack", "libs/events/order.py", "import libs.events.log"),
+    ("inside-a-service", "services/executor/domain.py", "import services.executor.handlers"),
+    ("pure-decisions", "services/router/domain.py", "import random"),
+    ("one-door", "services/notifier/hub.py", "import asyncpg"),
+    ("wiring", "services/router/handlers.py", "import libs.events.redis_log"),
+    ("order-table", "services/router/handlers.py", "import libs.orders.store"),
+]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of all code and its contracts."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def lint(tree: Path, *contracts: str) -> subprocess.CompletedProcess[str]:
+    chosen = [part for contract in contracts for part in ("--contract", contract)]
+    return subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache", *chosen],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_every_contract_has_a_violation_planted() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = [contract["id"] for contract in config["tool"]["importlinter"]["contracts"]]
+    assert contracts == [contract for contract, _, _ in PLANTED]
+
+
+@pytest.mark.parametrize(("contract", "module", "statement"), PLANTED)
+def test_a_planted_violation_is_found(tree: Path, contract: str, module: str, statement: str) -> None:
+    assert (before := lint(tree, contract)).returncode == 0, before.stdout
+    with (tree / module).open("a") as file:
+        file.write(f"\n{statement}\n")
+    after = lint(tree, contract)
+    assert after.returncode == 1
+    importer = module.removesuffix(".py").replace("/", ".")
+    assert importer in after.stdout
+    assert statement.removeprefix("import ").split(".", maxsplit=1)[0] in after.stdout
