@@ -1,0 +1,264 @@
+"""The projector follows the log into Postgres: everything once, whatever goes away, and loudly when it cannot."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import asyncpg
+import pytest
+
+from libs.events.errors import LogMismatch, LogUnavailable, PositionGap
+from libs.events.ids import START, Position
+from libs.events.log import Committed, Entry, EventLog, Snapshot
+from libs.events.memory_log import MemoryLog
+from libs.events.model import Event
+from libs.events.redis_log import RedisLog, open_redis_log
+from libs.orders.folding import fold
+from libs.orders.rows import Undecodable, decode
+from libs.orders.store import CheckpointMoved, OrderStore, open_store
+from libs.service.health import Health
+from services.projector.handlers import READER, Log, Projector
+from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.servers import flush_redis
+from tests.waiting import eventually
+
+PARTITIONS = 4
+JOURNEY = (routing_started(), attempt_failed(), routing_started(2), route_selected(2), tx_submitted(2), tx_confirmed(2))
+
+
+class StartedMemoryLog(MemoryLog):
+    """A log in memory that can be away, and can be spoiled."""
+
+    def __init__(self) -> None:
+        super().__init__(PARTITIONS)
+        self.away = False
+        self.spoil: Mapping[int, str] = {}
+        self.epoch_now = "memory"
+        self.readers: dict[str, Mapping[int, Position]] = {}
+
+    @property
+    def epoch(self) -> str:
+        return self.epoch_now
+
+    async def start(self) -> None:
+        if self.away:
+            raise LogUnavailable("away")
+
+    async def read(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+        if self.away:
+            raise LogUnavailable("away")
+        entries = await super().read(after, count, block_ms)
+        return [
+            Entry(entry.partition, entry.at, {**entry.fields, "data": self.spoil[entry.at.position]})
+            if entry.at.position in self.spoil
+            else entry
+            for entry in entries
+        ]
+
+    async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
+        self.readers[name] = dict(at)
+
+
+@pytest.fixture
+async def direct(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("TRUNCATE events, orders, checkpoints")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def store(database_url: str, direct: asyncpg.Connection) -> AsyncIterator[OrderStore]:
+    async with open_store(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def redis_log(redis_url: str) -> AsyncIterator[RedisLog]:
+    await asyncio.to_thread(flush_redis, redis_url)
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log.start()
+        yield log
+
+
+@asynccontextmanager
+async def projecting(log: Log, store: OrderStore, health: Health | None = None) -> AsyncIterator[asyncio.Task[None]]:
+    stop = asyncio.Event()
+    projector = Projector(log, store.projection(), health or Health("redis", "postgres"))
+    task = asyncio.create_task(projector.run(stop))
+    try:
+        yield task
+    finally:
+        stop.set()
+        with suppress(Exception):  # a test that expects an end awaits the task itself
+            await task
+
+
+async def journey(log: EventLog, user: str, bodies: Sequence[Event] = JOURNEY) -> Snapshot:
+    step, snapshot = a_request(log.partitions, user)
+    assert isinstance(await log.commit(step), Committed)
+    for body in bodies:
+        step, snapshot = then(snapshot, body)
+        assert isinstance(await log.commit(step), Committed)
+    return snapshot
+
+
+async def whole(log: EventLog) -> list[Entry]:
+    entries = await log.read(dict.fromkeys(range(PARTITIONS), START), 100_000, 0)
+    return sorted(entries, key=lambda entry: (entry.partition, entry.at.position))
+
+
+async def caught_up(log: EventLog, store: OrderStore) -> bool:
+    tips = {partition: await log.tip(partition) for partition in range(PARTITIONS)}
+    return {partition: point.at for partition, point in (await store.checkpoints()).items()} == tips
+
+
+async def assert_postgres_is_the_fold_of(log: EventLog, store: OrderStore) -> None:
+    entries = await whole(log)
+    archived = [entry for partition in range(PARTITIONS) for entry in await store.archived(partition, 0, 100_000)]
+    assert archived == entries
+    orders = fold({}, [decode(entry) for entry in entries])
+    assert await store.get_many(list(orders)) == orders
+
+
+async def test_postgres_becomes_the_fold_of_the_log_while_it_is_written(redis_log: RedisLog, store: OrderStore) -> None:
+    async with projecting(redis_log, store):
+        await asyncio.gather(*(journey(redis_log, f"user-{number % 11}") for number in range(60)))
+        await eventually(lambda: caught_up(redis_log, store))
+    await assert_postgres_is_the_fold_of(redis_log, store)
+
+
+async def test_it_goes_on_where_the_last_process_stopped(redis_log: RedisLog, store: OrderStore) -> None:
+    for _ in range(3):
+        await journey(redis_log, "user-1")
+        async with projecting(redis_log, store):
+            await journey(redis_log, "user-2")
+            await eventually(lambda: caught_up(redis_log, store))
+    await assert_postgres_is_the_fold_of(redis_log, store)
+
+
+async def test_postgres_backends_killed_again_and_again_lose_nothing(
+    redis_log: RedisLog, store: OrderStore, direct: asyncpg.Connection
+) -> None:
+    others = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> $1"
+    kill = f"SELECT count(pg_terminate_backend(pid)) {others}"
+    mine = direct.get_server_pid()
+    async with projecting(redis_log, store):
+        for number in range(4):
+            await journey(redis_log, f"user-{number}")
+            await eventually(lambda: direct.fetchval(kill, mine), what="a backend to kill")
+        await journey(redis_log, "user-1")
+        await eventually(lambda: caught_up(redis_log, store))
+    await assert_postgres_is_the_fold_of(redis_log, store)
+
+
+async def test_it_reports_how_far_the_archive_is(direct: asyncpg.Connection, store: OrderStore) -> None:
+    log = StartedMemoryLog()
+    await journey(log, "user-1")
+    async with projecting(log, store):
+        tips = {partition: await log.tip(partition) for partition in range(PARTITIONS)}
+        await eventually(lambda: log.readers.get(READER) == tips, what="the reader is registered at the end")
+
+
+async def test_while_redis_is_away_it_waits_and_says_so(store: OrderStore) -> None:
+    log, health = StartedMemoryLog(), Health("redis", "postgres")
+    log.away = True
+    async with projecting(log, store, health):
+        await eventually(lambda: health.reasons.get("redis") == "away")
+        log.away = False
+        await journey(log, "user-1")
+        await eventually(lambda: health.ready)
+        await eventually(lambda: caught_up(log, store))
+        log.away = True
+        await eventually(lambda: not health.ready)
+    await assert_postgres_is_the_fold_of(_back(log), store)
+
+
+def _back(log: StartedMemoryLog) -> StartedMemoryLog:
+    log.away = False
+    return log
+
+
+async def test_while_postgres_is_away_it_waits_and_says_so(direct: asyncpg.Connection) -> None:
+    log, health = StartedMemoryLog(), Health("redis", "postgres")
+    async with open_store("postgresql://nobody@127.0.0.1:1/none") as store, projecting(log, store, health):
+        await eventually(lambda: health.reasons.get("postgres", "").startswith("Postgres:"))
+
+
+async def test_before_the_tables_exist_it_waits(direct: asyncpg.Connection, store: OrderStore) -> None:
+    log, health = StartedMemoryLog(), Health("redis", "postgres")
+    await direct.execute("ALTER TABLE checkpoints RENAME TO not_yet")
+    async with projecting(log, store, health):
+        try:
+            await eventually(lambda: "checkpoints" in health.reasons.get("postgres", ""))
+        finally:
+            await direct.execute("ALTER TABLE not_yet RENAME TO checkpoints")
+        await eventually(lambda: health.ready)
+
+
+async def test_garbage_in_the_log_stops_it_with_the_place(store: OrderStore) -> None:
+    log = StartedMemoryLog()
+    await journey(log, "user-1")
+    log.spoil = {3: "{"}
+    async with projecting(log, store) as task:
+        with pytest.raises(Undecodable, match=r"entry \d+-3 is not an event"):
+            await task
+
+
+async def test_events_of_a_later_release_are_archived_and_pass(redis_log: RedisLog, store: OrderStore) -> None:
+    step, snapshot = a_request(PARTITIONS)
+    await redis_log.commit(step)
+    step, snapshot = then(snapshot, routing_started())
+    strange = step.events[0].model_copy(update={"v": 9})
+    await redis_log.commit(type(step)(step.order_id, step.user, 1, (strange,), snapshot.order))
+    async with projecting(redis_log, store):
+        await eventually(lambda: caught_up(redis_log, store))
+    await assert_postgres_is_the_fold_of(redis_log, store)
+
+
+async def test_another_log_stops_it(store: OrderStore) -> None:
+    log = StartedMemoryLog()
+    await journey(log, "user-1")
+    async with projecting(log, store):
+        await eventually(lambda: caught_up(log, store))
+    log.epoch_now = "another"
+    async with projecting(log, store) as task:
+        with pytest.raises(LogMismatch, match="the log now there has epoch another"):
+            await task
+
+
+async def test_a_log_that_lost_its_tail_stops_it(store: OrderStore) -> None:
+    log = StartedMemoryLog()
+    await journey(log, "user-1")
+    async with projecting(log, store):
+        await eventually(lambda: caught_up(log, store))
+    async with projecting(StartedMemoryLog(), store) as task:
+        with pytest.raises(LogMismatch, match="Redis lost its tail"):
+            await task
+
+
+async def test_a_hole_in_the_log_stops_it(redis_log: RedisLog, redis_url: str, store: OrderStore) -> None:
+    snapshot = await journey(redis_log, "user-1")
+    partition = (await whole(redis_log))[0].partition
+    third = (await redis_log.history(snapshot.order.id))[2].at
+    await redis_log._pipe.send([["XDEL", redis_log._keys[partition].log, str(third)]])
+    async with projecting(redis_log, store) as task:
+        with pytest.raises(PositionGap):
+            await task
+
+
+async def test_a_second_projector_is_stopped_by_the_checkpoint(store: OrderStore, direct: asyncpg.Connection) -> None:
+    log = StartedMemoryLog()
+    await journey(log, "user-1")
+    async with projecting(log, store) as one, projecting(log, store) as other:
+        await eventually(lambda: one.done() or other.done() or _go_on(log), what="one of the two has stopped")
+        loser = one if one.done() else other
+        with pytest.raises(CheckpointMoved, match="another process writes the same projection"):
+            await loser
+        await eventually(lambda: caught_up(log, store))
+    await assert_postgres_is_the_fold_of(log, store)
+
+
+async def _go_on(log: EventLog) -> bool:
+    await journey(log, "user-1")
+    return False
