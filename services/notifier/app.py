@@ -15,6 +15,15 @@ from services.notifier import observe
 from services.notifier.hub import Hub
 from services.notifier.known import Views
 from services.notifier.limits import Close, Limits
+from services.notifier.problems import (
+    BUSY,
+    ORDER_NOT_FOUND,
+    TOKEN_INVALID,
+    TOO_MANY_CONNECTIONS,
+    UNAVAILABLE,
+    UPGRADE_REQUIRED,
+    problem,
+)
 from services.notifier.subscriber import Subscriber, text_frame
 
 PATH = "/api/ws/orders"
@@ -39,8 +48,8 @@ class OrdersSocket:
             try:
                 claims = self._verify(_bearer(request.headers["Authorization"]))
             except InvalidToken as error:
-                return problem(401, "unauthorized", str(error), {"WWW-Authenticate": "Bearer"})
-            refusal = await self._refusal_of(claims.user_id, order_id)
+                return problem(request, TOKEN_INVALID, str(error))
+            refusal = await self._refusal_of(request, claims.user_id, order_id)
         if refusal is not None:
             return refusal
         self._open += 1
@@ -51,23 +60,25 @@ class OrdersSocket:
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         if not web.WebSocketResponse().can_prepare(request).ok:
-            return problem(426, "upgrade_required", "This address speaks WebSocket only.", {"Upgrade": "websocket"})
-        if not self._hub.open or self._open >= self._limits.sockets_max:
-            return problem(503, "unavailable", "No more connections here now; try again.", {"Retry-After": "1"})
+            return problem(request, UPGRADE_REQUIRED, "Connect with a WebSocket client.")
+        if not self._hub.open:
+            return problem(request, UNAVAILABLE, "The log is not being read; try again.")
+        if self._open >= self._limits.sockets_max:
+            return problem(request, BUSY, "No more connections here; try again.")
         return None
 
-    async def _refusal_of(self, user: str, order_id: str | None) -> web.Response | None:
+    async def _refusal_of(self, request: web.Request, user: str, order_id: str | None) -> web.Response | None:
         if self._open_of[user] >= self._limits.sockets_per_user_max:
-            return problem(429, "too_many_connections", Close.TOO_MANY.reason, {"Retry-After": "1"})
+            return problem(request, TOO_MANY_CONNECTIONS, "Close one first.")
         if order_id is None:
             return None
         try:
             order = await self._views.get(order_id) if is_order_id(order_id, self._partitions) else None
         except Exception as error:
             observe.snapshot_failed(user, repr(error))
-            return problem(503, "unavailable", "Orders cannot be read now; try again.", {"Retry-After": "1"})
+            return problem(request, UNAVAILABLE, "Try again.")
         known = order is not None and order.user == user
-        return None if known else problem(404, "order_not_found", "There is no such order.")
+        return None if known else problem(request, ORDER_NOT_FOUND, "You have no order with this id.")
 
     async def _upgrade(
         self, request: web.Request, claims: Claims | None, order_id: str | None
@@ -165,14 +176,6 @@ def is_order_id(text: str, partitions: int) -> bool:
         return shape and partition_of(text) < partitions
     except ValueError:
         return False
-
-
-def problem(status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    """An RFC 9457 problem document."""
-    body = {"type": "about:blank", "title": code.replace("_", " "), "status": status, "code": code, "detail": detail}
-    return web.Response(
-        body=orjson.dumps(body), status=status, headers=headers, content_type="application/problem+json"
-    )
 
 
 def _bearer(header: str) -> str:

@@ -337,7 +337,7 @@ async def test_many_sockets_on_one_order_all_get_the_same(notifier: Notifier) ->
 async def test_a_wrong_token_in_the_header_is_refused_before_the_upgrade(notifier: Notifier) -> None:
     async with notifier.session.get(notifier.url, headers=UPGRADE | {"Authorization": "Bearer bad"}) as answer:
         problem = await answer.json(content_type="application/problem+json")
-        assert (answer.status, problem["status"], problem["code"]) == (401, 401, "unauthorized")
+        assert (answer.status, problem["status"], problem["code"]) == (401, 401, "token_invalid")
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 

@@ -1,0 +1,43 @@
+"""Refusals before the upgrade: the same documents, codes and members as the gateway's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+from aiohttp import web
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way to be refused."""
+
+    code: str
+    status: int
+    title: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+_LATER = {"Retry-After": "1"}
+TOKEN_INVALID = Kind("token_invalid", 401, "The access token is not valid", {"WWW-Authenticate": "Bearer"})
+ORDER_NOT_FOUND = Kind("order_not_found", 404, "No such order")
+UPGRADE_REQUIRED = Kind("upgrade_required", 426, "This address speaks WebSocket only", {"Upgrade": "websocket"})
+TOO_MANY_CONNECTIONS = Kind("too_many_connections", 429, "Too many connections of this user", _LATER)
+BUSY = Kind("busy", 503, "Too much at once", _LATER)
+UNAVAILABLE = Kind("log_unavailable", 503, "Orders cannot be read now", _LATER)
+
+
+def problem(request: web.Request, kind: Kind, detail: str) -> web.Response:
+    """An RFC 9457 problem document."""
+    document = {
+        "type": f"urn:swaplog:problem:{kind.code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "instance": request.path,
+        "code": kind.code,
+        "requestId": request.headers.get("X-Request-Id", ""),
+        "retryable": kind.status in (429, 503),
+        "errors": [],
+    }
+    headers = {"Content-Type": "application/problem+json", **kind.headers}
+    return web.Response(status=kind.status, body=orjson.dumps(document), headers=headers)
