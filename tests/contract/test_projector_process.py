@@ -1,0 +1,111 @@
+"""The projector as a process: its exit code tells the supervisor whether it was asked to stop or had to."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+import pytest
+
+from libs.events.redis_log import RedisLog, open_redis_log
+from libs.orders.store import OrderStore, open_store
+from tests.builders import a_request, routing_started, then
+from tests.servers import flush_redis
+from tests.waiting import eventually
+
+PARTITIONS = 4
+
+
+@pytest.fixture
+async def log(redis_url: str) -> AsyncIterator[RedisLog]:
+    await asyncio.to_thread(flush_redis, redis_url)
+    async with open_redis_log(redis_url, PARTITIONS) as opened:
+        await opened.start()
+        yield opened
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[OrderStore]:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("TRUNCATE events, orders, checkpoints")
+    await connection.close()
+    async with open_store(database_url) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def projector(redis_url: str, database_url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.projector",
+        env={
+            **os.environ,
+            "REDIS_URL": redis_url,
+            "DATABASE_URL": database_url,
+            "PARTITIONS": str(PARTITIONS),
+            "LOG_FORMAT": "json",
+        },
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def commit_an_order(log: RedisLog) -> str:
+    step, snapshot = a_request(PARTITIONS)
+    await log.commit(step)
+    step, _ = then(snapshot, routing_started())
+    await log.commit(step)
+    return snapshot.order.id
+
+
+async def projected(store: OrderStore, order_id: str) -> bool:
+    order = await store.get(order_id)
+    return order is not None and order.version == 2
+
+
+async def output(process: asyncio.subprocess.Process) -> str:
+    assert process.stderr is not None
+    return (await process.stderr.read()).decode()
+
+
+async def test_asked_to_stop_it_ends_with_0(
+    redis_url: str, database_url: str, log: RedisLog, store: OrderStore
+) -> None:
+    order_id = await commit_an_order(log)
+    async with projector(redis_url, database_url) as process:
+        await eventually(lambda: projected(store, order_id), what="the order is in Postgres")
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+        assert '"event":"stopped"' in await output(process)
+
+
+async def test_killed_between_two_batches_it_loses_nothing(
+    redis_url: str, database_url: str, log: RedisLog, store: OrderStore
+) -> None:
+    for _ in range(2):
+        order_id = await commit_an_order(log)
+        async with projector(redis_url, database_url) as process:
+            await eventually(lambda wanted=order_id: projected(store, wanted), what="the order is in Postgres")  # type: ignore[misc]
+            process.kill()
+            await process.wait()
+
+
+async def test_when_it_must_stop_it_says_why_and_ends_with_1(
+    redis_url: str, database_url: str, log: RedisLog, store: OrderStore
+) -> None:
+    await store.projection().resume("of another log", PARTITIONS)
+    async with projector(redis_url, database_url) as process:
+        said = await output(process)
+        assert await process.wait() == 1
+    assert "projection stopped" in said
+    assert "Postgres holds the log of epoch of another log" in said
+    assert "Traceback" not in said
