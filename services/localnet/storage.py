@@ -173,7 +173,8 @@ def _pool_json(pool: Pool) -> bytes:
         bins = {str(bin_id): held for bin_id, held in pool.bins.items()}
         return orjson.dumps([
             "bins", pool.address, pool.mint_x, pool.mint_y, pool.bin_step, pool.active_id, bins,
-            [getattr(pool.fees, name) for name in BinFees.__slots__], list(pool.volatility), pool.min_bin_id, pool.max_bin_id,
+            [getattr(pool.fees, name) for name in BinFees.__slots__], list(pool.volatility),
+            pool.min_bin_id, pool.max_bin_id,
         ])  # fmt: skip
     return orjson.dumps(["product", *(getattr(pool, name) for name in ConstantProductPool.__slots__)])
 

@@ -70,11 +70,17 @@ class SignedTransaction(NamedTuple):
     instructions: tuple[Instruction, ...]
 
 
+def instruction_data(swap: Swap) -> bytes:
+    """A swap as the venues' programs read it."""
+    reference = swap.reference.encode()
+    direction = 0 if swap.first_in else 1
+    head = _HEAD.pack(_METHOD, direction, swap.amount_in, swap.minimum_out, swap.nonce, len(reference))
+    return head + reference
+
+
 def unsigned_swap(program: Pubkey, pool: Pubkey, payer: Pubkey, blockhash: Hash, swap: Swap) -> str:
     """A version 0 transaction with an empty signature, base64."""
-    reference = swap.reference.encode()
-    head = _HEAD.pack(_METHOD, 0 if swap.first_in else 1, swap.amount_in, swap.minimum_out, swap.nonce, len(reference))
-    instruction = CompiledInstruction(2, head + reference, _PAYER_AND_POOL)
+    instruction = CompiledInstruction(2, instruction_data(swap), _PAYER_AND_POOL)
     message = MessageV0(_ONE_SIGNER, [payer, pool, program], blockhash, [instruction], [])
     return base64.b64encode(bytes(VersionedTransaction.populate(message, _UNSIGNED))).decode()
 

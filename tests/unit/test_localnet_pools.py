@@ -1,0 +1,115 @@
+"""Prices repeat with their seed and move little; arbitrage holds pools to them; both venues get their share."""
+
+from itertools import pairwise
+
+import pytest
+
+from libs.venues.bins import BinPool
+from libs.venues.book import quote_exact_in, swap
+from libs.venues.constant_product import ConstantProductPool
+from libs.venues.tokens import TOKENS
+from services.localnet.chain import FAUCET, Chain
+from services.localnet.pools import ARBITRAGE_PPM, LISTINGS, Listing, align, initial_pool
+from services.localnet.prices import USD_E12, ratio, usd_e12
+from services.localnet.quotes import Refused, Venue
+from services.localnet.trouble import Trouble
+
+SOL, USDC, RAY = TOKENS["SOL"].mint, TOKENS["USDC"].mint, TOKENS["RAY"].mint
+PPM = 1_000_000
+
+
+def units(symbol: str, usd: int) -> int:
+    scale: int = 10 ** TOKENS[symbol].decimals
+    return usd * 10**12 * scale // USD_E12[symbol]
+
+
+def test_prices_are_a_function_of_seed_and_step() -> None:
+    first = [usd_e12(1, "SOL", step) for step in range(0, 3_000, 7)]
+    assert first == [usd_e12(1, "SOL", step) for step in range(0, 3_000, 7)]
+    assert first != [usd_e12(2, "SOL", step) for step in range(0, 3_000, 7)]
+    assert len(set(first)) > len(first) // 2
+
+
+def test_prices_move_a_few_basis_points_a_step_and_stay_near() -> None:
+    for symbol, start in USD_E12.items():
+        prices = [usd_e12(3, symbol, step) for step in range(5_000)]
+        assert all(abs(after - before) * PPM <= 250 * before for before, after in pairwise(prices))
+        assert all(abs(price - start) * 100 <= 2 * start for price in prices)
+
+
+@pytest.mark.parametrize("listing", LISTINGS, ids=lambda item: f"{item.venue}-{item.base}-{item.quote}")
+def test_every_pool_opens_at_the_reference_price_and_is_deep(listing: Listing) -> None:
+    pool = initial_pool(listing, 1, 0)
+    numerator, denominator = ratio(1, listing.base, listing.quote, 0)
+    amount = units(listing.base, 1_500)
+    quote = quote_exact_in(pool, TOKENS[listing.base].mint, amount)
+    fair = amount * numerator // denominator
+    assert abs(quote.amount_out - fair) * 10_000 < 60 * fair
+    assert quote.price_impact_ppm < 100
+
+
+def test_ten_sol_barely_move_the_sol_usdc_pool() -> None:
+    pool = initial_pool(LISTINGS[0], 1, 0)
+    after, _ = swap(pool, SOL, 10 * 10**9)
+    assert isinstance(pool, ConstantProductPool)
+    assert isinstance(after, ConstantProductPool)
+    assert pool.reserve_a == 10**15
+    moved = PPM - after.reserve_b * pool.reserve_a * PPM // (after.reserve_a * pool.reserve_b)
+    assert 15 <= moved <= 25
+
+
+@pytest.mark.parametrize("listing", LISTINGS, ids=lambda item: f"{item.venue}-{item.base}-{item.quote}")
+def test_arbitrage_brings_a_pool_back_and_never_at_its_cost(listing: Listing) -> None:
+    pool = initial_pool(listing, 1, 0)
+    price = ratio(1, listing.base, listing.quote, 0)
+    assert align(pool, listing, price, ARBITRAGE_PPM) is pool
+    out_of_band = 12 * listing.depth_usd if listing.bin_step else listing.depth_usd // 100
+    pushed, _ = swap(pool, TOKENS[listing.base].mint, units(listing.base, out_of_band))
+    back = align(pushed, listing, price, ARBITRAGE_PPM)
+    assert back is not pushed
+    if isinstance(back, ConstantProductPool):
+        assert isinstance(pushed, ConstantProductPool)
+        assert back.reserve_a * back.reserve_b >= pushed.reserve_a * pushed.reserve_b
+    quote = quote_exact_in(back, TOKENS[listing.base].mint, units(listing.base, 1_500))
+    again = quote_exact_in(pool, TOKENS[listing.base].mint, units(listing.base, 1_500))
+    assert abs(quote.amount_out - again.amount_out) * 1_000 < 3 * again.amount_out
+
+
+def test_bin_pools_follow_the_reference_price() -> None:
+    listing = next(item for item in LISTINGS if item.bin_step)
+    pool = initial_pool(listing, 1, 0)
+    seen = set()
+    for step in range(0, 4_000, 50):
+        pool = align(pool, listing, ratio(1, listing.base, listing.quote, step))
+        assert isinstance(pool, BinPool)
+        seen.add(pool.active_id)
+    assert len(seen) > 5
+
+
+def test_neither_venue_always_wins() -> None:
+    chain = Chain(1, bytes(32), Trouble(1))
+    raydium, meteora = Venue("raydium", chain), Venue("meteora", chain)
+    request = {"inputMint": SOL, "outputMint": USDC, "amount": 10 * 10**9}
+    winners = set()
+    for _ in range(100):
+        chain.publish(chain.produce_block(heights=50))
+        outs = [int(venue.quote(request)["outAmount"]) for venue in (raydium, meteora)]
+        winners.add(outs.index(max(outs)))
+    assert winners == {0, 1}
+
+
+def test_a_pair_on_one_venue_only_and_a_pair_on_none() -> None:
+    chain = Chain(1, bytes(32), Trouble(1))
+    request = {"inputMint": RAY, "outputMint": SOL, "amount": 10**6}
+    assert Venue("raydium", chain).quote(request)["outAmount"]
+    for venue, output in (("meteora", SOL), ("raydium", TOKENS["JUP"].mint)):
+        with pytest.raises(Refused) as refused:
+            Venue(venue, chain).quote(request | {"outputMint": output})
+        assert refused.value.code == "COULD_NOT_FIND_ANY_ROUTE"
+
+
+def test_the_faucet_pays_for_a_million_orders_of_ten_sol_without_leaving_64_bits() -> None:
+    for symbol, token in TOKENS.items():
+        order = units(symbol, 1_500)
+        assert FAUCET[token.mint] > 1_000_000 * order
+        assert FAUCET[token.mint] + 1_000_000 * order < 2**64
