@@ -23,13 +23,18 @@ def redact(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> st
     return fields
 
 
+def _json_line(fields: Any, **_options: Any) -> str:
+    # Whatever somebody logs: a log line must never be what breaks a process.
+    return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode(errors="replace")
+
+
 def configure_logging(service: str, level: str = "info", fmt: Literal["auto", "json", "pretty"] = "auto") -> None:
     """Set up structlog for this process; called once, in `__main__`."""
     pretty = fmt == "pretty" or (fmt == "auto" and sys.stderr.isatty())
     render: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer()
         if pretty
-        else structlog.processors.JSONRenderer(serializer=lambda obj, **_: orjson.dumps(obj, default=str).decode())
+        else structlog.processors.JSONRenderer(serializer=_json_line)
     )
     structlog.configure(
         processors=[
