@@ -1,0 +1,58 @@
+"""`swaplog`: what happened, and why? For operators, read only but for `redrive` and `journey`."""
+
+import os
+import sys
+
+from cyclopts import App, CycloptsError, Parameter
+
+from services.ops import commands
+from services.ops.stack import EXIT_INTERRUPTED, EXIT_USAGE, Refusal
+
+HELP = """Follow, replay and look after the orders of a running stack.
+
+The stack is found by REDIS_URL and DATABASE_URL, else in DATA_DIR/stack.json (default: data/), which `make run` writes.
+Exit codes: 0 done, 1 no such thing or the stores differ, 2 wrong usage, 3 a store cannot be reached."""
+
+
+def make_app() -> App:
+    """The command line."""
+    app = App(
+        name="swaplog",
+        help=HELP,
+        help_format="plaintext",
+        version_flags=[],
+        suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(show_default=False, negative=()),
+    )
+    for command in (
+        commands.events,
+        commands.replay,
+        commands.journey,
+        commands.status,
+        commands.parked,
+        commands.redrive,
+    ):
+        app.command(command)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; gives its exit code."""
+    try:
+        code = make_app()(arguments, exit_on_error=False, result_action="return_value")
+        return code if isinstance(code, int) else 0
+    except CycloptsError:
+        return EXIT_USAGE
+    except Refusal as refusal:
+        sys.stderr.write(f"swaplog: {refusal}\n")
+        return refusal.code
+    except BrokenPipeError:
+        # Whoever reads our output has seen enough; the interpreter must not fail on flushing the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""The events of the log and the archive as one sequence, page by page."""
+
+import heapq
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from libs.events.errors import PositionGap
+from libs.events.ids import Position
+from libs.events.log import Entry, Reads
+from libs.orders.store import OrderStore
+
+PAGE = 256
+FOLLOW_BLOCK_MS = 1_000
+END_OF_TIME_MS = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which events are wanted; times are the commit's, in ms since 1970, `until_ms` not included."""
+
+    since_ms: int = 0
+    until_ms: int = END_OF_TIME_MS
+    user: str | None = None
+    types: frozenset[str] = frozenset()
+    order_id: str | None = None
+
+    def wants(self, entry: Entry) -> bool:
+        fields = entry.fields
+        return (
+            self.since_ms <= entry.at.ms < self.until_ms
+            and (self.user is None or fields.get("user") == self.user)
+            and (not self.types or fields.get("type") in self.types)
+            and (self.order_id is None or fields.get("subject") == self.order_id)
+        )
+
+
+async def past(
+    log: Reads, store: OrderStore | None, until: Mapping[int, Position], selection: Selection
+) -> AsyncIterator[Entry]:
+    """Wanted events up to the positions `until`, all partitions merged by time.
+
+    Raises:
+        PositionGap: neither the log nor the archive has an entry.
+    """
+    streams = [_partition(log, store, partition, end, selection) for partition, end in until.items()]
+    heads: list[tuple[Position, int, Entry]] = []
+    for number, stream in enumerate(streams):
+        await _push(heads, number, stream)
+    while heads:
+        _, number, entry = heapq.heappop(heads)
+        await _push(heads, number, streams[number])
+        if selection.wants(entry):
+            yield entry
+
+
+async def live(log: Reads, after: Mapping[int, Position], selection: Selection) -> AsyncIterator[Entry]:
+    """Wanted events as they happen, for ever.
+
+    Raises:
+        LogUnavailable, PositionGap
+    """
+    at = dict(after)
+    while True:
+        entries = await log.read(at, PAGE, FOLLOW_BLOCK_MS)
+        for entry in sorted(entries, key=lambda entry: (entry.at, entry.partition)):
+            at[entry.partition] = entry.at
+            if selection.wants(entry):
+                yield entry
+
+
+async def tips(log: Reads, partitions: Sequence[int]) -> dict[int, Position]:
+    """Where the log of each partition ends now."""
+    return {partition: await log.tip(partition) for partition in partitions}
+
+
+async def _push(heads: list[tuple[Position, int, Entry]], number: int, stream: AsyncIterator[Entry]) -> None:
+    entry = await anext(stream, None)
+    if entry:
+        # Positions of two partitions may be equal, but then the numbers differ: entries are never compared.
+        heapq.heappush(heads, (entry.at, number, entry))
+
+
+async def _partition(
+    log: Reads, store: OrderStore | None, partition: int, end: Position, selection: Selection
+) -> AsyncIterator[Entry]:
+    at = await _first_in_log(log, partition, end, selection.since_ms)
+    if store:
+        async for entry in _archived(store, partition, at.position, selection.since_ms):
+            yield entry
+    while at.position < end.position and at.ms < selection.until_ms:
+        entries = await log.read({partition: at}, PAGE, 0)
+        for entry in entries:
+            at = entry.at
+            if at.position <= end.position:
+                yield entry
+        if not entries:
+            return
+
+
+async def _first_in_log(log: Reads, partition: int, end: Position, since_ms: int) -> Position:
+    """After which position the log's entries of `since_ms` and later begin; `end` if it has none of them."""
+    before = Position(max(0, since_ms - 1), 0)
+    try:
+        return before if await log.read({partition: before}, 1, 0) else end
+    except PositionGap as gap:
+        # Ids begin with their time, so reading from a time is reading from an unknown position: the log names it.
+        return Position(before.ms, gap.found - 1)
+
+
+async def _archived(store: OrderStore, partition: int, until: int, since_ms: int) -> AsyncIterator[Entry]:
+    """Archived entries of `since_ms` and later up to position `until`: what the log has let go of."""
+    after = await _seek(store, partition, until, since_ms)
+    while after < until:
+        entries = await store.archived(partition, after, min(PAGE, until - after))
+        for entry in entries:
+            if entry.at.position != after + 1:
+                raise PositionGap(partition, after + 1, entry.at.position)
+            after = entry.at.position
+            yield entry
+        if not entries:
+            return
+
+
+async def _seek(store: OrderStore, partition: int, until: int, since_ms: int) -> int:
+    """The last archived position before `since_ms`, by halving: positions are contiguous and times never go back."""
+    low, high = 0, until
+    if not since_ms:
+        return low
+    while low < high:
+        middle = (low + high + 1) // 2
+        found = await store.archived(partition, middle - 1, 1)
+        if found and found[0].at.ms < since_ms:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,98 @@
+"""One order told again: every event, where it is kept, and what it changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from libs.events.errors import VersionGap
+from libs.events.log import Entry
+from libs.events.order import Order, evolve
+from services.ops.stack import Stack
+
+LOG, ARCHIVE = "log", "archive"
+_HIDDEN = frozenset({"version", "updated_at", "transaction"})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An event, the stores it is in, the order after it (None: cannot be folded) and what it changed."""
+
+    entry: Entry
+    stores: tuple[str, ...]
+    order: Order | None
+    changed: dict[str, tuple[Any, Any]]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The whole story, and every way in which the stores do not tell the same one."""
+
+    steps: Sequence[Step]
+    problems: Sequence[str]
+
+
+async def replay(stack: Stack, order_id: str) -> Replay:
+    """The order's events from log and archive as one; without steps when nobody knows the order.
+
+    Raises:
+        LogUnavailable, StoreUnavailable
+    """
+    # The log first: an entry archived and trimmed between the two reads is then in both, never in neither.
+    logged = {_version(entry): entry for entry in await stack.log.history(order_id)}
+    archived = {_version(entry): entry for entry in await stack.store.entries(order_id)} if stack.store else {}
+    steps: list[Step] = []
+    problems: list[str] = []
+    order: Order | None = None
+    for version in sorted({*logged, *archived}):
+        step = _step(order, version, logged.get(version), archived.get(version))
+        order = step.order or order
+        steps.append(step)
+        if step.problem:
+            problems.append(step.problem)
+    if steps and not problems:
+        problems += await _differences(stack, order_id, steps[-1].order)
+    return Replay(steps, problems)
+
+
+def _step(before: Order | None, version: int, logged: Entry | None, archived: Entry | None) -> Step:
+    entry = logged or archived
+    assert entry is not None
+    stores = tuple(name for name, held in ((LOG, logged), (ARCHIVE, archived)) if held)
+    problem = ""
+    if logged and archived and (logged.at != archived.at or logged.fields != archived.fields):
+        problem = f"version {version} is not the same in the log ({logged.at}) and in the archive ({archived.at})"
+    try:
+        after = evolve(before, entry.decode())
+    except VersionGap as gap:
+        missing = (
+            f"version {gap.expected}"
+            if gap.found - gap.expected == 1
+            else f"versions {gap.expected} to {gap.found - 1}"
+        )
+        return Step(entry, stores, None, {}, f"{missing} missing from the log and the archive")
+    except ValueError as error:
+        return Step(entry, stores, None, {}, f"version {version} cannot be decoded: {error}")
+    return Step(entry, stores, after, _changed(before, after), problem)
+
+
+async def _differences(stack: Stack, order_id: str, folded: Order | None) -> list[str]:
+    """Where the kept states are not what the events fold to. A projection that is behind is no difference."""
+    found: list[str] = []
+    snapshot = await stack.log.find(order_id)
+    if snapshot and folded and snapshot.order.version == folded.version and snapshot.order != folded:
+        found.append("the order's hash in Redis is not what its events fold to")
+    stored = await stack.store.get(order_id) if stack.store else None
+    if stored and folded and stored.version == folded.version and stored != folded:
+        found.append("the order's row in Postgres is not what its events fold to")
+    return found
+
+
+def _changed(before: Order | None, after: Order) -> dict[str, tuple[Any, Any]]:
+    old = before.model_dump(mode="json") if before else {}
+    new = after.model_dump(mode="json")
+    return {name: (old.get(name), new[name]) for name in new if name not in _HIDDEN and old.get(name) != new[name]}
+
+
+def _version(entry: Entry) -> int:
+    return int(entry.fields["version"])

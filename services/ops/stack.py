@@ -1,0 +1,113 @@
+"""Finding the running stack, and every reason a command cannot go on."""
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from libs.events.errors import LogMismatch, LogUnavailable
+from libs.events.log import EventLog
+from libs.events.order import Order
+from libs.events.redis_log import open_redis_log
+from libs.orders.store import OrderStore, StoreUnavailable, open_store
+from libs.service.settings import ConfigurationError, Settings, load_settings
+
+EXIT_DIFFERS, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+
+class Refusal(Exception):
+    """The command ends here, with one line for people and an exit code for scripts."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """An open log, and the archive unless it is away (`why_no_store` says why)."""
+
+    log: EventLog
+    store: OrderStore | None
+    why_no_store: str = ""
+
+    async def find(self, order_id: str) -> Order | None:
+        """The order as the log holds it, else as Postgres does, else None."""
+        snapshot = await self.log.find(order_id)
+        if snapshot:
+            return snapshot.order
+        return await self.store.get(order_id) if self.store else None
+
+
+def find_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, str]:
+    """The settings of the running stack and its base URL: the environment first, then what `make run` wrote down.
+
+    Raises:
+        Refusal: neither names a stack.
+    """
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        raise Refusal(str(error), EXIT_USAGE) from None
+    base_url = f"http://{settings.host}:{settings.port}"
+    if environ.get("REDIS_URL") or environ.get("REDIS_HOST"):
+        return settings, base_url
+    path = settings.data_dir / "stack.json"
+    try:
+        state = json.loads(path.read_text())
+        found = settings.model_copy(
+            update={
+                "redis_url": str(state["redis_url"]),
+                "database_url": settings.database_url or str(state["database_url"]),
+            }
+        )
+        return found, str(state.get("base_url", base_url))
+    except FileNotFoundError:
+        text = f"no running stack: {path} is not there and REDIS_URL is not set; start one with `make run`"
+        raise Refusal(text, EXIT_USAGE) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refusal(f"{path} cannot be read: {error!r}", EXIT_USAGE) from None
+
+
+@asynccontextmanager
+async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
+    """The log, checked, and the archive as far as it answers.
+
+    Raises:
+        Refusal: Redis does not answer, or holds no log of ours.
+    """
+    try:
+        async with open_redis_log(settings.redis(), settings.partitions) as log, open_store(_dsn(settings)) as store:
+            await _check_log(log)
+            trouble = await _trouble_of(store) if settings.database_url else "DATABASE_URL is not set"
+            yield Stack(log, None if trouble else store, trouble)
+    except LogUnavailable as error:
+        raise Refusal(f"the log cannot be reached: {error}", EXIT_UNREACHABLE) from error
+    except StoreUnavailable as error:
+        raise Refusal(f"the archive cannot be reached: {error}", EXIT_UNREACHABLE) from error
+
+
+async def _check_log(log: EventLog) -> None:
+    try:
+        # Looked at before `start`, which would make a log where there is none.
+        await log.tip(0)
+    except LogMismatch:
+        raise Refusal("this Redis holds no log of Swaplog", EXIT_UNREACHABLE) from None
+    try:
+        await log.start()  # type: ignore[attr-defined]
+    except LogMismatch as error:
+        raise Refusal(str(error), EXIT_USAGE) from None
+
+
+async def _trouble_of(store: OrderStore) -> str:
+    try:
+        await store.checkpoints()
+    except StoreUnavailable as error:
+        return str(error)
+    return ""
+
+
+def _dsn(settings: Settings) -> str:
+    # The pool connects on first use; without an address it is never used.
+    return settings.database_url or "postgresql://127.0.0.1:1/none"

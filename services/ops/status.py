@@ -1,0 +1,88 @@
+"""Where everything stands: the log, the projection behind it, the work waiting, what was set aside."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from libs.events.log import Parked
+from libs.events.reactions import WORKERS
+from services.ops.history import tips
+from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE, Refusal, Stack
+
+PARKED_MAX = 1_000
+
+
+async def read_status(stack: Stack) -> dict[str, Any]:
+    """The stack's numbers, for people and programs; `projected` is None where Postgres does not know the partition."""
+    ends = await tips(stack.log, range(stack.log.partitions))
+    checkpoints = await stack.store.checkpoints() if stack.store else {}
+    partitions = []
+    for partition, tip in ends.items():
+        checkpoint = checkpoints.get(partition)
+        projected = checkpoint.at.position if checkpoint and checkpoint.epoch == stack.log.epoch else None
+        lag = None if projected is None else max(0, tip.position - projected)
+        partitions.append({"partition": partition, "tip": str(tip), "projected": projected, "lag": lag})
+    return {
+        "epoch": stack.log.epoch,
+        "partitions": partitions,
+        "backlog": {service: await stack.log.backlog(service) for service in WORKERS},
+        "parked": len(await stack.log.parked(PARKED_MAX)),
+        "archive": stack.why_no_store or "ok",
+    }
+
+
+def print_status(status: dict[str, Any], console: Console) -> None:
+    """For people."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("partition", "log ends at", "projected to", "behind by"):
+        table.add_column(title, justify="right")
+    for row in status["partitions"]:
+        lag = row["lag"]
+        style = "green" if lag == 0 else "yellow" if lag is not None else "red"
+        values = (row["partition"], row["tip"], "-" if row["projected"] is None else row["projected"])
+        table.add_row(*map(str, values), f"[{style}]{'?' if lag is None else lag}[/]")
+    console.print(f"log [bold]{status['epoch']}[/]\n")
+    console.print(table)
+    console.print()
+    for service, waiting in status["backlog"].items():
+        console.print(f"{service:<9} {waiting} waiting or in hand")
+    many = "+" if status["parked"] == PARKED_MAX else ""
+    console.print(f"{'parked':<9} [{'red' if status['parked'] else 'green'}]{status['parked']}{many}[/]")
+    if status["archive"] != "ok":
+        console.print("archive   ", end="")
+        console.print(status["archive"], style="red", markup=False)
+
+
+def parked_id(parked: Parked) -> str:
+    """How operators name a parked item: ids are unique within a partition only."""
+    return f"{parked.partition}:{parked.id}"
+
+
+def print_parked(items: list[Parked], console: Console) -> None:
+    """For people."""
+    if not items:
+        console.print("nothing is parked", style="green")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("id", "service", "order", "tries", "reason"):
+        table.add_column(title, overflow="fold")
+    for item in items:
+        table.add_row(parked_id(item), item.service, item.order_id, str(item.deliveries), item.reason)
+    console.print(table)
+
+
+async def put_back(stack: Stack, wanted: str) -> Parked:
+    """Put one parked item back to work.
+
+    Raises:
+        Refusal: there is no such item, or it was gone when it was its turn.
+    """
+    if wanted.count(":") != 1:
+        raise Refusal(f"{wanted!r} is not the id of a parked item: see `swaplog parked`", EXIT_USAGE)
+    for item in await stack.log.parked(PARKED_MAX):
+        if parked_id(item) == wanted:
+            if not await stack.log.redrive(item):
+                break
+            return item
+    raise Refusal(f"no parked item {wanted}", EXIT_DIFFERS)
