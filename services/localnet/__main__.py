@@ -9,11 +9,18 @@ from libs.service.lifecycle import run
 from libs.service.settings import ConfigurationError, Settings
 from services.localnet.app import create_app
 from services.localnet.node import Node
-from services.localnet.storage import open_storage
+from services.localnet.storage import StorageUnusable, open_storage
 from services.localnet.trouble import Trouble, TroubleError
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
+    try:
+        await _main(settings, stop)
+    except StorageUnusable as error:
+        raise ConfigurationError(f"DATA_DIR is not usable: {error}") from None
+
+
+async def _main(settings: Settings, stop: asyncio.Event) -> None:
     health = Health("chain")
     with open_storage(settings.data_dir) as storage:
         node = Node(storage, _trouble(settings), seed=settings.localnet_seed, slot_ms=settings.localnet_slot_ms)
@@ -38,7 +45,8 @@ def _trouble(settings: Settings) -> Trouble:
             }
         )
     except TroubleError as error:
-        raise ConfigurationError(f"LOCALNET_*: {error}") from None
+        field, _, rest = str(error).partition(" ")
+        raise ConfigurationError(f"LOCALNET_{field.upper()} {rest}") from None
     return trouble
 
 

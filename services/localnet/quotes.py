@@ -95,6 +95,8 @@ class Venue:
         quote = request.get("quoteResponse") if isinstance(request, dict) else None
         mint_in, mint_out = _mint(quote, "inputMint"), _mint(quote, "outputMint")
         address = self._route(mint_in, mint_out)
+        if _pool_of(quote) != address:
+            raise Refused("INVALID_REQUEST", f"The quote is not one of {self._label}.")
         reference = request.get("reference", "")
         if not isinstance(reference, str) or len(reference.encode(errors="replace")) > REFERENCE_BYTES_MAX:
             raise Refused("INVALID_REQUEST", f"reference must be text of at most {REFERENCE_BYTES_MAX} bytes.")
@@ -121,6 +123,13 @@ class Venue:
         if mint_in == mint_out:
             raise Refused("CIRCULAR_ARBITRAGE_IS_DISABLED", "inputMint and outputMint are the same.")
         raise Refused("COULD_NOT_FIND_ANY_ROUTE", f"{self._label} has no pool for this pair.", 404)
+
+
+def _pool_of(quote: Any) -> Any:
+    try:
+        return quote["routePlan"][0]["swapInfo"]["ammKey"]
+    except (LookupError, TypeError):
+        raise Refused("INVALID_REQUEST", "quoteResponse has no routePlan.") from None
 
 
 def _mint(request: Any, name: str) -> str:

@@ -38,6 +38,10 @@ CREATE INDEX IF NOT EXISTS settled ON transactions (reference) WHERE err IS NULL
 """
 
 
+class StorageUnusable(Exception):
+    """The folder or the file in it cannot be used; the text is one line."""
+
+
 class Stored(NamedTuple):
     """An executed transaction with the block it is in."""
 
@@ -128,9 +132,16 @@ class Storage:
 
 @contextmanager
 def open_storage(folder: Path) -> Iterator[Storage]:
-    """The chain's file in `folder`, made if absent."""
-    folder.mkdir(parents=True, exist_ok=True)
-    storage = Storage(folder / FILE_NAME)
+    """The chain's file in `folder`, made if absent.
+
+    Raises:
+        StorageUnusable: no right to write there, or the file is not such a chain.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        storage = Storage(folder / FILE_NAME)
+    except (OSError, sqlite3.Error) as error:
+        raise StorageUnusable(f"{folder / FILE_NAME}: {error}") from None
     try:
         yield storage
     finally:

@@ -1,80 +1,15 @@
-"""The local chain answers like a Solana node, its venues like an aggregator: over real HTTP."""
+"""The local chain answers like a Solana node: over real HTTP."""
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from aiohttp import ClientResponse, ClientSession
 
-from libs.service.health import Health, serve
-from libs.venues.tokens import TOKENS
-from services.localnet.app import create_app
-from services.localnet.node import Node
-from services.localnet.storage import open_storage
-from services.localnet.trouble import Trouble
+from tests.localworld import SOL, TEN_SOL, USDC, World, running
 from tests.waiting import eventually
-from tests.wallet import Wallet
 
-SOL, USDC, JUP, RAY = (TOKENS[symbol].mint for symbol in ("SOL", "USDC", "JUP", "RAY"))
-TEN_SOL = 10 * 10**9
 UNKNOWN_SIGNATURE = "3f5455HGfYMF3uPyd6cKGftpk2r8xiYKZXxjN3yV6quPCzybfa49EUBgx6QxsjW1pSZSb9jT6LdwUfcypSmMp8vr"
-
-
-class World:
-    """A client of one running local chain."""
-
-    def __init__(self, session: ClientSession, base: str, node: Node) -> None:
-        self.session, self.base, self.node = session, base, node
-        self.wallet = Wallet()
-
-    async def body(self, method: str, path: str, **kwargs: Any) -> tuple[int, Any]:
-        async with self.session.request(method, self.base + path, **kwargs) as response:
-            return response.status, await _json(response)
-
-    async def rpc(self, method: str, *params: Any) -> Any:
-        request = {"jsonrpc": "2.0", "id": 7, "method": method, "params": list(params)}
-        status, answer = await self.body("POST", "/", json=request)
-        assert status == 200
-        assert (answer["jsonrpc"], answer["id"]) == ("2.0", 7)
-        return answer["result"] if "result" in answer else answer["error"]
-
-    async def signed_swap(self, venue: str = "raydium", reference: str = "order-1", **changes: Any) -> str:
-        query = {"inputMint": SOL, "outputMint": USDC, "amount": str(TEN_SOL), "slippageBps": "50"}
-        _, quote = await self.body("GET", f"/venues/{venue}/quote", params=query)
-        request = {"quoteResponse": quote | changes, "userPublicKey": self.wallet.address, "reference": reference}
-        _, built = await self.body("POST", f"/venues/{venue}/swap", json=request)
-        return self.wallet.sign(built["swapTransaction"])
-
-    async def send(self, transaction: str, **options: Any) -> Any:
-        return await self.rpc("sendTransaction", transaction, {"encoding": "base64", **options})
-
-    async def landed(self, signature: str) -> Any:
-        async def status() -> Any:
-            return (await self.rpc("getSignatureStatuses", [signature]))["value"][0]
-
-        return await eventually(status, what="the transaction lands")
-
-
-async def _json(response: ClientResponse) -> Any:
-    return await response.json() if response.status != 204 else None
-
-
-@asynccontextmanager
-async def running(folder: Path, slot_ms: int = 0) -> AsyncIterator[World]:
-    stop, health = asyncio.Event(), Health()
-    with open_storage(folder) as storage:
-        node = Node(storage, Trouble(1), seed=1, slot_ms=slot_ms)
-        async with serve(create_app(node, health), "127.0.0.1", 0) as port, ClientSession() as session:
-            making = asyncio.create_task(node.run(stop))
-            try:
-                yield World(session, f"http://127.0.0.1:{port}", node)
-            finally:
-                stop.set()
-                await making
 
 
 @pytest.fixture
@@ -223,88 +158,6 @@ async def test_batches_answer_in_order_and_notifications_not_at_all(world: World
     assert status == 204
     _, answer = await world.body("POST", "/", json=[batch[0]] * 513)
     assert answer["error"]["code"] == -32600
-
-
-@pytest.mark.parametrize("venue", ["raydium", "meteora"])
-async def test_a_quote_has_an_aggregators_shape(world: World, venue: str) -> None:
-    query = {"inputMint": SOL, "outputMint": USDC, "amount": str(TEN_SOL), "slippageBps": "100"}
-    status, quote = await world.body("GET", f"/venues/{venue}/quote", params=query)
-    assert status == 200
-    assert int(quote["otherAmountThreshold"]) == int(quote["outAmount"]) * 9_900 // 10_000
-    assert (quote["inAmount"], quote["slippageBps"], quote["swapMode"]) == (str(TEN_SOL), 100, "ExactIn")
-    assert quote["networkFeeLamports"] == 5_000
-    (leg,) = quote["routePlan"]
-    assert leg["percent"] == 100
-    assert leg["swapInfo"]["outAmount"] == quote["outAmount"]
-    assert 0 <= float(quote["priceImpactPct"]) < 0.001
-
-
-@pytest.mark.parametrize(
-    ("changes", "status", "code"),
-    [
-        ({"inputMint": "SOL"}, 400, "TOKEN_NOT_TRADABLE"),
-        ({"outputMint": RAY}, 404, "COULD_NOT_FIND_ANY_ROUTE"),
-        ({"outputMint": SOL}, 400, "CIRCULAR_ARBITRAGE_IS_DISABLED"),
-        ({"amount": "1"}, 400, "AMOUNT_TOO_SMALL"),
-        ({"amount": str(10**18)}, 400, "INSUFFICIENT_LIQUIDITY"),
-        ({"amount": "0"}, 400, "INVALID_REQUEST"),
-        ({"amount": "-5"}, 400, "INVALID_REQUEST"),
-        ({"amount": "1e9"}, 400, "INVALID_REQUEST"),
-        ({"amount": str(2**64)}, 400, "INVALID_REQUEST"),
-        ({"slippageBps": "10001"}, 400, "INVALID_REQUEST"),
-    ],
-)
-async def test_what_cannot_be_quoted_says_why(world: World, changes: dict[str, str], status: int, code: str) -> None:
-    query = {"inputMint": SOL, "outputMint": USDC, "amount": str(TEN_SOL)} | changes
-    answered, answer = await world.body("GET", "/venues/meteora/quote", params=query)
-    assert (answered, answer["errorCode"]) == (status, code)
-    assert answer["error"].endswith(".")
-
-
-async def test_batch_entries_fail_alone(world: World) -> None:
-    good = {"inputMint": SOL, "outputMint": USDC, "amount": str(TEN_SOL), "slippageBps": 50}
-    entries = [good, good | {"outputMint": RAY}, good | {"amount": 1.5}, "x", good | {"inputMint": JUP}]
-    _, answer = await world.body("POST", "/venues/meteora/quotes", json={"quotes": entries})
-    quotes = answer["quotes"]
-    assert [item.get("errorCode") for item in quotes] == [
-        None, "COULD_NOT_FIND_ANY_ROUTE", "INVALID_REQUEST", "INVALID_REQUEST", None,
-    ]  # fmt: skip
-    wanted = {"quoteResponse": quotes[0], "userPublicKey": world.wallet.address, "reference": "r"}
-    swaps = [wanted, wanted | {"userPublicKey": "me"}, wanted | {"reference": "é" * 33}, wanted | {"quoteResponse": 1}]
-    _, answer = await world.body("POST", "/venues/meteora/swaps", json={"swaps": swaps})
-    assert [item.get("errorCode") for item in answer["swaps"]] == [None] + ["INVALID_REQUEST"] * 3
-    assert isinstance(answer["swaps"][0]["lastValidBlockHeight"], int)
-
-
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b'{"quotes":[]}', b'{"quotes":{}}', b'{"quotes":' + b"[" + b"1," * 256 + b"1]}"]
-)
-async def test_a_batch_that_is_none_is_refused(world: World, body: bytes) -> None:
-    status, answer = await world.body("POST", "/venues/raydium/quotes", data=body)
-    assert (status, answer["errorCode"]) == (400, "INVALID_REQUEST")
-
-
-async def test_an_outage_is_seen_by_its_target_alone(world: World) -> None:
-    query = {"inputMint": SOL, "outputMint": USDC, "amount": str(TEN_SOL)}
-    status, trouble = await world.body("PUT", "/admin/trouble", json={"outages": ["rpc", "meteora"]})
-    assert (status, trouble["outages"]) == (200, ["meteora", "rpc"])
-    status, answer = await world.body("POST", "/", json={"jsonrpc": "2.0", "id": 1, "method": "getHealth"})
-    assert (status, answer["error"]["code"]) == (503, -32005)
-    assert (await world.body("GET", "/venues/meteora/quote", params=query))[0] == 503
-    assert (await world.body("GET", "/venues/raydium/quote", params=query))[0] == 200
-    assert (await world.body("GET", "/livez"))[0] == 200
-    assert (await world.body("DELETE", "/admin/trouble"))[1]["outages"] == []
-    assert await world.rpc("getHealth") == "ok"
-    status, answer = await world.body("PUT", "/admin/trouble", json={"outages": ["orca"]})
-    assert (status, answer["errorCode"]) == (400, "INVALID_REQUEST")
-
-
-async def test_pools_can_be_looked_at(world: World) -> None:
-    _, answer = await world.body("GET", "/admin/pools")
-    assert {(pool["venue"], pool["pair"]) for pool in answer["pools"]} >= {
-        ("raydium", "SOL/USDC"),
-        ("meteora", "SOL/USDC"),
-    }
 
 
 async def test_slots_come_in_time_without_any_work(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from services.localnet.blocks import Block, BlockhashNotFound, SimulationFailed
 from services.localnet.chain import BLOCKHASH_HEIGHTS, FAUCET, FEE_PER_SIGNATURE, Chain
 from services.localnet.execution import LAMPORTS
 from services.localnet.quotes import Venue
-from services.localnet.trouble import Trouble, TroubleError
+from services.localnet.trouble import Trouble
 from services.localnet.wire import (
     MEMO_PROGRAM,
     METEORA_PROGRAM,
@@ -207,28 +207,6 @@ def test_injected_failures_fail_on_chain(chain: Chain, trouble: Trouble, wallet:
     assert land(chain, wallet.swap(chain, SOL, USDC, TEN_SOL)) == custom(6001)
     trouble.clear()
     assert land(chain, wallet.swap(chain, SOL, USDC, TEN_SOL)) is None
-
-
-def test_injected_chance_repeats_with_its_seed() -> None:
-    def drawn(seed: int) -> list[bool]:
-        trouble = Trouble(seed)
-        trouble.update({"drop_rate": 0.3})
-        return [trouble.drops() for _ in range(200)]
-
-    assert drawn(7) == drawn(7) != drawn(8)
-    assert 30 < sum(drawn(7)) < 90
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [{"drop_rat": 1}, {"drop_rate": 1.5}, {"drop_rate": True}, {"drop_next": -1}, {"latency_ms": "5"},
-     {"outages": "rpc"}, {"outages": ["orca"]}, {"venue_latency_ms": {"orca": 1}}, {"venue_latency_ms": []}],
-)  # fmt: skip
-def test_unknown_trouble_is_refused_and_changes_nothing(trouble: Trouble, fields: dict[str, Any]) -> None:
-    before = trouble.as_dict()
-    with pytest.raises(TroubleError):
-        trouble.update({"revert_next": 3, **fields})
-    assert trouble.as_dict() == before
 
 
 def test_two_swaps_alike_in_all_but_time_are_two_transactions(chain: Chain, wallet: Wallet) -> None:

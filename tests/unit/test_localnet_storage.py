@@ -7,7 +7,7 @@ import pytest
 from libs.venues.tokens import TOKENS
 from services.localnet.blocks import Block
 from services.localnet.chain import RECENT_HEIGHTS, Chain
-from services.localnet.storage import Storage, open_storage
+from services.localnet.storage import FILE_NAME, Storage, StorageUnusable, open_storage
 from services.localnet.trouble import Trouble
 from tests.wallet import Wallet
 
@@ -96,3 +96,9 @@ def test_a_block_is_stored_whole_or_not_at_all(tmp_path: Path) -> None:
         with pytest.raises(Exception, match="UNIQUE"):
             storage.write(broken, 1)
         assert opened(storage).slot == made.slot
+
+
+def test_a_file_that_is_no_chain_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("something else, and long enough to be looked at" * 100)
+    with pytest.raises(StorageUnusable, match=r"not a database"), open_storage(tmp_path):
+        pass
