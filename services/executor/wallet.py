@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from solders.hash import Hash
 from solders.keypair import Keypair
-from solders.transaction import VersionedTransaction
+from solders.transaction import SanitizeError, VersionedTransaction
 
 TRANSACTION_BYTES_MAX = 1_232  # one packet: the chain takes nothing larger
 
@@ -67,7 +67,7 @@ def _parsed(text: str) -> VersionedTransaction:
         raw = base64.b64decode(text, validate=True)
         transaction = VersionedTransaction.from_bytes(raw)
         transaction.sanitize()
-    except (ValueError, binascii.Error) as error:
+    except (ValueError, binascii.Error, SanitizeError) as error:
         raise UnacceptableTransaction(f"not a transaction: {error}") from None
     if len(raw) > TRANSACTION_BYTES_MAX:
         raise UnacceptableTransaction(f"the transaction has {len(raw)} bytes; a packet holds {TRANSACTION_BYTES_MAX}")

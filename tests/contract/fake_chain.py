@@ -1,0 +1,169 @@
+"""A scripted node and venue for the executor's tests: Solana's JSON-RPC and Jupiter's swap, over a real socket."""
+
+import asyncio
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from solders.hash import Hash
+from solders.instruction import AccountMeta, Instruction
+from solders.message import MessageV0
+from solders.pubkey import Pubkey
+from solders.signature import Signature
+from solders.transaction import VersionedTransaction
+
+PROGRAM = Pubkey.new_unique()
+BLOCKHASH_LIFE = 150
+
+
+def unsigned_for(payer: str, reference: str, blockhash: Hash) -> str:
+    key = Pubkey.from_string(payer)
+    instruction = Instruction(PROGRAM, reference.encode(), [AccountMeta(key, True, True)])
+    message = MessageV0.try_compile(key, [instruction], [], blockhash)
+    return base64.b64encode(bytes(VersionedTransaction.populate(message, [Signature.default()]))).decode()
+
+
+def signature_of(transaction: str) -> str:
+    return str(VersionedTransaction.from_bytes(base64.b64decode(transaction)).signatures[0])
+
+
+@dataclass
+class FakeChain:
+    """What is sent lands at once unless told otherwise: `drop`, `lose_replies` and `away` count down."""
+
+    slot: int = 1_000
+    height: int = 900
+    amount_out: int = 1_499_000_000
+    error: Any = None  # of whatever lands
+    commitment: str = "confirmed"
+    drop: int = 0  # sends taken, never to land
+    lose_replies: int = 0  # sends that land, but whose reply is a broken connection
+    away: int = 0  # requests answered with 503
+    nulls: int = 0  # statuses told as unknown although they are there
+    hidden_transactions: int = 0  # getTransaction answers null although it is there
+    knows_blockhash_valid: bool = True
+    status_slot_lag: int = 0
+    on_drop: Callable[[], None] | None = None
+    sent: list[str] = field(default_factory=list)
+    landed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
+    built: list[dict[str, Any]] = field(default_factory=list)
+    blockhashes: dict[str, int] = field(default_factory=dict)
+    requests: int = 0
+    calls: list[str] = field(default_factory=list)
+    status_sizes: list[int] = field(default_factory=list)
+    swap_lists: int = 0
+    has_lists: bool = True
+    mint_out: str = ""
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    build_reply: Callable[[dict[str, Any]], web.Response] | None = None
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    def app(self) -> web.Application:
+        app = web.Application(client_max_size=8 * 1024 * 1024)
+        app.add_routes(
+            [web.post("/", self._rpc), web.post("/venue/swap", self._swap), web.post("/venue/swaps", self._swaps)]
+        )
+        return app
+
+    def expire(self) -> None:
+        """Time passes beyond every blockhash known."""
+        self.height += BLOCKHASH_LIFE + 1
+        self.slot += BLOCKHASH_LIFE + 1
+
+    async def _swap(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        await self.gate.wait()
+        return self.build_reply(body) if self.build_reply else web.json_response(self._build(body))
+
+    async def _swaps(self, request: web.Request) -> web.Response:
+        if not self.has_lists:
+            raise web.HTTPMethodNotAllowed("POST", [])
+        self.swap_lists += 1
+        return web.json_response({"swaps": [self._build(body) for body in (await request.json())["swaps"]]})
+
+    def _build(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.built.append(body)
+        blockhash = Hash.new_unique()
+        last_valid = self.height + BLOCKHASH_LIFE
+        self.blockhashes[str(blockhash)] = last_valid
+        transaction = unsigned_for(body["userPublicKey"], body["reference"], blockhash)
+        return {"swapTransaction": transaction, "lastValidBlockHeight": last_valid}
+
+    async def _rpc(self, request: web.Request) -> web.Response:
+        self.requests += 1
+        body = await request.json()
+        await self.gate.wait()
+        if self.away:
+            self.away -= 1
+            return web.json_response({"error": "unhealthy"}, status=503)
+        calls = body if isinstance(body, list) else [body]
+        answers = [{"jsonrpc": "2.0", "id": call["id"], **self._call(call)} for call in calls]
+        if self.lose_replies and any(call["method"] == "sendTransaction" for call in calls):
+            self.lose_replies -= 1
+            assert request.transport
+            request.transport.close()
+        # In any order, as the standard allows.
+        return web.json_response(answers[::-1] if isinstance(body, list) else answers[0])
+
+    def _call(self, call: dict[str, Any]) -> dict[str, Any]:
+        self.calls.append(call["method"])
+        params = call["params"]
+        match call["method"]:
+            case "getSlot":
+                return {"result": self.slot}
+            case "getBlockHeight":
+                return {"result": self.height}
+            case "isBlockhashValid" if self.knows_blockhash_valid:
+                return {"result": self._at_tip(self.blockhashes.get(params[0], -1) >= self.height)}
+            case "sendTransaction":
+                return self._send(params[0])
+            case "getSignatureStatuses":
+                self.status_sizes.append(len(params[0]))
+                return {"result": self._at_tip([self._status(signature) for signature in params[0]])}
+            case "getTransaction":
+                return {"result": self._transaction(params[0])}
+            case _:
+                return {"error": {"code": -32601, "message": "Method not found"}}
+
+    def _at_tip(self, value: Any) -> dict[str, Any]:
+        return {"context": {"slot": self.slot - self.status_slot_lag}, "value": value}
+
+    def _send(self, text: str) -> dict[str, Any]:
+        self.sent.append(text)
+        transaction = VersionedTransaction.from_bytes(base64.b64decode(text))
+        assert transaction.verify_with_results() == [True]
+        signature = str(transaction.signatures[0])
+        if signature in self.landed:
+            return {"result": signature}
+        if self.blockhashes.get(str(transaction.message.recent_blockhash), -1) < self.height:
+            return {"error": {"code": -32002, "message": "Transaction simulation failed: Blockhash not found"}}
+        if self.drop:
+            self.drop -= 1
+            if self.on_drop:
+                self.on_drop()
+            return {"result": signature}
+        self.slot += 1
+        self.landed[signature] = {"slot": self.slot, "err": self.error, "confirmationStatus": self.commitment}
+        self.owners[signature] = str(transaction.message.account_keys[0])
+        return {"result": signature}
+
+    def _status(self, signature: str) -> dict[str, Any] | None:
+        if self.nulls:
+            self.nulls -= 1
+            return None
+        return self.landed.get(signature)
+
+    def _transaction(self, signature: str) -> dict[str, Any] | None:
+        if self.hidden_transactions:
+            self.hidden_transactions -= 1
+            return None
+        held = {"accountIndex": 1, "mint": self.mint_out, "owner": self.owners[signature]}
+        before, after = (
+            {**held, "uiTokenAmount": {"amount": str(amount), "decimals": 6}} for amount in (100, 100 + self.amount_out)
+        )
+        return {"slot": self.slot, "meta": {"err": None, "preTokenBalances": [before], "postTokenBalances": [after]}}

@@ -1,0 +1,91 @@
+"""The wallet signs what expires and asks for its signature alone, and nothing else."""
+
+import base64
+
+import pytest
+from solders.hash import Hash
+from solders.instruction import AccountMeta, Instruction
+from solders.keypair import Keypair
+from solders.message import MessageV0
+from solders.pubkey import Pubkey
+from solders.signature import Signature
+from solders.system_program import AdvanceNonceAccountParams, advance_nonce_account
+from solders.transaction import VersionedTransaction
+
+from services.executor.wallet import UnacceptableTransaction, Wallet, blockhash_of
+
+KEY = Keypair()
+WALLET = Wallet(str(KEY))
+PROGRAM = Pubkey.new_unique()
+
+
+def unsigned(
+    payer: Pubkey | None = None,
+    *instructions: Instruction,
+    blockhash: Hash | None = None,
+) -> str:
+    payer = payer or KEY.pubkey()
+    message = MessageV0.try_compile(
+        payer,
+        list(instructions) or [Instruction(PROGRAM, b"swap", [AccountMeta(payer, True, True)])],
+        [],
+        blockhash or Hash.new_unique(),
+    )
+    signatures = [Signature.default()] * message.header.num_required_signatures
+    return base64.b64encode(bytes(VersionedTransaction.populate(message, signatures))).decode()
+
+
+def test_it_signs_with_its_own_key_the_same_message() -> None:
+    text = unsigned()
+    signed = WALLET.sign(text)
+    transaction = VersionedTransaction.from_bytes(base64.b64decode(signed.transaction))
+    assert transaction.message == VersionedTransaction.from_bytes(base64.b64decode(text)).message
+    assert transaction.verify_with_results() == [True]
+    assert signed.signature == str(transaction.signatures[0])
+    assert WALLET.sign(text) == signed  # the same order signed by two workers is one transaction
+
+
+def test_the_blockhash_of_a_transaction_is_read_back() -> None:
+    blockhash = Hash.new_unique()
+    assert blockhash_of(WALLET.sign(unsigned(blockhash=blockhash)).transaction) == str(blockhash)
+
+
+def test_another_payer_is_refused() -> None:
+    with pytest.raises(UnacceptableTransaction, match="alone"):
+        WALLET.sign(unsigned(Pubkey.new_unique()))
+
+
+def test_a_second_signer_is_refused() -> None:
+    other = AccountMeta(Pubkey.new_unique(), True, False)
+    with pytest.raises(UnacceptableTransaction, match="alone"):
+        WALLET.sign(unsigned(None, Instruction(PROGRAM, b"", [AccountMeta(KEY.pubkey(), True, True), other])))
+
+
+def test_what_never_expires_is_refused() -> None:
+    with pytest.raises(UnacceptableTransaction, match="no blockhash"):
+        WALLET.sign(unsigned(blockhash=Hash.default()))
+    nonce = advance_nonce_account(
+        AdvanceNonceAccountParams(nonce_pubkey=Pubkey.new_unique(), authorized_pubkey=KEY.pubkey())
+    )
+    with pytest.raises(UnacceptableTransaction, match="never expires"):
+        WALLET.sign(unsigned(None, nonce))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "AQ==", "not base64!", "A" * 400, base64.b64encode(b"\x80" * 200).decode(), "\u00e4", "A" * 10_000]
+)
+def test_what_is_no_transaction_is_refused(text: str) -> None:
+    with pytest.raises(UnacceptableTransaction):
+        WALLET.sign(text)
+
+
+def test_what_does_not_fit_a_packet_is_refused() -> None:
+    large = Instruction(PROGRAM, bytes(1_200), [AccountMeta(KEY.pubkey(), True, True)])
+    with pytest.raises(UnacceptableTransaction, match="1232"):
+        WALLET.sign(unsigned(None, large))
+
+
+@pytest.mark.parametrize("secret", ["", "abc", "1" * 88, "0OIl", "x" * 500])
+def test_a_secret_that_is_no_key_is_one_clear_error_that_does_not_show_it(secret: str) -> None:
+    with pytest.raises(ValueError, match=r"^the key must be 64 bytes in base58$"):
+        Wallet(secret)
