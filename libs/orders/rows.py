@@ -1,35 +1,36 @@
 """Entries and orders as rows, and back: plain functions, no database."""
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import orjson
 
 from libs.events.errors import LogMismatch
 from libs.events.ids import Position
 from libs.events.log import Entry
-from libs.events.model import Envelope, UnknownEvent
+from libs.events.model import FIELD_NAMES, Envelope, UnknownEvent
 from libs.events.order import Order
 
-# In the order of the columns; the SQL in `libs.orders.sql` is written from it.
-EVENT_COLUMNS = {
-    "partition": "smallint",
-    "position": "bigint",
-    "version": "integer",
-    "ms": "bigint",
-    "time": "timestamptz",
-    "order_id": "uuid",
-    "v": "smallint",
-    "type": "text",
-    "source": "text",
-    "user_id": "text",
-    "cause": "text",
-    "traceparent": "text",
-    "data": "json",
-    "extra": "json",
-}
+EVENT_COLUMNS = (
+    "partition",
+    "position",
+    "version",
+    "ms",
+    "time",
+    "order_id",
+    "v",
+    "epoch",
+    "type",
+    "source",
+    "user_id",
+    "cause",
+    "traceparent",
+    "data",
+    "extra",
+)
+# With their types: UNNEST wants them.
 ORDER_COLUMNS = {
     "id": "uuid",
     "user_id": "text",
@@ -44,6 +45,11 @@ ORDER_COLUMNS = {
     "state": "json",
 }
 REASON_CHARS_MAX = 500
+
+_FIELDS = frozenset(FIELD_NAMES)
+_ORDER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# How our own writers spell a time; any other spelling is kept beside the column.
+_PLAIN_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 
 
 class Undecodable(LogMismatch):
@@ -63,7 +69,8 @@ def decode(entry: Entry) -> Envelope:
     """
     try:
         event = entry.decode()
-        UUID(event.subject)
+        if not _ORDER_ID.fullmatch(event.subject):
+            raise ValueError(f"{event.subject!r} is not an order id")
         if isinstance(event.data, UnknownEvent):
             orjson.loads(
                 event.data.raw
@@ -73,24 +80,24 @@ def decode(entry: Entry) -> Envelope:
     return event
 
 
-def event_row(entry: Entry, event: Envelope) -> tuple[object, ...]:
+def event_row(entry: Entry, event: Envelope, epoch: str) -> tuple[object, ...]:
     """Values for EVENT_COLUMNS."""
-    data = entry.fields["data"]
     return (
         entry.partition,
         entry.at.position,
         event.version,
         entry.at.ms,
         event.time,
-        UUID(event.subject),
+        event.subject,
         event.v,
+        epoch,
         event.type,
         event.source,
         event.user,
         event.cause,
         event.traceparent,
-        data,
-        _extra(entry.fields, _plain_fields(event, data)),
+        entry.fields["data"],
+        None if _is_plain(entry.fields, event) else _extra(entry.fields, event),
     )
 
 
@@ -119,7 +126,7 @@ def entry_of(row: Mapping[str, Any]) -> Entry:
 def order_row(order: Order) -> tuple[object, ...]:
     """Values for ORDER_COLUMNS."""
     return (
-        UUID(order.id),
+        order.id,
         order.user,
         order.version,
         order.status.value,
@@ -138,27 +145,20 @@ def columns(rows: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
     return list(zip(*rows, strict=True))
 
 
-def _plain_fields(event: Envelope, data: str) -> dict[str, str]:
-    """What `entry_of` makes of the columns alone."""
-    return {
-        "id": f"{event.subject}/{event.version}",
-        "type": event.type,
-        "v": str(event.v),
-        "source": event.source,
-        "subject": event.subject,
-        "user": event.user,
-        "version": str(event.version),
-        "time": _time(event.time),
-        "cause": event.cause,
-        "traceparent": event.traceparent,
-        "data": data,
-    }
+def _is_plain(fields: Mapping[str, str], event: Envelope) -> bool:
+    """Whether the columns alone give the entry back; the usual case, so it formats as little as it can."""
+    return (
+        fields.keys() == _FIELDS
+        and fields["version"] == str(event.version)
+        and fields["v"] == str(event.v)
+        and fields["id"] == f"{event.subject}/{event.version}"
+        and _PLAIN_TIME.fullmatch(fields["time"]) is not None
+    )
 
 
-def _extra(fields: Mapping[str, str], plain: Mapping[str, str]) -> str | None:
+def _extra(fields: Mapping[str, str], event: Envelope) -> str:
     """What the columns cannot give back: other spellings, fields of a newer release; null: the field is not there."""
-    if fields == plain:
-        return None
+    plain = {**event.fields(), "data": fields["data"]}
     changed: dict[str, str | None] = {name: value for name, value in fields.items() if plain.get(name) != value}
     changed.update((name, None) for name in plain if name not in fields)
     return orjson.dumps(changed).decode()

@@ -15,13 +15,10 @@ def _arrays(columns: Mapping[str, str]) -> str:
 
 _EVENTS = _names(EVENT_COLUMNS)
 _ORDERS = _names(ORDER_COLUMNS)
-_EPOCH = f"${len(EVENT_COLUMNS) + 1}"
 _FIXED = ("id", "user_id", "token_in", "token_out", "amount_in", "created_at")
 _CHANGES = ", ".join(f"{name} = excluded.{name}" for name in ORDER_COLUMNS if name not in _FIXED)
 
 # S608: only the column names and types above are put in; every value is a parameter.
-INSERT_EVENTS = f"INSERT INTO events (epoch, {_EVENTS}) SELECT {_EPOCH}::text, * FROM unnest({_arrays(EVENT_COLUMNS)})"  # noqa: S608
-
 UPSERT_ORDERS = f"""
 INSERT INTO orders ({_ORDERS}) SELECT * FROM unnest({_arrays(ORDER_COLUMNS)})
 ON CONFLICT (id) DO UPDATE SET {_CHANGES} WHERE orders.version < excluded.version"""  # noqa: S608

@@ -22,7 +22,7 @@ from libs.events.order import Order
 from libs.orders import sql
 from libs.orders.batch import Batch
 from libs.orders.folding import Folded, fold
-from libs.orders.rows import columns, decode, entry_of, event_row, order_row
+from libs.orders.rows import EVENT_COLUMNS, columns, decode, entry_of, event_row, order_row
 
 POOL_MAX = 8
 CONNECT_TIMEOUT_S = 5
@@ -186,12 +186,12 @@ class Projection:
     async def _apply(self, epoch: str, batch: Batch) -> dict[int, Position]:
         until = batch.until()
         events = [decode(entry) for entry in batch.entries]
-        archive = columns(event_row(entry, event) for entry, event in zip(batch.entries, events, strict=True))
+        archive = [event_row(entry, event, epoch) for entry, event in zip(batch.entries, events, strict=True)]
         async with self._store.connection() as connection, connection.transaction():
             # First of all: a rival waits here for the row, then finds it moved, before either has done any work.
             await self._move(connection, epoch, batch.after, until)
             orders = fold(await self._known(connection, events), events)
-            await connection.execute(sql.INSERT_EVENTS, *archive, epoch)
+            await connection.copy_records_to_table("events", records=archive, columns=EVENT_COLUMNS)
             written = await connection.execute(sql.UPSERT_ORDERS, *columns(map(order_row, orders.values())))
             if written != f"INSERT 0 {len(orders)}":
                 raise CheckpointMoved(f"{self._name}: an order in Postgres is ahead of its checkpoint ({written})")

@@ -19,7 +19,7 @@ def an_entry(**changes: str | None) -> Entry:
 
 
 def there_and_back(entry: Entry) -> Entry:
-    row = dict(zip(EVENT_COLUMNS, event_row(entry, decode(entry)), strict=True))
+    row = dict(zip(EVENT_COLUMNS, event_row(entry, decode(entry), "e"), strict=True))
     return entry_of(row)
 
 
@@ -42,7 +42,7 @@ def test_an_entry_comes_back_as_it_was(changes: dict[str, str | None]) -> None:
 
 def test_a_plain_entry_needs_no_extra_column() -> None:
     entry = an_entry()
-    assert dict(zip(EVENT_COLUMNS, event_row(entry, decode(entry)), strict=True))["extra"] is None
+    assert dict(zip(EVENT_COLUMNS, event_row(entry, decode(entry), "e"), strict=True))["extra"] is None
 
 
 @pytest.mark.parametrize(
