@@ -9,7 +9,7 @@ SOURCES := services libs deploy tests examples
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run journey bench test check lint types imports fmt unit contract property fault e2e schemas clean clean-data
+.PHONY: help run journey bench test check lint types imports fmt unit contract property fault e2e schemas env clean clean-data
 .SILENT:
 
 help: ## Show this list
@@ -60,6 +60,9 @@ e2e: $(READY) ## Tests of the whole system as processes
 
 schemas: $(READY) ## Write the JSON Schemas of the events again
 	$(BIN)/python -m libs.events.schema_files
+
+env: $(READY) ## Make the secrets for deploy/compose.yaml, once
+	$(BIN)/python -m deploy.local.keys deploy/.env
 
 clean: ## Remove what was built and cached; data stays
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -5,7 +5,22 @@ from collections.abc import Iterator
 import pytest
 
 from deploy.local.stores import Store
-from tests.servers import flush_redis, fresh_database, migrated_template, postgres_server, redis_server
+from tests.servers import (
+    flush_redis,
+    fresh_database,
+    migrated_template,
+    postgres_server,
+    redis_server,
+    throw_away_folders,
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_on_this_machine() -> Iterator[None]:
+    """As root, Postgres keeps data for folders it may not enter (pytest's own) elsewhere; tests must not."""
+    with throw_away_folders() as folders, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deploy.local.postgres_server.DATA_FOR_NOBODY", folders.data / "for-nobody")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,11 @@
-"""Secrets of a stack on one machine: given in the environment, else made once and kept in the data folder."""
+"""Secrets of a stack on one machine: given in the environment, else made once and kept in the data folder.
+
+For containers: `python -m deploy.local.keys FILE` writes them as an env file.
+"""
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from secrets import token_urlsafe
@@ -11,6 +15,7 @@ from solders.keypair import Keypair
 from libs.service.settings import ConfigurationError
 
 JWT_SECRET_BYTES = 48
+PASSWORD_BYTES = 24
 
 
 def _new_wallet() -> str:
@@ -38,6 +43,15 @@ def load_or_make_keys(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ.get(name) or kept[name] for name in MAKERS}
 
 
+def make_env_file(path: Path) -> bool:
+    """Write a file of secrets for compose, unless there is one; gives whether it was written."""
+    if path.exists():
+        return False
+    made = {name: make() for name, make in MAKERS.items()} | {"POSTGRES_PASSWORD": token_urlsafe(PASSWORD_BYTES)}
+    write_private(path, "".join(f"{name}={value}\n" for name, value in made.items()))
+    return True
+
+
 def _read(path: Path) -> dict[str, str]:
     try:
         kept = json.loads(path.read_text())
@@ -59,3 +73,8 @@ def write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+
+
+if __name__ == "__main__":
+    written = make_env_file(Path(sys.argv[1]))
+    sys.stdout.write(f"secrets are in {sys.argv[1]}{'' if written else ' already: left as they are'}\n")

@@ -100,7 +100,8 @@ async def _make_cluster(
     programs: Path, data: Path, folders: Folders, environ: Mapping[str, str], user: str | None, *, durable: bool
 ) -> None:
     """Make the data folder under another name first: half a cluster must not be taken for one."""
-    home = data if reachable_by(user, data.parent) else DATA_FOR_NOBODY / token_hex(8)
+    elsewhere = DATA_FOR_NOBODY / token_hex(8) if durable else folders.run / "data"
+    home = data if reachable_by(user, data.parent) else elsewhere
     fresh = home.with_name(f"{home.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700, parents=True)

@@ -40,7 +40,8 @@ class Stack:
     """`async with Stack(folder) as stack`: inside the block everything is ready; afterwards everything is gone.
 
     `env` is laid over the process's environment. `roster` replaces the services (tests), `migrate` the command that
-    prepares the database. With `durable=False` the stores do not sync to disk. `tell` gets one line per incident.
+    prepares the database. With `durable=False` the stores may forget everything when they end. `tell` gets one line
+    per incident.
 
     Raises:
         ConfigurationError: on entering; one clear line. Nothing is left running.
