@@ -175,7 +175,7 @@ class Projection:
         """
         try:
             return await self._apply(epoch, batch)
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, OverflowError, UnicodeError) as error:
             self._folded.clear()
             places = " to ".join(f"{entry.partition}:{entry.at}" for entry in (batch.entries[0], batch.entries[-1]))
             raise BatchRefused(f"{self._name}: Postgres refused the batch from {places}: {error}") from error

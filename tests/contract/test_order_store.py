@@ -207,9 +207,10 @@ async def test_what_cannot_be_projected_leaves_nothing_behind(store: OrderStore,
     assert await projection.resume(EPOCH, PARTITIONS) == at
 
 
-async def test_a_value_no_column_takes_is_refused_with_its_place(store: OrderStore) -> None:
+@pytest.mark.parametrize("field", [{"traceparent": "\0"}, {"user": "\ud800"}, {"v": "40000"}])
+async def test_a_value_no_column_takes_is_refused_with_its_place(store: OrderStore, field: dict[str, str]) -> None:
     entries = await a_log(1)
-    entries[1] = altered(entries[1], traceparent="\0")
+    entries[1] = altered(entries[1], **field)
     projection = store.projection()
     with pytest.raises(BatchRefused, match=rf"from {entries[0].partition}:{entries[0].at}"):
         await projection.apply(EPOCH, Batch(await projection.resume(EPOCH, PARTITIONS), entries))
