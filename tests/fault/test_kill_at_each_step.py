@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "RETRY_BASE_MS": "50",
     "RETRY_CAP_MS": "500",
     "DRAIN_S": "3",
+    "ATTEMPTS_MAX": "50",  # the world outside is away for seconds; a client would not want his order given up for that
 }
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
