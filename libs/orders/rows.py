@@ -30,20 +30,19 @@ EVENT_COLUMNS = (
     "data",
     "extra",
 )
-# With their types: UNNEST wants them.
-ORDER_COLUMNS = {
-    "id": "uuid",
-    "user_id": "text",
-    "version": "integer",
-    "status": "text",
-    "token_in": "text",
-    "token_out": "text",
-    "amount_in": "numeric",
-    "amount_out": "numeric",
-    "created_at": "timestamptz",
-    "updated_at": "timestamptz",
-    "state": "json",
-}
+ORDER_COLUMNS = (
+    "id",
+    "user_id",
+    "version",
+    "status",
+    "token_in",
+    "token_out",
+    "amount_in",
+    "amount_out",
+    "created_at",
+    "updated_at",
+    "state",
+)
 REASON_CHARS_MAX = 500
 
 _FIELDS = frozenset(FIELD_NAMES)
@@ -138,6 +137,12 @@ def order_row(order: Order) -> tuple[object, ...]:
         order.updated_at,
         order.model_dump_json(),
     )
+
+
+def order_change(before: int, order: Order) -> tuple[object, ...]:
+    """Values for `libs.orders.sql.CHANGE_ORDERS`: what may differ from the order as it was at version `before`."""
+    state = order.model_dump_json()
+    return (order.id, before, order.version, order.status.value, order.amount_out, order.updated_at, state)
 
 
 def columns(rows: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:

@@ -1,27 +1,19 @@
 """The statements of `libs.orders.store`."""
 
-from collections.abc import Iterable, Mapping
+from libs.orders.rows import EVENT_COLUMNS
 
-from libs.orders.rows import EVENT_COLUMNS, ORDER_COLUMNS
+_EVENTS = ", ".join(EVENT_COLUMNS)
 
+# Every statement goes by key. A plan made while a table was small must not scan it for ever after.
+SESSION = "SET enable_seqscan = off"
 
-def _names(columns: Iterable[str]) -> str:
-    return ", ".join(columns)
-
-
-def _arrays(columns: Mapping[str, str]) -> str:
-    return ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(columns.values(), start=1))
-
-
-_EVENTS = _names(EVENT_COLUMNS)
-_ORDERS = _names(ORDER_COLUMNS)
-_FIXED = ("id", "user_id", "token_in", "token_out", "amount_in", "created_at")
-_CHANGES = ", ".join(f"{name} = excluded.{name}" for name in ORDER_COLUMNS if name not in _FIXED)
-
-# S608: only the column names and types above are put in; every value is a parameter.
-UPSERT_ORDERS = f"""
-INSERT INTO orders ({_ORDERS}) SELECT * FROM unnest({_arrays(ORDER_COLUMNS)})
-ON CONFLICT (id) DO UPDATE SET {_CHANGES} WHERE orders.version < excluded.version"""  # noqa: S608
+CHANGE_ORDERS = """
+UPDATE orders
+SET version = after.version, status = after.status, amount_out = after.amount_out, updated_at = after.updated_at,
+    state = after.state
+FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::numeric[], $6::timestamptz[], $7::json[])
+     AS after (id, before, version, status, amount_out, updated_at, state)
+WHERE orders.id = after.id AND orders.version = after.before"""
 
 START_CHECKPOINTS = """
 INSERT INTO checkpoints (projection, partition, epoch, ms, position)
