@@ -152,6 +152,19 @@ async def test_postgres_backends_killed_again_and_again_lose_nothing(
     await assert_postgres_is_the_fold_of(redis_log, store)
 
 
+async def test_connections_to_redis_killed_again_and_again_lose_nothing(
+    redis_log: RedisLog, redis_url: str, store: OrderStore
+) -> None:
+    async with open_redis_log(redis_url, PARTITIONS) as followed, projecting(followed, store):
+        for number in range(3):
+            await journey(redis_log, f"user-{number}")
+            await eventually(lambda: caught_up(redis_log, store))
+            await redis_log._pipe.send([["CLIENT", "KILL", "SKIPME", "yes", "TYPE", "normal"]])
+        await journey(redis_log, "user-1")
+        await eventually(lambda: caught_up(redis_log, store))
+    await assert_postgres_is_the_fold_of(redis_log, store)
+
+
 async def test_it_reports_how_far_the_archive_is(direct: asyncpg.Connection, store: OrderStore) -> None:
     log = StartedMemoryLog()
     await journey(log, "user-1")
