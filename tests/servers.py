@@ -116,7 +116,7 @@ def _server(opener: Opener, container: Opener) -> Iterator[Store]:
 
 @asynccontextmanager
 async def _redis_container(nothing_local: str) -> AsyncIterator[Store]:
-    from testcontainers.redis import RedisContainer  # noqa: PLC0415 - the last rung only
+    from testcontainers.community.redis import RedisContainer  # noqa: PLC0415 - the last rung only
 
     with _engine(nothing_local), RedisContainer(REDIS_IMAGE) as container:
         url = f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
@@ -125,7 +125,7 @@ async def _redis_container(nothing_local: str) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def _postgres_container(nothing_local: str) -> AsyncIterator[Store]:
-    from testcontainers.postgres import PostgresContainer  # noqa: PLC0415 - the last rung only
+    from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415 - the last rung only
 
     with _engine(nothing_local), PostgresContainer(POSTGRES_IMAGE, driver=None) as container:
         yield Store(container.get_connection_url(), "docker", POSTGRES_IMAGE, None)

@@ -61,7 +61,7 @@ def make_folders(data_dir: Path) -> Folders:
     digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
     folders = Folders(data, RUNTIME_PARENT / f"swaplog-{os.getuid()}-{digest}")
     try:
-        data.mkdir(parents=True, exist_ok=True)
+        data.mkdir(mode=0o711, parents=True, exist_ok=True)
         folders.logs.mkdir(mode=0o700, exist_ok=True)
         folders.run.mkdir(mode=0o711, exist_ok=True)
     except OSError as error:
