@@ -14,7 +14,16 @@ from libs.events.model import EVENT_TYPES
 from services.ops.history import END_OF_TIME_MS, Selection, live, past, tips
 from services.ops.journey import END_WITHIN_S, journey as run_journey
 from services.ops.replay import replay as tell
-from services.ops.show import Describer, entry_json, event_line, json_line, make_console, replay_json, replay_table
+from services.ops.show import (
+    Describer,
+    entry_json,
+    event_line,
+    json_line,
+    make_console,
+    print_line,
+    replay_json,
+    replay_table,
+)
 from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE, Refusal, Stack, find_settings, open_stack
 from services.ops.status import PARKED_MAX, parked_id, print_parked, print_status, put_back, read_status
 from services.ops.times import to_ms
@@ -57,7 +66,7 @@ async def events(
     selection = _selection(order, since, until, user, type)
     settings, _ = find_settings()
     async with open_stack(settings) as stack:
-        show = _Show(stack, as_json=as_json)
+        show = _Show(stack, as_json=as_json, one_order=bool(order))
         show.note(stack.why_no_store)
         numbers = [_partition(order, stack)] if order else list(range(stack.log.partitions))
         ends = await tips(stack.log, numbers)
@@ -87,7 +96,7 @@ async def replay(order: str, /, *, as_json: AsJson = False) -> int:
         story = await tell(stack, order)
         if not story.steps:
             raise Refusal(f"no order {order}", EXIT_DIFFERS)
-        show = _Show(stack, as_json=as_json)
+        show = _Show(stack, as_json=as_json, one_order=True)
         show.note(stack.why_no_store)
         if as_json:
             for step in story.steps:
@@ -190,10 +199,10 @@ async def redrive(item: str, /) -> int:
 class _Show:
     """Where a command prints, and in which of the two shapes."""
 
-    def __init__(self, stack: Stack, *, as_json: bool) -> None:
+    def __init__(self, stack: Stack, *, as_json: bool, one_order: bool) -> None:
         self.console, self.errors = make_console(), make_console(stderr=True)
         self._epoch, self._as_json = stack.log.epoch, as_json
-        self._describer = Describer(stack.find)
+        self._describer, self._one_order = Describer(stack.find), one_order
 
     def note(self, why_no_store: str) -> None:
         if why_no_store:
@@ -203,7 +212,9 @@ class _Show:
         if self._as_json:
             json_line(entry_json(entry, self._epoch))
         else:
-            self.console.print(event_line(entry, await self._describer.body(entry)))
+            body = await self._describer.body(entry)
+            short = self.console.is_terminal
+            print_line(self.console, event_line(entry, body, order_known=short and self._one_order, short=short))
 
 
 async def _print_past(stack: Stack, ends: dict[int, Position], selection: Selection, show: _Show) -> int:

@@ -9,7 +9,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, ClientWebSocketRe
 from rich.console import Console
 from rich.text import Text
 
-from services.ops.show import STATUS_STYLE, describe
+from services.ops.show import STATUS_STYLE, describe, print_line
 from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, Refusal
 
 ANSWER_WITHIN_S = 10
@@ -77,10 +77,10 @@ async def _print_events(ws: ClientWebSocketResponse, order_id: str, last: float,
             continue
         now = time.monotonic()
         status = str(event["status"])
-        line = Text(no_wrap=True, overflow="ellipsis")
+        line = Text()
         line.append(f"{'+' + _ms(last, now):>7}  ", "dim")
         line.append(f"{event['type']:<15} ", "bold").append(f"{status:<10} ", STATUS_STYLE.get(status, "cyan"))
-        console.print(line.append(describe(event)))
+        print_line(console, line.append(describe(event)))
         last = now
         if status in TERMINAL:
             return status

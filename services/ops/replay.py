@@ -7,15 +7,16 @@ from typing import Any
 from libs.events.errors import VersionGap
 from libs.events.log import Entry
 from libs.events.order import Order, evolve
+from libs.orders.presentation import order_body
 from services.ops.stack import Stack
 
 LOG, ARCHIVE = "log", "archive"
-_HIDDEN = frozenset({"version", "updated_at", "transaction"})
+_NOT_TOLD = frozenset({"version", "updatedAt"})  # every event changes them
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An event, the stores it is in, the order after it (None: cannot be folded) and what it changed."""
+    """An event, the stores it is in, the order after it (None: cannot be folded) and what it changed: name, from, to."""
 
     entry: Entry
     stores: tuple[str, ...]
@@ -89,9 +90,8 @@ async def _differences(stack: Stack, order_id: str, folded: Order | None) -> lis
 
 
 def _changed(before: Order | None, after: Order) -> dict[str, tuple[Any, Any]]:
-    old = before.model_dump(mode="json") if before else {}
-    new = after.model_dump(mode="json")
-    return {name: (old.get(name), new[name]) for name in new if name not in _HIDDEN and old.get(name) != new[name]}
+    old, new = order_body(before) if before else {}, order_body(after)
+    return {name: (old.get(name), new[name]) for name in new if name not in _NOT_TOLD and old.get(name) != new[name]}
 
 
 def _version(entry: Entry) -> int:

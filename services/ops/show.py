@@ -15,11 +15,12 @@ from libs.events.ids import Cursor
 from libs.events.log import Entry
 from libs.events.model import OrderRequested
 from libs.events.order import Order, evolve
-from libs.orders.presentation import event_body
+from libs.orders.presentation import event_body, order_body
 from services.ops.replay import Replay, Step
 
 ORDERS_KEPT = 10_000
 SIGNATURE_SHOWN = 12
+PIPED_WIDTH = 10_000
 STATUS_STYLE = {
     "CONFIRMED": "bold green",
     "FAILED": "bold red",
@@ -32,8 +33,14 @@ Body = Mapping[str, Any]
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Colours and tables on a terminal; piped, plain text that is never wrapped or cut."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Colours on a terminal and lines that fit it; piped, plain text that is never wrapped or cut."""
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, soft_wrap=stderr, width=None if terminal else PIPED_WIDTH)
+
+
+def print_line(console: Console, line: Text) -> None:
+    """One line, cut where a terminal ends."""
+    console.print(line, no_wrap=True, overflow="ellipsis")
 
 
 def json_line(value: object) -> None:
@@ -75,12 +82,13 @@ class Describer:
         return event_body(event, str(entry.at), order)
 
 
-def event_line(entry: Entry, body: Body | None) -> Text:
-    """One event, one line."""
+def event_line(entry: Entry, body: Body | None, *, order_known: bool, short: bool) -> Text:
+    """One event, one line. `order_known`: the id need not be repeated; `short`: the time of day is enough."""
     fields = entry.fields
-    line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(f"{fields.get('time', '')[:23].replace('T', ' ')}  ", "dim")
-    line.append(f"{fields.get('subject', '?')} {fields.get('version', '?'):>3}  ")
+    at = fields.get("time", "")[:23]
+    line = Text(f"{at[11:] if short else at.replace('T', ' ')}  ", "dim")
+    line = Text.assemble(line, "" if order_known else f"{fields.get('subject', '?')} ")
+    line.append(f"{fields.get('version', '?'):>2}  ")
     line.append(f"{fields.get('type', '?'):<15} ", "bold")
     status = str(body["status"]) if body else "?"
     line.append(f"{status:<10} ", STATUS_STYLE.get(status, "cyan"))
@@ -121,17 +129,9 @@ def shortened(signature: str) -> str:
 def replay_table(story: Replay) -> Table:
     """Every event of one order, where it is kept and what it changed."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for title, options in (
-        ("v", {"justify": "right"}),
-        ("time", {"no_wrap": True}),
-        ("by", {}),
-        ("event", {"style": "bold"}),
-        ("status", {}),
-        ("attempt", {"justify": "right"}),
-        ("in", {}),
-        ("changed", {"ratio": 1}),
-    ):
-        table.add_column(title, **options)
+    for title in ("v", "time", "by", "event", "status", "attempt", "kept in"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("changed", overflow="fold")
     for step in story.steps:
         fields, order = step.entry.fields, step.order
         status = order.status.value if order else "?"
@@ -139,21 +139,13 @@ def replay_table(story: Replay) -> Table:
             fields["version"],
             fields["time"][11:23],
             fields["source"],
-            fields["type"],
+            Text(fields["type"], "bold"),
             Text(status, STATUS_STYLE.get(status, "cyan")),
             str(order.attempt) if order else "?",
             "+".join(step.stores),
-            Text(step.problem, "red") if step.problem else changes(step),
+            Text(step.problem, "red") if step.problem else _changes(step),
         )
     return table
-
-
-def changes(step: Step) -> str:
-    """What an event changed, in one line; the whole of it is in the JSON."""
-    told = {name: pair for name, pair in step.changed.items() if name not in ("status", "attempt")}
-    if not step.entry.fields.get("cause"):
-        return "a new order"
-    return ", ".join(f"{name}={_value(name, new)}" for name, (_, new) in told.items())
 
 
 def replay_json(step: Step, epoch: str) -> dict[str, Any]:
@@ -162,21 +154,30 @@ def replay_json(step: Step, epoch: str) -> dict[str, Any]:
         **entry_json(step.entry, epoch),
         "stores": step.stores,
         "changed": {name: {"from": old, "to": new} for name, (old, new) in step.changed.items()},
-        "order": step.order.model_dump(mode="json", exclude={"transaction"}) if step.order else None,
+        "order": order_body(step.order) if step.order else None,
         "problem": step.problem or None,
     }
 
 
+def _changes(step: Step) -> str:
+    changed = {name: new for name, (_, new) in step.changed.items() if name not in ("status", "attempt")}
+    if step.entry.fields["version"] == "1":
+        return "{amount} {tokenIn} for {tokenOut}, slippage {slippageBps} bps".format(**changed)
+    return ", ".join(f"{name} {_value(name, value)}" for name, value in changed.items())
+
+
 def _value(name: str, value: Any) -> str:
     match name, value:
-        case "route", {"legs": legs, "quoted_out": out}:
+        case _, None:
+            return "-"
+        case "route", {"legs": legs, "quotedAmountOut": out}:
             return f"{'+'.join(leg['venue'] for leg in legs)} for {out}"
-        case "failure", {"stage": stage, "reason": reason}:
-            return f"{stage}:{reason}"
+        case "failure", {"stage": stage, "code": code, "detail": detail}:
+            return f"{stage}: {code} ({detail})"
         case "signature", str():
             return shortened(value)
         case _:
-            return "-" if value is None else str(value)
+            return str(value)
 
 
 def _route(data: Mapping[str, Any]) -> str:

@@ -1,0 +1,125 @@
+"""Follow every event of Swaplog from Redis, without any of its code: only `pip install redis`.
+
+    python tap.py [--url redis://host:6379/0] [--cursors tap.cursors] [--once]
+
+Prints one JSON document per event, in the order of each partition. A file remembers where it is, so that the next run
+goes on there. After a crash an event may be printed again (drop repeats by `id`); none is left out: a hole stops it.
+"""
+# ruff: noqa: T201 - printing is what it is for
+
+import argparse
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import redis
+
+COUNT = 500  # entries per read: never read a stream without a limit
+BLOCK_MS = 1_000
+
+
+class Stop(Exception):
+    """Going on would lose events: a person must look."""
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--url", default=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379/0"))
+    options.add_argument(
+        "--cursors", type=Path, default=Path("tap.cursors"), help="the file that remembers where it is"
+    )
+    options.add_argument("--once", action="store_true", help="stop at the end instead of waiting for more")
+    given = options.parse_args()
+    try:
+        # Protocol 2, because replies of XREAD have another shape in 3.
+        with redis.Redis.from_url(given.url, decode_responses=True, protocol=2) as client:
+            tap(client, given.cursors, once=given.once)
+    except (Stop, redis.RedisError) as reason:
+        print(f"tap: {reason}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever reads us may be gone
+    return 0
+
+
+def tap(client: Any, cursors: Path, *, once: bool) -> None:
+    """Print what comes after the cursors, for ever or to the end."""
+    epoch, streams = find_streams(client)
+    at = load_cursors(cursors, epoch, list(streams))
+    while True:
+        # One call for all partitions. On Redis Cluster they are on different nodes: then one call for each.
+        wanted = {streams[partition]: last for partition, last in at.items()}
+        answer = client.xread(wanted, count=COUNT, block=None if once else BLOCK_MS)
+        for stream, entries in answer:
+            partition = next(number for number, name in streams.items() if name == stream)
+            for entry_id, fields in entries:
+                check_next(partition, at[partition], entry_id)
+                print_event(f"{epoch}:{partition}:{entry_id}", fields)
+                at[partition] = entry_id
+        if answer:
+            sys.stdout.flush()  # first what was read must be safe, then the note that it was
+            save_cursors(cursors, epoch, at)
+        elif once:
+            return
+
+
+def find_streams(client: Any) -> tuple[str, dict[int, str]]:
+    """The log's epoch and the stream of each partition. `orders:{3vw}:meta` describes partition 3."""
+    streams: dict[int, str] = {}
+    epochs: set[str] = set()
+    layout = ""
+    for key in client.scan_iter("orders:{*}:meta", count=1_000):
+        found = re.fullmatch(r"(orders:\{(\d+)[a-z]+\}):meta", key)
+        if found:
+            meta = client.hgetall(key)
+            epochs.add(meta["epoch"])
+            layout = meta["layout"]
+            streams[int(found[2])] = f"{found[1]}:log"
+    if not streams:
+        raise Stop("this Redis holds no log of Swaplog")
+    if len(epochs) > 1 or not layout.endswith(f" {len(streams)} partitions"):
+        raise Stop(f"parts of the log are missing: found {len(streams)} of '{layout}', epochs {', '.join(epochs)}")
+    return epochs.pop(), dict(sorted(streams.items()))
+
+
+def check_next(partition: int, last: str, entry_id: str) -> None:
+    """An entry's id is <ms>-<position>; positions of a partition are 1, 2, 3, … without exception."""
+    position, expected = position_of(entry_id), position_of(last) + 1
+    if last == "0-0" and position > 1:
+        print(f"tap: partition {partition} begins at position {position}: older ones are trimmed", file=sys.stderr)
+    elif position != expected:
+        raise Stop(f"partition {partition}: expected position {expected}, found {position}: entries are missing")
+
+
+def position_of(entry_id: str) -> int:
+    return int(entry_id.partition("-")[2])
+
+
+def print_event(cursor: str, fields: dict[str, str]) -> None:
+    """Fields we do not know are passed on: new ones may be added any time."""
+    print(json.dumps({"cursor": cursor, **fields, "data": json.loads(fields["data"])}))
+
+
+def load_cursors(path: Path, epoch: str, partitions: list[int]) -> dict[int, str]:
+    """Where to go on in each partition: `epoch:partition:ms-position`, one a line; 0-0 is the beginning."""
+    at = dict.fromkeys(partitions, "0-0")
+    for line in path.read_text().split() if path.exists() else []:
+        made_for, partition, last = line.split(":")
+        if made_for != epoch:
+            raise Stop(f"{path} is of log {made_for}, this is log {epoch}: Redis was emptied, restored or exchanged")
+        at[int(partition)] = last
+    return at
+
+
+def save_cursors(path: Path, epoch: str, at: dict[int, str]) -> None:
+    """All or nothing, so that a crash leaves the old file."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text("".join(f"{epoch}:{partition}:{last}\n" for partition, last in at.items()))
+    new.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
