@@ -1,0 +1,143 @@
+"""What integrators are shown is run: the tap as its own process, and every redis-cli line of their page."""
+
+import asyncio
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from libs.events.log import Committed
+from libs.events.redis_log import open_redis_log
+from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.servers import flush_redis
+
+ROOT = Path(__file__).parents[2]
+TAP = ROOT / "examples" / "tap.py"
+PAGE = ROOT / "docs" / "integrators.md"
+PARTITIONS = 4
+WHOLE_STORY = (routing_started(), route_selected(), tx_submitted(), tx_confirmed())
+
+
+@pytest.fixture
+def log_url(redis_url: str) -> str:
+    flush_redis(redis_url)
+    return redis_url
+
+
+def orders_happen(url: str, *users: str) -> list[str]:
+    """One whole order per user; gives the ids of all events."""
+
+    async def happen() -> list[str]:
+        told: list[str] = []
+        async with open_redis_log(url, PARTITIONS) as log:
+            await log.start()
+            for user in users:
+                step, before = a_request(PARTITIONS, user)
+                following, _ = then(before, *WHOLE_STORY)
+                for one in (step, following):
+                    assert isinstance(await log.commit(one), Committed)
+                    told += [event.id for event in one.events]
+        return told
+
+    return asyncio.run(happen())
+
+
+def tap(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(TAP), "--url", url, "--cursors", str(folder / "tap.cursors"), "--once"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+def ids(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line)["id"] for line in done.stdout.splitlines()]
+
+
+def test_the_tap_tells_every_event_once_and_goes_on_where_it_was(log_url: str, tmp_path: Path) -> None:
+    first = orders_happen(log_url, *(f"user-{number}" for number in range(8)))
+    assert sorted(ids(tap(log_url, tmp_path))) == sorted(first)
+    assert ids(tap(log_url, tmp_path)) == []
+
+    second = orders_happen(log_url, "user-1", "user-9")
+    assert sorted(ids(tap(log_url, tmp_path))) == sorted(second)
+
+
+def test_a_crash_before_the_cursor_is_saved_repeats_and_loses_nothing(log_url: str, tmp_path: Path) -> None:
+    orders_happen(log_url, "user-1")
+    tap(log_url, tmp_path)
+    saved = (tmp_path / "tap.cursors").read_text()
+    later = orders_happen(log_url, "user-1")
+    assert ids(tap(log_url, tmp_path)) == later
+    (tmp_path / "tap.cursors").write_text(saved)
+
+    assert ids(tap(log_url, tmp_path)) == later
+
+
+def test_the_tap_stops_on_a_hole(log_url: str, tmp_path: Path) -> None:
+    orders_happen(log_url, "user-1")
+    tap(log_url, tmp_path)
+    orders_happen(log_url, "user-1")
+    with Redis.from_url(log_url, decode_responses=True) as client:
+        stream = next(key for key in client.scan_iter("orders:*:log") if client.xlen(key))
+        lost, _ = client.xrange(stream)[6]
+        client.xdel(stream, lost)
+    done = tap(log_url, tmp_path)
+
+    assert done.returncode == 1
+    assert [json.loads(line)["version"] for line in done.stdout.splitlines()] == ["1"]
+    assert "expected position 7, found 8: entries are missing" in done.stderr
+    assert tap(log_url, tmp_path).returncode == 1
+
+
+def test_the_tap_does_not_read_another_log_with_old_cursors(log_url: str, tmp_path: Path) -> None:
+    orders_happen(log_url, "user-1")
+    tap(log_url, tmp_path)
+    flush_redis(log_url)
+    orders_happen(log_url, "user-1")
+    done = tap(log_url, tmp_path)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Redis was emptied, restored or exchanged" in done.stderr
+
+
+def test_the_tap_says_when_there_is_no_log(log_url: str, tmp_path: Path) -> None:
+    done = tap(log_url, tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no log of Swaplog" in done.stderr
+
+
+def test_a_trimmed_beginning_is_said_and_is_no_hole(log_url: str, tmp_path: Path) -> None:
+    told = orders_happen(log_url, "user-1")
+    with Redis.from_url(log_url, decode_responses=True) as client:
+        stream = next(key for key in client.scan_iter("orders:*:log") if client.xlen(key))
+        client.xtrim(stream, maxlen=2, approximate=False)
+    done = tap(log_url, tmp_path)
+
+    assert ids(done) == told[-2:]
+    assert "begins at position 4: older ones are trimmed" in done.stderr
+
+
+def test_every_redis_line_of_the_page_runs(log_url: str) -> None:
+    orders_happen(log_url, *(f"user-{number}" for number in range(8)))
+    lines = re.findall(r"```redis\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    commands = [line.replace("BLOCK 5000", "BLOCK 1") for block in lines for line in block.splitlines()]
+    assert len(commands) >= 6
+    with Redis.from_url(log_url, decode_responses=True) as client:
+        for command in commands:
+            client.execute_command(*shlex.split(command))
+
+
+def test_the_page_names_the_true_keys_and_fields(log_url: str) -> None:
+    from libs.events.model import EVENT_TYPES, FIELD_NAMES  # noqa: PLC0415 - only this test knows our code
+    from libs.events.redis_keys import TAGS  # noqa: PLC0415
+
+    page = PAGE.read_text()
+    row = next(line for line in page.splitlines() if line.startswith("| tag |"))
+    assert re.findall(r"`(\w+)`", row) == TAGS[:16]
+    table = page.partition("## An entry")[2]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == FIELD_NAMES
+    assert all(f"`{name}`" in table for name in EVENT_TYPES)
