@@ -6,21 +6,18 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.text import Text
 
 from libs.events.errors import LogUnavailable, PositionGap
 from libs.events.ids import PARTITIONS_MAX, Position, partition_of
-from libs.events.log import Entry
 from libs.events.model import EVENT_TYPES
 from services.ops.history import END_OF_TIME_MS, Selection, live, past, tips
 from services.ops.journey import END_WITHIN_S, journey as run_journey
+from services.ops.output import Output
 from services.ops.replay import replay as tell
 from services.ops.show import (
-    Describer,
-    entry_json,
-    event_line,
     json_line,
     make_console,
-    print_line,
     replay_json,
     replay_table,
 )
@@ -63,20 +60,22 @@ async def events(
     as_json
         One JSON document per line, with its cursor.
     """
+    if follow and until:
+        raise Refusal("--follow never ends, --until does: give one of them", EXIT_USAGE)
     selection = _selection(order, since, until, user, type)
     settings, _ = find_settings()
     async with open_stack(settings) as stack:
-        show = _Show(stack, as_json=as_json, one_order=bool(order))
-        show.note(stack.why_no_store)
+        output = Output(stack, as_json=as_json, one_order=bool(order))
+        output.note(stack.why_no_store)
         numbers = [_partition(order, stack)] if order else list(range(stack.log.partitions))
         ends = await tips(stack.log, numbers)
         shown = 0
         if order or since or not follow:
-            shown = await _print_past(stack, ends, selection, show)
+            shown = await _print_past(stack, ends, selection, output)
         if order and not shown and await stack.find(order) is None:
             raise Refusal(f"no order {order}", EXIT_DIFFERS)
         if follow:
-            await _print_live(stack, ends, selection, show)
+            await _print_live(stack, ends, selection, output)
     return 0
 
 
@@ -96,17 +95,17 @@ async def replay(order: str, /, *, as_json: AsJson = False) -> int:
         story = await tell(stack, order)
         if not story.steps:
             raise Refusal(f"no order {order}", EXIT_DIFFERS)
-        show = _Show(stack, as_json=as_json, one_order=True)
-        show.note(stack.why_no_store)
+        output = Output(stack, as_json=as_json, one_order=True)
+        output.note(stack.why_no_store)
         if as_json:
             for step in story.steps:
                 json_line(replay_json(step, stack.log.epoch))
         else:
             first = story.steps[0].entry.fields
-            show.console.print(f"order [bold]{order}[/] of user {first['user']}\n")
-            show.console.print(replay_table(story))
+            output.console.print(Text(f"order {order} of user {first['user']}\n"))
+            output.console.print(replay_table(story))
         for problem in story.problems:
-            show.errors.print(problem, style="red", markup=False)
+            output.errors.print(problem, style="red", markup=False)
     return EXIT_DIFFERS if story.problems else 0
 
 
@@ -196,46 +195,25 @@ async def redrive(item: str, /) -> int:
     return 0
 
 
-class _Show:
-    """Where a command prints, and in which of the two shapes."""
-
-    def __init__(self, stack: Stack, *, as_json: bool, one_order: bool) -> None:
-        self.console, self.errors = make_console(), make_console(stderr=True)
-        self._epoch, self._as_json = stack.log.epoch, as_json
-        self._describer, self._one_order = Describer(stack.find), one_order
-
-    def note(self, why_no_store: str) -> None:
-        if why_no_store:
-            self.errors.print(f"without the archive: {why_no_store}", style="yellow", markup=False)
-
-    async def event(self, entry: Entry) -> None:
-        if self._as_json:
-            json_line(entry_json(entry, self._epoch))
-        else:
-            body = await self._describer.body(entry)
-            short = self.console.is_terminal
-            print_line(self.console, event_line(entry, body, order_known=short and self._one_order, short=short))
-
-
-async def _print_past(stack: Stack, ends: dict[int, Position], selection: Selection, show: _Show) -> int:
+async def _print_past(stack: Stack, ends: dict[int, Position], selection: Selection, output: Output) -> int:
     shown = 0
     if selection.order_id:
         story = await tell(stack, selection.order_id)
         found = [step.entry for step in story.steps if step.entry.at.position <= ends[step.entry.partition].position]
         for entry in filter(selection.wants, found):
-            await show.event(entry)
+            await output.event(entry)
             shown += 1
         return shown
     try:
         async for entry in past(stack.log, stack.store, ends, selection):
-            await show.event(entry)
+            await output.event(entry)
             shown += 1
     except PositionGap as gap:
         raise Refusal(str(gap), EXIT_DIFFERS) from None
     return shown
 
 
-async def _print_live(stack: Stack, ends: dict[int, Position], selection: Selection, show: _Show) -> None:
+async def _print_live(stack: Stack, ends: dict[int, Position], selection: Selection, output: Output) -> None:
     at = dict(ends)
     everything = Selection()
     while True:
@@ -243,11 +221,11 @@ async def _print_live(stack: Stack, ends: dict[int, Position], selection: Select
             async for entry in live(stack.log, at, everything):
                 at[entry.partition] = entry.at
                 if selection.wants(entry):
-                    await show.event(entry)
+                    await output.event(entry)
         except PositionGap as gap:
             raise Refusal(str(gap), EXIT_DIFFERS) from None
         except LogUnavailable as away:
-            show.errors.print(f"the log is away, trying again: {away}", style="yellow", markup=False)
+            output.errors.print(f"the log is away, trying again: {away}", style="yellow", markup=False)
             await asyncio.sleep(random.uniform(0, RETRY_S))  # noqa: S311 - jitter
 
 

@@ -16,7 +16,7 @@ _NOT_TOLD = frozenset({"version", "updatedAt"})  # every event changes them
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An event, the stores it is in, the order after it (None: cannot be folded) and what it changed: name, from, to."""
+    """An event, the stores it is in, the order after it (None: cannot be known) and what it changed, from and to."""
 
     entry: Entry
     stores: tuple[str, ...]
@@ -43,37 +43,34 @@ async def replay(stack: Stack, order_id: str) -> Replay:
     logged = {_version(entry): entry for entry in await stack.log.history(order_id)}
     archived = {_version(entry): entry for entry in await stack.store.entries(order_id)} if stack.store else {}
     steps: list[Step] = []
-    problems: list[str] = []
-    order: Order | None = None
+    last = 0
     for version in sorted({*logged, *archived}):
-        step = _step(order, version, logged.get(version), archived.get(version))
-        order = step.order or order
-        steps.append(step)
-        if step.problem:
-            problems.append(step.problem)
+        before = steps[-1].order if steps else None
+        steps.append(_step(before, last, logged.get(version), archived.get(version)))
+        last = version
+    problems = [step.problem for step in steps if step.problem]
     if steps and not problems:
-        problems += await _differences(stack, order_id, steps[-1].order)
+        problems = await _differences(stack, order_id, steps[-1].order)
     return Replay(steps, problems)
 
 
-def _step(before: Order | None, version: int, logged: Entry | None, archived: Entry | None) -> Step:
+def _step(before: Order | None, last: int, logged: Entry | None, archived: Entry | None) -> Step:
     entry = logged or archived
     assert entry is not None
     stores = tuple(name for name, held in ((LOG, logged), (ARCHIVE, archived)) if held)
+    version = _version(entry)
+    if version != last + 1:
+        missing = f"version {last + 1} is" if version == last + 2 else f"versions {last + 1} to {version - 1} are"
+        return Step(entry, stores, None, {}, f"{missing} neither in the log nor in the archive")
+    if before is None and last:
+        return Step(entry, stores, None, {})
     problem = ""
     if logged and archived and (logged.at != archived.at or logged.fields != archived.fields):
         problem = f"version {version} is not the same in the log ({logged.at}) and in the archive ({archived.at})"
     try:
         after = evolve(before, entry.decode())
-    except VersionGap as gap:
-        missing = (
-            f"version {gap.expected}"
-            if gap.found - gap.expected == 1
-            else f"versions {gap.expected} to {gap.found - 1}"
-        )
-        return Step(entry, stores, None, {}, f"{missing} missing from the log and the archive")
-    except ValueError as error:
-        return Step(entry, stores, None, {}, f"version {version} cannot be decoded: {error}")
+    except (ValueError, VersionGap) as error:
+        return Step(entry, stores, None, {}, f"version {version} cannot be understood: {error}")
     return Step(entry, stores, after, _changed(before, after), problem)
 
 

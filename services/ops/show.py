@@ -138,12 +138,12 @@ def replay_table(story: Replay) -> Table:
         table.add_row(
             fields["version"],
             fields["time"][11:23],
-            fields["source"],
+            Text(fields["source"]),
             Text(fields["type"], "bold"),
             Text(status, STATUS_STYLE.get(status, "cyan")),
             str(order.attempt) if order else "?",
             "+".join(step.stores),
-            Text(step.problem, "red") if step.problem else _changes(step),
+            Text(step.problem, "red") if step.problem else Text(_changes(step)),
         )
     return table
 

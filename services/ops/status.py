@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from libs.events.log import Parked
 from libs.events.reactions import WORKERS
@@ -68,7 +69,7 @@ def print_parked(items: list[Parked], console: Console) -> None:
     for title in ("id", "service", "order", "tries", "reason"):
         table.add_column(title, overflow="fold")
     for item in items:
-        table.add_row(parked_id(item), item.service, item.order_id, str(item.deliveries), item.reason)
+        table.add_row(parked_id(item), item.service, item.order_id, str(item.deliveries), Text(item.reason))
     console.print(table)
 
 
