@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -71,9 +72,11 @@ class Pipe:
             LogUnavailable: no connection could be made, nothing was sent.
             OutcomeUnknown: the connection broke after sending.
         """
+        # In C: redis-py's own packing costs four times what the rest of a commit does.
+        packed = b"".join(pack_command(tuple(command)) for command in commands)
         async with self._connection() as connection:
             try:
-                await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+                await connection.send_packed_command(packed, check_health=False)
                 return [await _reply(connection) for _ in commands]
             except (RedisConnectionError, RedisTimeoutError, OSError) as error:
                 await connection.disconnect(nowait=True)
