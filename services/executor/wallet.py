@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from solders.hash import Hash
 from solders.keypair import Keypair
+from solders.message import to_bytes_versioned
 from solders.transaction import SanitizeError, VersionedTransaction
 
 TRANSACTION_BYTES_MAX = 1_232  # one packet: the chain takes nothing larger
@@ -32,7 +33,8 @@ class Wallet:
             self._keypair = Keypair.from_base58_string(secret)
         except ValueError:
             raise ValueError("the key must be 64 bytes in base58") from None
-        self.address = str(self._keypair.pubkey())
+        self._key = self._keypair.pubkey()  # kept: asking costs as much as a signature
+        self.address = str(self._key)
 
     def sign(self, unsigned: str) -> Signed:
         """Check and sign.
@@ -45,14 +47,15 @@ class Wallet:
         """
         transaction = _parsed(unsigned)
         message = transaction.message
-        if message.header.num_required_signatures != 1 or message.account_keys[0] != self._keypair.pubkey():
+        if message.header.num_required_signatures != 1 or message.account_keys[0] != self._key:
             raise UnacceptableTransaction("the transaction asks for signatures other than this wallet's alone")
         if message.recent_blockhash == Hash.default():
             raise UnacceptableTransaction("the transaction has no blockhash")
         if transaction.uses_durable_nonce():
             raise UnacceptableTransaction("the transaction never expires: it uses a durable nonce")
-        signed = VersionedTransaction(message, [self._keypair])
-        return Signed(str(signed.signatures[0]), base64.b64encode(bytes(signed)).decode())
+        signature = self._keypair.sign_message(to_bytes_versioned(message))
+        signed = VersionedTransaction.populate(message, [signature])
+        return Signed(str(signature), base64.b64encode(bytes(signed)).decode())
 
 
 def blockhash_of(transaction: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from libs.service.coalesce import Coalescer, each
+from tests.waiting import eventually
 
 
 class Calls:
@@ -110,6 +111,21 @@ async def test_a_cancelled_caller_disturbs_nobody_whether_it_waits_or_is_in_flig
     assert calls.batches == [[0], [1, 3, 4]]
     assert tasks[0].cancelled()
     assert tasks[2].cancelled()
+
+
+async def test_a_caller_cancelled_in_a_shared_call_in_flight_leaves_the_others_their_results() -> None:
+    calls = Calls(gated=True)
+    coalescer: Coalescer[int, int] = Coalescer(calls, 10)
+    tasks = await submitted(coalescer, range(4))
+    calls.gate.set()
+    await tasks[0]
+    calls.gate.clear()
+    await eventually(lambda: len(calls.batches) == 2, poll_s=0)
+    tasks[1].cancel()
+    await asyncio.sleep(0)
+    calls.gate.set()
+    assert [await tasks[2], await tasks[3]] == [4, 6]
+    assert calls.batches == [[0], [1, 2, 3]]
 
 
 async def test_closing_cancels_what_is_in_flight_and_what_waits() -> None:
