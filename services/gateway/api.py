@@ -18,13 +18,14 @@ from libs.events.model import OrderRequested, Status
 from libs.events.order import Order
 from libs.events.reactions import CANCELLABLE
 from libs.orders.presentation import event_body, order_body
-from libs.orders.views import PAGE_MAX, OrderViews
+from libs.orders.views import OrderViews
 from libs.service.tokens import InvalidToken, issue_token
-from services.gateway import dto, limits, observe
+from services.gateway import dto, observe
 from services.gateway.accounts import Accounts
 from services.gateway.auth import Passwords, claims_of
 from services.gateway.commands import SOURCE, KeyReused, cancel, place
 from services.gateway.problems import Problem
+from services.gateway.reading import check_handshake, idempotency_key, page_size, read_body
 from services.gateway.tracing import traceparent_of
 from services.gateway.tunnel import Tunnels
 
@@ -33,7 +34,6 @@ REQUEST_ID = web.RequestKey("request_id", str)
 _JSON = {"Content-Type": "application/json"}
 _SECRET = {**_JSON, "Cache-Control": "no-store"}
 _ORDER_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-_KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Api:
 
     async def sign_up(self, request: web.Request) -> web.Response:
         """POST /api/auth/signup."""
-        signup = dto.read_signup(await _body(request))
+        signup = dto.read_signup(await read_body(request))
         kept = await self._parts.passwords.hash(signup.password)
         user = await self._parts.accounts.create(signup.email, signup.name, kept)
         observe.signed_up(user, request[REQUEST_ID])
@@ -70,7 +70,7 @@ class Api:
 
     async def log_in(self, request: web.Request) -> web.Response:
         """POST /api/auth/login."""
-        login = dto.read_login(await _body(request))
+        login = dto.read_login(await read_body(request))
         email = dto.normal_email(login.email)
         account = await self._parts.accounts.find(email) if email else None
         same = await self._parts.passwords.check(login.password, account.password_hash if account else None)
@@ -85,9 +85,9 @@ class Api:
     async def place_order(self, request: web.Request) -> web.Response:
         """POST /api/orders: answered once the order is in the log."""
         user = self._user(request)
-        key = _idempotency_key(request)
+        key = idempotency_key(request)
         now = self._parts.clock()
-        asked = dto.read_order(await _body(request), now)
+        asked = dto.read_order(await read_body(request), now)
         log = self._log()
         event = OrderRequested(
             token_in=asked.token_in.symbol,
@@ -123,7 +123,7 @@ class Api:
     async def list_orders(self, request: web.Request) -> web.Response:
         """GET /api/orders?limit=&cursor=."""
         user = self._user(request)
-        limit, cursor = _limit(request.query.get("limit")), request.query.get("cursor")
+        limit, cursor = page_size(request), request.query.get("cursor")
         if cursor is not None and not _ORDER_ID.fullmatch(cursor):
             raise Problem("invalid_parameter", "cursor is not one this list gave out.")
         orders, following = await self._parts.views.newest(user, cursor, limit)
@@ -159,12 +159,7 @@ class Api:
 
     async def web_socket(self, request: web.Request) -> web.StreamResponse:
         """GET /api/ws/...: the notifier's, from here on."""
-        tokens = request.headers.get(hdrs.CONNECTION, "").lower().replace(" ", "").split(",")
-        if "upgrade" not in tokens or request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
-            headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
-            raise Problem("upgrade_required", "Open this address as a WebSocket.", headers=headers)
-        if request.body_exists:
-            raise Problem("malformed_request", "A WebSocket handshake has no body.")
+        check_handshake(request)
         request_id = request[REQUEST_ID]
         opened = False
 
@@ -221,32 +216,6 @@ class Api:
             raise LogUnavailable(f"order {order_id} of an idempotency key cannot be found")
         observe.order_replayed(order_id, user, request[REQUEST_ID])
         return _order(order, 202, {"Location": f"/api/orders/{order_id}", "Idempotent-Replayed": "true"})
-
-
-async def _body(request: web.Request) -> bytes:
-    if hdrs.CONTENT_TYPE in request.headers and request.content_type != "application/json":
-        raise Problem("unsupported_media_type", f"Send application/json, not {request.content_type}.")
-    if (request.content_length or 0) > limits.BODY_BYTES_MAX:
-        raise web.HTTPRequestEntityTooLarge(limits.BODY_BYTES_MAX, request.content_length or 0)
-    return await request.read()
-
-
-def _idempotency_key(request: web.Request) -> str | None:
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return None
-    if len(key) > limits.IDEMPOTENCY_KEY_CHARS_MAX or not _KEY.fullmatch(key):
-        longest = limits.IDEMPOTENCY_KEY_CHARS_MAX
-        raise Problem("invalid_idempotency_key", f"An Idempotency-Key is 1 to {longest} printable ASCII characters.")
-    return key
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return limits.PAGE_DEFAULT
-    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= PAGE_MAX:
-        raise Problem("invalid_parameter", f"limit must be a number from 1 to {PAGE_MAX}.")
-    return int(text)
 
 
 def _order(order: Order, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

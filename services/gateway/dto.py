@@ -219,7 +219,7 @@ def _validate(model: type[B], value: dict[str, Any]) -> B:
 
 
 def _pointer(path: tuple[int | str, ...]) -> str:
-    return "#/" + "/".join(_quoted(str(part)).replace("~", "~0").replace("/", "~1") for part in path)
+    return "#" + "".join("/" + _quoted(str(part)).replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,85 @@
+"""The one exchange of a WebSocket that is HTTP: the client's request to the notifier, and what that says to it."""
+
+import asyncio
+from typing import cast
+
+from aiohttp import hdrs, web
+
+from services.gateway import limits
+
+_OUR_HEADERS = frozenset({b"x-forwarded-for", b"x-request-id"})
+_ANSWER_HEADERS = frozenset({"content-type", "www-authenticate", "retry-after"})
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+def head_of(request: web.Request, request_id: str) -> bytes:
+    """The request's head as it came, with who sent it and what it is called here."""
+    sender = request.remote or "unknown"
+    forwarded = [*request.headers.getall(hdrs.X_FORWARDED_FOR, []), sender]
+    path = request.raw_path.encode(errors="surrogateescape")
+    lines = [
+        b"GET %s HTTP/1.1" % path,
+        *(b"%s: %s" % (name, value) for name, value in request.raw_headers if name.lower() not in _OUR_HEADERS),
+        b"X-Forwarded-For: %s" % ", ".join(forwarded).encode(errors="surrogateescape"),
+        b"X-Request-Id: %s" % request_id.encode(),
+    ]
+    return b"\r\n".join(lines) + _END_OF_HEAD
+
+
+class Answer(asyncio.Protocol):
+    """Collects the notifier's answer: the head of a 101 with what follows, or a whole refusal."""
+
+    def __init__(self) -> None:
+        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.status = 0
+        self.received = b""
+        self._headers: dict[str, str] = {}
+        self._body_at = self._body_bytes = 0
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        try:
+            if not self.status and _END_OF_HEAD in self.received:
+                self._read_head()
+            if len(self.received) > limits.ANSWER_BYTES_MAX:
+                raise ValueError("the answer is too large")
+        except ValueError as error:
+            self._finish(error)
+        else:
+            whole = len(self.received) >= self._body_at + self._body_bytes
+            if self.status == 101 or (self.status and whole):
+                self._finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
+        self._finish(ConnectionResetError("closed before it answered"))
+
+    def response(self) -> web.Response:
+        headers = {name: value for name, value in self._headers.items() if name in _ANSWER_HEADERS}
+        body = self.received[self._body_at : self._body_at + self._body_bytes]
+        return web.Response(status=self.status, body=body, headers=headers)
+
+    def _read_head(self) -> None:
+        head, _, _ = self.received.partition(_END_OF_HEAD)
+        first, *lines = head.decode("latin-1").split("\r\n")
+        version, status, *_ = first.split(" ", 2)
+        if not version.startswith("HTTP/1.") or not 101 <= int(status) <= 599:
+            raise ValueError("the answer is not HTTP/1.1")
+        pairs = (line.partition(":") for line in lines)
+        self._headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        self._body_at = len(head) + len(_END_OF_HEAD)
+        self._body_bytes = int(self._headers.get("content-length", "0"))
+        self.status = int(status)
+
+    def _finish(self, error: Exception | None = None) -> None:
+        if self.complete.done():
+            return
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()  # until somebody takes what comes next
+        if error is None:
+            self.complete.set_result(None)
+        else:
+            self.complete.set_exception(error)

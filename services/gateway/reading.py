@@ -1,0 +1,52 @@
+"""What requests carry beside their bodies' meaning. Every function refuses with a Problem."""
+
+import re
+
+from aiohttp import hdrs, web
+
+from libs.orders.views import PAGE_MAX
+from services.gateway import limits
+from services.gateway.problems import Problem
+
+_KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+_SIZE = re.compile(r"[0-9]{1,4}")
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The body, if it calls itself JSON (or nothing) and is not too large."""
+    if hdrs.CONTENT_TYPE in request.headers and request.content_type != "application/json":
+        raise Problem("unsupported_media_type", f"Send application/json, not {request.content_type}.")
+    if (request.content_length or 0) > limits.BODY_BYTES_MAX:
+        raise web.HTTPRequestEntityTooLarge(limits.BODY_BYTES_MAX, request.content_length or 0)
+    return await request.read()
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """The client's key, as it came."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if len(key) > limits.IDEMPOTENCY_KEY_CHARS_MAX or not _KEY.fullmatch(key):
+        longest = limits.IDEMPOTENCY_KEY_CHARS_MAX
+        raise Problem("invalid_idempotency_key", f"An Idempotency-Key is 1 to {longest} printable ASCII characters.")
+    return key
+
+
+def page_size(request: web.Request) -> int:
+    """`?limit=`, or the default."""
+    text = request.query.get("limit")
+    if text is None:
+        return limits.PAGE_DEFAULT
+    if not _SIZE.fullmatch(text) or not 1 <= int(text) <= PAGE_MAX:
+        raise Problem("invalid_parameter", f"limit must be a number from 1 to {PAGE_MAX}.")
+    return int(text)
+
+
+def check_handshake(request: web.Request) -> None:
+    """Only what asks to become a WebSocket may go on."""
+    tokens = request.headers.get(hdrs.CONNECTION, "").lower().replace(" ", "").split(",")
+    if "upgrade" not in tokens or request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
+        headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+        raise Problem("upgrade_required", "Open this address as a WebSocket.", headers=headers)
+    if request.body_exists:
+        raise Problem("malformed_request", "A WebSocket handshake has no body.")
