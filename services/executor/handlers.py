@@ -98,10 +98,10 @@ class Executor:
     async def _settle(self, order: Order, sent: TxSubmitted) -> Sequence[Event]:
         """Send and look until there is evidence, with the bytes of the event: whoever signed them may be gone."""
         loop = asyncio.get_running_loop()
-        deadline, again = loop.time() + SETTLE_SECONDS_MAX, False
+        deadline, sends = loop.time() + SETTLE_SECONDS_MAX, 0
         while loop.time() < deadline:
-            taken = await self._send(order, sent, again=again)
-            again = again or taken
+            taken = await self._send(order, sent, again=sends > 0)
+            sends += 1
             match await self._evidence(sent, RESEND_MS if taken else UNSENT_PAUSE_MS):
                 case Confirmed(slot=slot):
                     return await self._confirmed(order, sent, slot)
@@ -119,10 +119,10 @@ class Executor:
         try:
             await self.chain.send(sent.transaction)
         except RpcRefused as refusal:
-            observe.send_trouble(order, sent, "refused", str(refusal))
+            observe.send_trouble(order, sent, "refused", str(refusal), again=again)
             return False
         except ChainUnavailable as trouble:
-            observe.send_trouble(order, sent, "unavailable", str(trouble))
+            observe.send_trouble(order, sent, "unavailable", str(trouble), again=again)
             return False
         observe.transaction_sent(order, sent, again=again)
         return True

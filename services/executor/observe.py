@@ -40,10 +40,11 @@ def transaction_sent(order: Order, event: TxSubmitted, *, again: bool) -> None:
     )
 
 
-def send_trouble(order: Order, event: TxSubmitted, kind: str, why: str) -> None:
-    """Not a conclusion: the transaction may be on its way all the same."""
+def send_trouble(order: Order, event: TxSubmitted, kind: str, why: str, *, again: bool) -> None:
+    """Not a conclusion: the transaction may be on its way all the same. Repeats are counted, but not told loudly."""
     _SEND_TROUBLE.labels(kind).inc()
-    _log.warning("transaction_send_trouble", order_id=order.id, signature=event.signature, kind=kind, why=why)
+    say = _log.debug if again else _log.warning
+    say("transaction_send_trouble", order_id=order.id, signature=event.signature, kind=kind, why=why)
 
 
 def transaction_confirmed(order: Order, event: TxConfirmed) -> None:
