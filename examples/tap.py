@@ -5,7 +5,6 @@
 Prints one JSON document per event, in the order of each partition. A file remembers where it is, so that the next run
 goes on there. After a crash an event may be printed again (drop repeats by `id`); none is left out: a hole stops it.
 """
-# ruff: noqa: T201 - printing is what it is for
 
 import argparse
 import json

@@ -3,9 +3,10 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from libs.events.errors import EventLogError, LogMismatch
-from libs.events.redis_log import RedisLog
+from libs.events.ids import Position
 from libs.service.health import Health
 from services.gateway import observe
 from services.gateway.accounts import Accounts, DatabaseUnavailable
@@ -14,7 +15,15 @@ from services.gateway.limits import BACKOFF_FIRST_S, BACKOFF_MAX_S, CHECK_EVERY_
 LOG, DATABASE = "log", "database"
 
 
-async def watch(log: RedisLog, log_open: asyncio.Event, accounts: Accounts, health: Health) -> None:
+class Log(Protocol):
+    """A log that must be started, and started again when it is another one."""
+
+    async def start(self) -> None: ...
+
+    async def tip(self, partition: int) -> Position: ...
+
+
+async def watch(log: Log, log_open: asyncio.Event, accounts: Accounts, health: Health) -> None:
     """Keep `health` true until cancelled. `log_open` is set while the log is the one this process knows."""
 
     async def check_log() -> None:
