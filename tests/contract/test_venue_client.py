@@ -1,137 +1,36 @@
 """Whatever venues do, the router has an answer in time: over real sockets, with venues on their worst behaviour."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 
-from libs.events.log import Snapshot
 from libs.events.model import (
-    AttemptFailed,
-    OrderExpired,
-    OrderFailed,
     Reason,
-    RouteSelected,
-    RoutingStarted,
 )
-from libs.events.order import Order
-from libs.events.retry import RetryPolicy
 from libs.service.health import serve
-from libs.service.http import open_session
 from services.router.domain import NoQuote, Quote
-from services.router.handlers import Router
 from services.router.venues import Venue
-from tests.builders import NOW, SOL, USDC, a_request, attempt_failed, then
+from tests.builders import SOL, USDC
+from tests.contract.fake_venue import (
+    POOL,
+    FakeVenue,
+    World,
+    a_quote,
+    an_order,
+    answers,
+    no_quote,
+    running_world,
+)
 from tests.waiting import eventually
-
-POOL = "8sLbNZoA1cfnvMJLPfp98ZLAnFSYCFApfJKMbiXNLwxj"
-DEADLINE_MS = 10_000  # never met in a test that does not mean to
-POLICY = RetryPolicy(attempts_max=3, base_ms=100, cap_ms=1_000)
-
-Reply = Callable[[dict[str, Any]], Awaitable[web.Response] | web.Response]
-
-
-def a_quote(question: dict[str, Any], out: int = 1_500_000_000, **changes: Any) -> dict[str, Any]:
-    return {
-        "inputMint": question["inputMint"],
-        "inAmount": str(question["amount"]),
-        "outputMint": question["outputMint"],
-        "outAmount": str(out),
-        "otherAmountThreshold": "0",
-        "slippageBps": 50,
-        "priceImpactPct": "0.000120",
-        "swapMode": "ExactIn",
-        "routePlan": [{"swapInfo": {"ammKey": POOL, "feeAmount": "25", "feeMint": SOL}, "percent": 100}],
-        "networkFeeLamports": 5_000,
-        "venueSpecific": {"kept": True},
-        **changes,
-    }
-
-
-class FakeVenue:
-    """Answers each question with `reply`; keeps what it was asked."""
-
-    def __init__(self, reply: Reply | None = None, *, batches: bool = True) -> None:
-        self.reply: Reply = reply or (lambda question: web.json_response(a_quote(question)))
-        self.batches = batches
-        self.singles: list[dict[str, Any]] = []
-        self.lists: list[int] = []
-        self.refused_lists = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    def app(self) -> web.Application:
-        app = web.Application()
-        app.add_routes([web.get("/quote", self._quote), web.post("/quotes", self._quotes)])
-        return app
-
-    async def _quote(self, request: web.Request) -> web.Response:
-        self.singles.append(dict(request.query))
-        await self.gate.wait()
-        reply = self.reply(dict(request.query))
-        return reply if isinstance(reply, web.Response) else await reply
-
-    async def _quotes(self, request: web.Request) -> web.Response:
-        if not self.batches:
-            self.refused_lists += 1
-            raise web.HTTPNotFound
-        questions = (await request.json())["quotes"]
-        self.lists.append(len(questions))
-        return web.json_response(
-            {
-                "quotes": [
-                    {"error": "no pool", "errorCode": "COULD_NOT_FIND_ANY_ROUTE"}
-                    if question["amount"] == "13"
-                    else a_quote(question, int(question["amount"]) * 2)
-                    for question in questions
-                ]
-            }
-        )
-
-
-class World:
-    """Starts fake venues and clients of them; all gone after the test."""
-
-    def __init__(self, stack: AsyncExitStack, session: aiohttp.ClientSession) -> None:
-        self._stack, self._session = stack, session
-
-    async def venue(self, fake: FakeVenue, name: str = "raydium", deadline_ms: int = DEADLINE_MS) -> Venue:
-        port = await self._stack.enter_async_context(serve(fake.app(), "127.0.0.1", 0, drain_s=0))
-        return await self.at(port, name, deadline_ms)
-
-    async def at(self, port: int, name: str = "raydium", deadline_ms: int = DEADLINE_MS) -> Venue:
-        venue = Venue(name, f"http://127.0.0.1:{port}", self._session, deadline_ms)
-        return await self._stack.enter_async_context(aclosing(venue))
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    async with AsyncExitStack() as stack:
-        yield World(stack, await stack.enter_async_context(open_session()))
-
-
-def a_snapshot(**changes: object) -> Snapshot:
-    _, requested = a_request(4)
-    order = requested.order.model_copy(update=changes)
-    return Snapshot(order, requested.event)
-
-
-def an_order(**changes: object) -> Order:
-    return a_snapshot(**changes).order
-
-
-def answers(body: Any, status: int = 200) -> Reply:
-    return lambda _question: web.json_response(body, status=status)
-
-
-async def no_quote(venue: Venue) -> NoQuote:
-    result = (await venue.quote(an_order())).result
-    assert isinstance(result, NoQuote)
-    return result
+    async with running_world() as world:
+        yield world
 
 
 async def test_a_quote_is_read_with_all_the_venue_said(world: World) -> None:
@@ -284,66 +183,3 @@ async def test_a_venue_without_lists_is_asked_one_by_one_from_then_on(world: Wor
     assert fake.refused_lists == 1
     await many(fake, venue, list(range(10, 20)))
     assert fake.refused_lists == 1
-
-
-def a_router(*venues: Venue) -> Router:
-    return Router(venues=venues, policy=POLICY, now=lambda: NOW, fraction=lambda: 0.5)
-
-
-async def routed(router: Router) -> Any:
-    now = a_snapshot()
-    _, started = then(now, RoutingStarted(attempt=1))
-    (event,) = await router.handle(started.order, started.event)
-    return event
-
-
-async def test_a_new_order_and_a_failed_attempt_both_start_the_next_attempt() -> None:
-    requested = a_snapshot()
-    assert await a_router().handle(requested.order, requested.event) == [RoutingStarted(attempt=1)]
-    _, failed = then(requested, RoutingStarted(attempt=1), attempt_failed())
-    assert await a_router().handle(failed.order, failed.event) == [RoutingStarted(attempt=2)]
-
-
-async def test_an_order_whose_time_is_over_expires_at_any_step_of_the_router() -> None:
-    requested = a_snapshot(expires_at=NOW)
-    _, started = then(requested, RoutingStarted(attempt=1))
-    _, failed = then(started, attempt_failed())
-    for now in (requested, started, failed):
-        assert await a_router().handle(now.order, now.event) == [OrderExpired(expires_at=NOW)]
-
-
-async def test_neither_a_slow_nor_a_dead_nor_a_mad_venue_stops_the_others(world: World) -> None:
-    slow = FakeVenue()
-    slow.gate.clear()
-    async with serve(web.Application(), "127.0.0.1", 0) as free_port:
-        pass
-    router = a_router(
-        await world.venue(FakeVenue(), "raydium"),
-        await world.venue(FakeVenue(lambda question: web.json_response(a_quote(question, 1_498_200_000))), "meteora"),
-        await world.venue(slow, "slow", deadline_ms=100),
-        await world.at(free_port, "dead"),
-        await world.venue(FakeVenue(answers("what?")), "mad"),
-        await world.venue(FakeVenue(answers({}, 503)), "down"),
-    )
-    event = await routed(router)
-    slow.gate.set()
-    assert isinstance(event, RouteSelected)
-    assert event.route.legs[0].venue == "raydium"
-    told = {candidate.venue: (candidate.outcome, candidate.why) for candidate in event.candidates}
-    assert told["meteora"] == ("lost", "0.12 % less than raydium")
-    assert told["slow"] == ("failed", "no answer within 100 ms")
-    assert told["down"] == ("failed", "HTTP 503")
-    assert told["dead"][0] == told["mad"][0] == "failed"
-
-
-async def test_without_any_venue_in_reach_the_attempt_fails_and_is_repeated(world: World) -> None:
-    event = await routed(a_router(await world.venue(FakeVenue(answers({}, 503)))))
-    assert isinstance(event, AttemptFailed)
-    assert (event.reason, event.detail, event.delay_ms) == (Reason.VENUES_UNAVAILABLE, "raydium: HTTP 503", 50)
-
-
-async def test_a_pair_no_venue_knows_fails_the_order_at_once(world: World) -> None:
-    unknown = FakeVenue(answers({"error": "none", "errorCode": "COULD_NOT_FIND_ANY_ROUTE"}, 404))
-    event = await routed(a_router(await world.venue(unknown, "a"), await world.venue(unknown, "b")))
-    assert isinstance(event, OrderFailed)
-    assert (event.reason, event.detail) == (Reason.NO_ROUTE, "a: no pool for SOL/USDC; b: no pool for SOL/USDC")

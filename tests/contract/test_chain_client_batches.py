@@ -1,0 +1,96 @@
+"""Many orders share the requests to a node, and each gets its own answer: over real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from libs.events.model import (
+    TxConfirmed,
+)
+from libs.service.health import serve
+from libs.service.http import open_session
+from services.executor.rpc import Call, ChainUnavailable, Rpc, RpcRefused
+from tests.contract.executor_rig import Rig, intent, running_rig, selected, submitted
+
+
+@pytest.fixture
+async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    async with running_rig(monkeypatch) as rig:
+        yield rig
+
+
+@pytest.mark.parametrize("has_lists", [True, False])
+async def test_many_orders_share_requests_at_every_step(rig: Rig, has_lists: bool) -> None:
+    rig.fake.has_lists = has_lists
+    orders = [selected() for _ in range(120)]
+    rig.fake.nulls = 100
+    intents = await asyncio.gather(*(submitted(rig, now) for now in orders))
+    assert len({intent(now).signature for now in intents}) == 120
+    assert {body["reference"] for body in rig.fake.built} == {now.order.id for now in orders}
+    events = await asyncio.gather(*(rig.settled(now) for now in intents))
+    assert all(isinstance(event, TxConfirmed) for event in events)
+    assert len(rig.fake.landed) == 120
+    assert max(rig.fake.status_sizes) > 20
+    assert rig.fake.requests < 120  # sends, statuses and transactions of 120 orders
+    assert rig.fake.swap_lists <= (4 if has_lists else 0)
+
+
+async def test_no_status_call_asks_for_more_than_a_node_answers(rig: Rig) -> None:
+    watches = [rig.poller.watch(f"signature-{number}", 200) for number in range(600)]
+    assert await asyncio.gather(*watches) == [None] * 600
+    assert max(rig.fake.status_sizes) == 256
+
+
+async def test_a_watch_that_is_given_up_disturbs_nobody(rig: Rig) -> None:
+    now = await submitted(rig)
+    rig.fake.nulls = 3
+    await rig.chain.send(intent(now).transaction)
+    gone = asyncio.create_task(rig.poller.watch("never", 10_000))
+    seen = asyncio.create_task(rig.poller.watch(intent(now).signature, 10_000))
+    await asyncio.sleep(0)
+    gone.cancel()
+    look = await seen
+    assert look
+    assert look.status
+
+
+async def test_results_of_a_shared_request_go_to_their_own_callers(rig: Rig) -> None:
+    rig.fake.gate.clear()
+    tasks = [asyncio.create_task(rig.rpc.call(method)) for method in ["getSlot", "getBlockHeight", "nonsense"] * 5]
+    rig.fake.gate.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    for slot, height, nonsense in zip(results[::3], results[1::3], results[2::3], strict=True):
+        assert (slot, height) == (1_000, 900)
+        assert isinstance(nonsense, RpcRefused)
+        assert nonsense.code == -32601
+    together = await rig.rpc.together(Call("getSlot"), Call("nonsense"))
+    assert together[0] == 1_000
+    assert isinstance(together[1], RpcRefused)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        web.json_response([]),
+        web.json_response({}),
+        web.json_response("what?"),
+        web.json_response({"id": 7, "result": 1}),
+        web.json_response({"id": None, "error": {"code": -32600, "message": "batch too long"}}),
+        web.Response(body=b"<html>"),
+        web.json_response({"id": 0, "result": 1}, status=403),
+    ],
+    ids=range(7),
+)
+async def test_a_node_that_does_not_speak_json_rpc_is_unavailable(reply: web.Response) -> None:
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(body=reply.body, status=reply.status)
+
+    app = web.Application()
+    app.add_routes([web.post("/", answer)])
+    async with serve(app, "127.0.0.1", 0) as port, open_session() as session:
+        rpc = Rpc(session, f"http://127.0.0.1:{port}")
+        with pytest.raises(ChainUnavailable):
+            await rpc.call("getSlot")
+        await rpc.aclose()

@@ -1,0 +1,90 @@
+"""The router has a decision in time, with venues on their worst behaviour: over real sockets."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from libs.events.model import (
+    AttemptFailed,
+    OrderExpired,
+    OrderFailed,
+    Reason,
+    RouteSelected,
+    RoutingStarted,
+)
+from libs.service.health import serve
+from services.router.handlers import Router
+from services.router.venues import Venue
+from tests.builders import NOW, attempt_failed, then
+from tests.contract.fake_venue import POLICY, FakeVenue, World, a_quote, a_snapshot, answers, running_world
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with running_world() as world:
+        yield world
+
+
+def a_router(*venues: Venue) -> Router:
+    return Router(venues=venues, policy=POLICY, now=lambda: NOW, fraction=lambda: 0.5)
+
+
+async def routed(router: Router) -> Any:
+    now = a_snapshot()
+    _, started = then(now, RoutingStarted(attempt=1))
+    (event,) = await router.handle(started.order, started.event)
+    return event
+
+
+async def test_a_new_order_and_a_failed_attempt_both_start_the_next_attempt() -> None:
+    requested = a_snapshot()
+    assert await a_router().handle(requested.order, requested.event) == [RoutingStarted(attempt=1)]
+    _, failed = then(requested, RoutingStarted(attempt=1), attempt_failed())
+    assert await a_router().handle(failed.order, failed.event) == [RoutingStarted(attempt=2)]
+
+
+async def test_an_order_whose_time_is_over_expires_at_any_step_of_the_router() -> None:
+    requested = a_snapshot(expires_at=NOW)
+    _, started = then(requested, RoutingStarted(attempt=1))
+    _, failed = then(started, attempt_failed())
+    for now in (requested, started, failed):
+        assert await a_router().handle(now.order, now.event) == [OrderExpired(expires_at=NOW)]
+
+
+async def test_neither_a_slow_nor_a_dead_nor_a_mad_venue_stops_the_others(world: World) -> None:
+    slow = FakeVenue()
+    slow.gate.clear()
+    async with serve(web.Application(), "127.0.0.1", 0) as free_port:
+        pass
+    router = a_router(
+        await world.venue(FakeVenue(), "raydium"),
+        await world.venue(FakeVenue(lambda question: web.json_response(a_quote(question, 1_498_200_000))), "meteora"),
+        await world.venue(slow, "slow", deadline_ms=100),
+        await world.at(free_port, "dead"),
+        await world.venue(FakeVenue(answers("what?")), "mad"),
+        await world.venue(FakeVenue(answers({}, 503)), "down"),
+    )
+    event = await routed(router)
+    slow.gate.set()
+    assert isinstance(event, RouteSelected)
+    assert event.route.legs[0].venue == "raydium"
+    told = {candidate.venue: (candidate.outcome, candidate.why) for candidate in event.candidates}
+    assert told["meteora"] == ("lost", "0.12 % less than raydium")
+    assert told["slow"] == ("failed", "no answer within 100 ms")
+    assert told["down"] == ("failed", "HTTP 503")
+    assert told["dead"][0] == told["mad"][0] == "failed"
+
+
+async def test_without_any_venue_in_reach_the_attempt_fails_and_is_repeated(world: World) -> None:
+    event = await routed(a_router(await world.venue(FakeVenue(answers({}, 503)))))
+    assert isinstance(event, AttemptFailed)
+    assert (event.reason, event.detail, event.delay_ms) == (Reason.VENUES_UNAVAILABLE, "raydium: HTTP 503", 50)
+
+
+async def test_a_pair_no_venue_knows_fails_the_order_at_once(world: World) -> None:
+    unknown = FakeVenue(answers({"error": "none", "errorCode": "COULD_NOT_FIND_ANY_ROUTE"}, 404))
+    event = await routed(a_router(await world.venue(unknown, "a"), await world.venue(unknown, "b")))
+    assert isinstance(event, OrderFailed)
+    assert (event.reason, event.detail) == (Reason.NO_ROUTE, "a: no pool for SOL/USDC; b: no pool for SOL/USDC")
