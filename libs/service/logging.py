@@ -32,9 +32,7 @@ def configure_logging(service: str, level: str = "info", fmt: Literal["auto", "j
     """Set up structlog for this process; called once, in `__main__`."""
     pretty = fmt == "pretty" or (fmt == "auto" and sys.stderr.isatty())
     render: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer()
-        if pretty
-        else structlog.processors.JSONRenderer(serializer=_json_line)
+        structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(serializer=_json_line)
     )
     structlog.configure(
         processors=[

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     retry_base_ms: int = Field(500, ge=1, description="first retry delay; doubles, full jitter")
     retry_cap_ms: int = Field(30_000, ge=1, description="longest retry delay")
     quote_deadline_ms: int = Field(1_500, ge=1, description="a venue slower than this does not take part")
-    poll_ms: int = Field(200, ge=1, description="longest pause between two looks at a sent transaction")
+    poll_ms: int = Field(50, ge=1, description="longest pause between two looks at a sent transaction")
 
     # The process
     drain_s: float = Field(10, ge=0, description="time to finish what is in hand after SIGTERM")
@@ -80,6 +80,15 @@ class Settings(BaseSettings):
         schemes = ("redis", "rediss", "unix", "postgresql", "postgres")
         if value and urlsplit(value).scheme not in schemes:
             raise ValueError(f"the URL must start with one of {', '.join(s + '://' for s in schemes)}")
+        return value
+
+    @field_validator("venues")
+    @classmethod
+    def _named_addresses(cls, value: str) -> str:
+        for item in filter(None, value.split(",")):
+            name, _, url = item.partition("=")
+            if not name.strip() or urlsplit(url.strip()).scheme not in {"http", "https"}:
+                raise ValueError(f"{item!r} is not of the form name=http://address")
         return value
 
     def redis(self) -> str:

@@ -23,7 +23,7 @@ _CUSTOM = {
     6001: (Reason.SLIPPAGE_EXCEEDED, "the price moved: less than the minimum would have come out"),
     6002: (Reason.INSUFFICIENT_LIQUIDITY, "the pool cannot fill the amount"),
     6004: (Reason.AMOUNT_TOO_SMALL, "nothing would come out for this amount"),
-    6003: (Reason.NO_ROUTE, "the chain does not know the pool"),
+    6003: (Reason.VENUE_REFUSED, "the chain does not know the pool"),
 }
 _FUNDS = frozenset({"InsufficientFunds", "InsufficientFundsForFee", "InsufficientFundsForRent", "AccountNotFound"})
 

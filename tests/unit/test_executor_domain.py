@@ -106,7 +106,7 @@ def test_expiry_is_only_concluded_from_an_absent_signature_after_the_last_height
     [
         ({"InstructionError": [0, {"Custom": 6001}]}, Reason.SLIPPAGE_EXCEEDED),
         ({"InstructionError": [3, {"Custom": 6002}]}, Reason.INSUFFICIENT_LIQUIDITY),
-        ({"InstructionError": [0, {"Custom": 6003}]}, Reason.NO_ROUTE),
+        ({"InstructionError": [0, {"Custom": 6003}]}, Reason.VENUE_REFUSED),
         ({"InstructionError": [0, {"Custom": 6004}]}, Reason.AMOUNT_TOO_SMALL),
         ({"InstructionError": [0, {"Custom": 1}]}, Reason.INSUFFICIENT_FUNDS),
         ({"InstructionError": [0, "InsufficientFunds"]}, Reason.INSUFFICIENT_FUNDS),

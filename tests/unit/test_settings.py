@@ -58,3 +58,8 @@ def test_secrets_do_not_show() -> None:
 def test_venues_are_pairs_in_their_order() -> None:
     settings = load_settings(environ={"VENUES": "b=http://b/, a=http://a"})
     assert list(settings.venue_urls().items()) == [("b", "http://b"), ("a", "http://a")]
+
+
+def test_venues_without_an_address_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="VENUES is not usable.*name=http://address"):
+        load_settings(environ={"VENUES": "raydium"})
