@@ -45,7 +45,9 @@ class Answer(asyncio.Protocol):
         try:
             if not self.status and _END_OF_HEAD in self.received:
                 self._read_head()
-            if len(self.received) > limits.ANSWER_BYTES_MAX:
+            # Behind a 101 comes the WebSocket, as much of it as arrived at once: that is no part of the answer.
+            wanted = self._body_at + self._body_bytes if self.status else len(self.received)
+            if wanted > limits.ANSWER_BYTES_MAX:
                 raise ValueError("the answer is too large")
         except ValueError as error:
             self._finish(error)
@@ -71,7 +73,10 @@ class Answer(asyncio.Protocol):
         pairs = (line.partition(":") for line in lines)
         self._headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
         self._body_at = len(head) + len(_END_OF_HEAD)
-        self._body_bytes = int(self._headers.get("content-length", "0"))
+        length = self._headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit():
+            raise ValueError("the answer's length is not a number")
+        self._body_bytes = int(length)
         self.status = int(status)
 
     def _finish(self, error: Exception | None = None) -> None:

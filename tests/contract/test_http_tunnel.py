@@ -1,0 +1,347 @@
+"""WebSockets through the gateway: every byte arrives, nobody's slowness costs memory, and both ends end together."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import uvloop
+from aiohttp import ClientSession, TCPConnector, WSMsgType, WSServerHandshakeError, web
+
+from libs.service.health import serve
+from libs.service.settings import ConfigurationError
+from services.gateway import limits
+from services.gateway.tunnel import Tunnels
+from tests.contract.http_gateway import Client, gateway
+from tests.waiting import eventually
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+
+MIB = 1024 * 1024
+FLOOD_FRAME, FLOOD_FRAMES = b"x" * MIB, 64
+HANDSHAKE = (
+    b"GET /api/ws/echo HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+MASKED_HELLO = b"\x81\x85\x00\x00\x00\x00hello"
+PLAIN_HELLO = b"\x81\x05hello"
+
+
+@dataclass
+class Notifier:
+    """Answers like a notifier would, and shows what it saw."""
+
+    headers: list[Any] = field(default_factory=list)
+    open: int = 0
+    closed: int = 0
+    flooded: int = 0
+    transport: asyncio.Transport | None = None
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/api/ws/echo", self.echo),
+                web.get("/api/ws/flood", self.flood),
+                web.get("/api/ws/refuse", self.refuse),
+            ]
+        )
+        return app
+
+    @asynccontextmanager
+    async def _socket(self, request: web.Request) -> AsyncIterator[web.WebSocketResponse]:
+        self.headers.append(request.headers)
+        self.transport = request.transport
+        ws = web.WebSocketResponse(max_msg_size=0, compress=False)
+        await ws.prepare(request)
+        self.open += 1
+        try:
+            yield ws
+        finally:
+            self.closed += 1
+
+    async def echo(self, request: web.Request) -> web.StreamResponse:
+        async with self._socket(request) as ws:
+            if request.query_string:
+                await ws.send_str(request.rel_url.raw_query_string)
+            async for message in ws:
+                await (ws.send_str if message.type is WSMsgType.TEXT else ws.send_bytes)(message.data)
+        return ws
+
+    async def flood(self, request: web.Request) -> web.StreamResponse:
+        async with self._socket(request) as ws:
+            for _ in range(FLOOD_FRAMES):
+                await ws.send_bytes(FLOOD_FRAME)
+                self.flooded += 1
+        return ws
+
+    async def refuse(self, request: web.Request) -> web.Response:
+        headers = {"WWW-Authenticate": "Bearer", "Content-Type": "application/problem+json", "X-Internal": "1"}
+        return web.Response(status=401, body=b'{"code":"token_missing"}', headers=headers)
+
+
+@asynccontextmanager
+async def tunnelled() -> AsyncIterator[tuple[Client, Notifier, Tunnels]]:
+    notifier = Notifier()
+    async with serve(notifier.app(), "127.0.0.1", 0) as port:
+        tunnels = Tunnels(f"http://127.0.0.1:{port}")
+        async with gateway(tunnels=tunnels) as client:
+            yield client, notifier, tunnels
+            await eventually(lambda: len(tunnels) == 0, what="every tunnel is closed")
+
+
+async def _raw(client: Client) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection("127.0.0.1", int(client.url.rpartition(":")[2]))
+
+
+@both_loops
+def test_messages_of_any_size_come_and_go_unchanged(run: Run) -> None:
+    async def body() -> None:
+        async with tunnelled() as (client, notifier, tunnels):
+            headers = {"Authorization": "Bearer abc", "X-Request-Id": "req-1", "X-Forwarded-For": "10.0.0.1"}
+            url = f"{client.url}/api/ws/echo?orderId=1&x=%20%C3%A9"
+            async with client.session.ws_connect(url, headers=headers, max_msg_size=0) as ws:
+                assert await ws.receive_str() == "orderId=1&x=%20%C3%A9"
+                assert len(tunnels) == 1
+                for size in (0, 1, 125, 126, 65_536, 12 * MIB):
+                    data = os.urandom(size)
+                    await ws.send_bytes(data)
+                    assert await ws.receive_bytes() == data
+                for n in range(500):
+                    await ws.send_str(str(n))
+                assert [await ws.receive_str() for _ in range(500)] == [str(n) for n in range(500)]
+            seen = notifier.headers[0]
+            assert seen["Authorization"] == "Bearer abc"
+            assert seen.getall("X-Request-Id") == ["req-1"]
+            assert seen.getall("X-Forwarded-For") == ["10.0.0.1, 127.0.0.1"]
+            await eventually(lambda: notifier.closed == 1)
+
+    run(body())
+
+
+@both_loops
+def test_a_hasty_clients_first_frame_is_not_lost(run: Run) -> None:
+    async def body() -> None:
+        async with tunnelled() as (client, _, _):
+            reader, writer = await _raw(client)
+            writer.write(HANDSHAKE + MASKED_HELLO)
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 101 ")
+            assert await reader.readexactly(len(PLAIN_HELLO)) == PLAIN_HELLO
+            writer.close()
+            await writer.wait_closed()
+
+    run(body())
+
+
+@both_loops
+def test_a_slow_reader_slows_the_sender_and_loses_nothing(run: Run) -> None:
+    async def body() -> None:
+        async with tunnelled() as (client, notifier, _):
+            reader, writer = await _raw(client)
+            writer.write(HANDSHAKE.replace(b"/echo", b"/flood"))
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            seen: list[int] = []
+
+            def stuck() -> bool:
+                seen.append(notifier.flooded)
+                return len(seen) > 20 and len(set(seen[-20:])) == 1
+
+            await eventually(stuck, what="the sender waits for the reader")
+            assert notifier.flooded < FLOOD_FRAMES / 2
+            writer.transport.resume_reading()  # type: ignore[attr-defined]
+            frame = b"\x82\x7f" + len(FLOOD_FRAME).to_bytes(8, "big") + FLOOD_FRAME
+            for _ in range(FLOOD_FRAMES):
+                assert await reader.readexactly(len(frame)) == frame
+            writer.close()
+            await writer.wait_closed()
+            await eventually(lambda: notifier.closed == 1)
+
+    run(body())
+
+
+@both_loops
+def test_when_the_client_breaks_off_the_notifier_hears_of_it(run: Run) -> None:
+    async def body() -> None:
+        async with tunnelled() as (client, notifier, tunnels):
+            reader, writer = await _raw(client)
+            writer.write(HANDSHAKE)
+            await reader.readuntil(b"\r\n\r\n")
+            assert len(tunnels) == 1
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+            writer.transport.abort()
+            await eventually(lambda: notifier.closed == 1)
+            await eventually(lambda: len(tunnels) == 0)
+
+    run(body())
+
+
+@both_loops
+def test_when_the_notifier_breaks_off_the_client_hears_of_it(run: Run) -> None:
+    async def body() -> None:
+        async with tunnelled() as (client, notifier, tunnels):
+            ws = await client.session.ws_connect(f"{client.url}/api/ws/echo")
+            await ws.send_str("x")
+            assert await ws.receive_str() == "x"
+            assert notifier.transport
+            notifier.transport.abort()
+            assert (await ws.receive()).type in (WSMsgType.CLOSED, WSMsgType.CLOSE, WSMsgType.ERROR)
+            assert ws.close_code == 1006
+            await eventually(lambda: len(tunnels) == 0)
+            await ws.close()
+
+    run(body())
+
+
+@both_loops
+def test_a_client_that_never_reads_cannot_keep_a_closed_tunnel_open(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LINGER_S", 0.05)
+
+    async def body() -> None:
+        async with tunnelled() as (client, notifier, tunnels):
+            reader, writer = await _raw(client)
+            writer.write(HANDSHAKE.replace(b"/echo", b"/flood"))
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await eventually(lambda: notifier.flooded > 0)
+            assert notifier.transport
+            tunnels.close()
+            await eventually(lambda: len(tunnels) == 0)
+            writer.transport.abort()
+
+    run(body())
+
+
+@both_loops
+def test_a_refusal_is_passed_on_and_the_connection_stays_the_gateways(run: Run) -> None:
+    async def body() -> None:
+        async with tunnelled() as (client, _, tunnels):
+            async with ClientSession(connector=TCPConnector(limit=1)) as session:
+                with pytest.raises(WSServerHandshakeError) as refused:
+                    await session.ws_connect(f"{client.url}/api/ws/refuse")
+                assert refused.value.status == 401
+            reader, writer = await _raw(client)
+            writer.write(HANDSHAKE.replace(b"/echo", b"/refuse"))
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert head.startswith(b"http/1.1 401 ")
+            assert b"content-type: application/problem+json" in head
+            assert b"www-authenticate: bearer" in head
+            assert b"x-request-id: " in head
+            assert b"x-internal" not in head
+            assert await reader.readexactly(24) == b'{"code":"token_missing"}'
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            assert await reader.readexactly(15) == b'{"status": "ok"}'[:15]
+            writer.close()
+            await writer.wait_closed()
+            assert len(tunnels) == 0
+
+    run(body())
+
+
+async def test_an_ordinary_get_is_told_to_upgrade() -> None:
+    async with tunnelled() as (client, _, _):
+        for headers in ({}, {"Connection": "Upgrade", "Upgrade": "h2c"}, {"Upgrade": "websocket"}):
+            answer = await client.get("/api/ws/orders", **headers)
+            assert (answer.status, answer.code) == (426, "upgrade_required")
+            assert answer.headers["Upgrade"] == "websocket"
+        upgrade = {"Connection": "keep-alive, Upgrade", "Upgrade": "websocket"}
+        answer = await client.ask("GET", "/api/ws/echo", b"{}", **upgrade)
+        assert (answer.status, answer.code) == (400, "malformed_request")
+
+
+async def _says_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def _talks_nonsense(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 mail.example.com ESMTP\r\n\r\n")
+    await writer.drain()
+
+
+async def _never_ends(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nX: " + b"x" * 2 * limits.ANSWER_BYTES_MAX)
+    await writer.drain()
+
+
+async def _promises_much(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n" % (2 * limits.ANSWER_BYTES_MAX))
+    await writer.drain()
+
+
+async def _counts_backwards(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: -5\r\n\r\n")
+    await writer.drain()
+
+
+async def _stays_silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+@pytest.mark.parametrize(
+    "answer", [_says_nothing, _talks_nonsense, _never_ends, _promises_much, _counts_backwards, _stays_silent]
+)
+@both_loops
+def test_a_notifier_that_answers_nothing_sensible_is_away(
+    run: Run,
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "ANSWER_TIMEOUT_S", 0.3)
+
+    async def body() -> None:
+        writers: list[asyncio.StreamWriter] = []
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
+            await answer(reader, writer)
+
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, gateway(tunnels=Tunnels(f"http://127.0.0.1:{port}")) as client:
+            said = await client.get("/api/ws/orders", Connection="Upgrade", Upgrade="websocket")
+            assert (said.status, said.code) == (503, "notifier_unavailable")
+            for writer in writers:
+                writer.close()
+
+    run(body())
+
+
+async def test_a_notifier_that_is_not_there_is_away() -> None:
+    async with gateway(tunnels=Tunnels("http://127.0.0.1:9")) as client:
+        said = await client.get("/api/ws/orders", Connection="Upgrade", Upgrade="websocket")
+        assert (said.status, said.code) == (503, "notifier_unavailable")
+
+
+async def test_more_tunnels_than_may_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with tunnelled() as (client, _, _), client.session.ws_connect(f"{client.url}/api/ws/echo"):
+        monkeypatch.setattr(limits, "TUNNELS_MAX", 1)
+        said = await client.get("/api/ws/echo", Connection="Upgrade", Upgrade="websocket")
+        assert (said.status, said.code) == (503, "busy")
+
+
+@both_loops
+def test_open_tunnels_do_not_hold_up_the_end_of_the_gateway(run: Run) -> None:
+    async def body() -> None:
+        notifier = Notifier()
+        async with serve(notifier.app(), "127.0.0.1", 0) as port, ClientSession() as session:
+            async with gateway(tunnels=Tunnels(f"http://127.0.0.1:{port}")) as client:
+                ws = await session.ws_connect(f"{client.url}/api/ws/echo")
+            # The gateway has ended, and drained, with the socket still open at the client.
+            assert (await ws.receive()).type in (WSMsgType.CLOSED, WSMsgType.ERROR)
+            await eventually(lambda: notifier.closed == 1)
+
+    run(body())
+
+
+@pytest.mark.parametrize("url", ["https://127.0.0.1:1", "ws://127.0.0.1:1", "127.0.0.1:8081", "http://"])
+def test_an_address_of_the_notifier_that_cannot_be_used_is_refused_at_start(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="NOTIFIER_URL"):
+        Tunnels(url)
