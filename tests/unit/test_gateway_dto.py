@@ -1,0 +1,86 @@
+"""How bodies are read, where HTTP would only be in the way."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from services.gateway import dto
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def _order(extra: str = "", amount: str = "10", token_in: str = "SOL") -> dto.OrderRequest:
+    return dto.read_order(f'{{"tokenIn":"{token_in}","tokenOut":"USDC","amount":{amount}{extra}}}'.encode(), NOW)
+
+
+def test_the_fingerprint_is_of_what_is_asked_not_of_how_it_is_written() -> None:
+    mint = "So11111111111111111111111111111111111111112"
+    same = [_order(), _order(amount='"10.000"'), _order(amount="1e1"), _order(token_in="sol"), _order(token_in=mint)]
+    same.append(_order(extra=', "slippageBps": null'))
+    assert len({order.fingerprint() for order in same}) == 1
+    times = [_order(extra=f',"expiresAt":"2026-01-02T{time}"') for time in ("04:00:00Z", "05:00:00.000+01:00")]
+    assert len({order.fingerprint() for order in times}) == 1
+
+
+def test_the_fingerprint_tells_every_difference() -> None:
+    different = [
+        _order(),
+        _order(amount="10.000000001"),
+        _order(token_in="JUP"),
+        _order(extra=',"slippageBps":50'),
+        _order(extra=',"slippageBps":51'),
+        _order(extra=',"expiresAt":"2026-01-02T04:00:00Z"'),
+    ]
+    assert len({order.fingerprint() for order in different}) == len(different)
+
+
+def test_numbers_never_pass_through_a_float() -> None:
+    assert _order(amount="9007199.254740993").amount_in == 9_007_199_254_740_993
+    assert _order(amount="1234567890.123456789").amount_in == 1_234_567_890_123_456_789
+
+
+@pytest.mark.parametrize("text", ["2026-01-02T03:04:06Z", "2026-01-02t03:04:06.5z", "2026-01-03 04:04:05+01:00"])
+def test_times_are_rfc_3339(text: str) -> None:
+    assert _order(extra=f',"expiresAt":"{text}"').expires_at is not None
+
+
+@pytest.mark.parametrize("text", ["20260102T040000Z", "2026-W01-5T04:00:00Z", "2026-01-02T04:00Z", "2026-01-02", ""])
+def test_other_ways_to_write_a_time_are_not(text: str) -> None:
+    with pytest.raises(dto.Invalid) as refused:
+        _order(extra=f',"expiresAt":"{text}"')
+    assert refused.value.errors[0].code == "time_invalid"
+
+
+def test_the_present_is_not_the_future() -> None:
+    with pytest.raises(dto.Invalid, match="future"):
+        _order(extra=',"expiresAt":"2026-01-02T03:04:05Z"')
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        (" Ann@Example.COM ", "ann@example.com"),
+        ("a.b+tag@sub.example.co", "a.b+tag@sub.example.co"),
+        ("o'neil@xn--bcher-kva.example", "o'neil@xn--bcher-kva.example"),
+        ("x" * 64 + "@example.com", "x" * 64 + "@example.com"),
+    ],
+)
+def test_emails_have_one_form(text: str, normal: str) -> None:
+    assert dto.normal_email(text) == normal
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "@", "a@", "@b.c", "a@b", "a b@c.de", "a@b..cd", "a@.cd", "a@b.cd.", "a.@b.cd", "a@b_c.de", "a@@b.cd"),
+        *("a@b.cd\n.", "x" * 65 + "@b.cd", "İ@b.cd", "a@" + "b" * 64 + ".cd"),
+    ],
+)
+def test_what_is_no_email_has_none(text: str) -> None:
+    assert dto.normal_email(text) is None
+
+
+def test_a_password_is_not_shown_by_a_body_that_is_printed() -> None:
+    signup = dto.read_signup(b'{"email":"a@b.cd","password":"do not show me"}')
+    login = dto.read_login(b'{"email":"a@b.cd","password":"do not show me"}')
+    assert "show" not in repr(signup) + repr(login)
