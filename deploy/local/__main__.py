@@ -35,8 +35,9 @@ Ctrl-C stops everything."""
 
 
 def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    with suppress(OSError):  # nobody listens any more (`make run | head`)
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 async def serve() -> None:
@@ -70,7 +71,8 @@ def _stop_on_signals(stack: Stack) -> None:
             stack.hurry()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup asks for that
+            loop.add_signal_handler(number, stop)
 
 
 def _ready_text(stack: Stack, seconds: float) -> str:

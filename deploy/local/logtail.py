@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 LOOK_EVERY_S = 1.0
@@ -34,7 +35,8 @@ class LogTail:
         """Look at every log again and again, until cancelled; a look costs one stat per file."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            self.look()
+            with suppress(OSError):  # a full disk must not end this
+                self.look()
 
     def look(self) -> None:
         """Say what is new and loud since the last look."""

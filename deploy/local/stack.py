@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -207,4 +207,5 @@ class Stack:
             "pids": self.pids,
             "supervisor": os.getpid(),
         }
-        write_private(self.folders.stack, json.dumps(state, indent=2) + "\n")
+        with suppress(OSError):  # a full disk must not end what still works
+            write_private(self.folders.stack, json.dumps(state, indent=2) + "\n")

@@ -107,13 +107,20 @@ class Supervised:
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()
-            code = await self._run_once()
-            if self._final(code):
+            try:
+                code = await self._run_once()
+                ended = self._how_it_ended(code)
+                final = self._is_final(code)
+            except OSError as error:
+                ended, final = f"{self.name} cannot be started: {error}", not self._was_ready
+            if final:
+                self._failure = self._failure or ended
+                self._failed.set()
                 return
             if loop.time() - started > RESTART_FORGET_S:
                 pause_s = RESTART_FIRST_S
             self.restarts += 1
-            self.tell(f"{self._how_it_ended(code)}; again in {pause_s:g} s; log: {self.command.log}")
+            self.tell(f"{ended}; again in {pause_s:g} s; log: {self.command.log}")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RESTART_CAP_S)
 
@@ -144,13 +151,12 @@ class Supervised:
             self._was_ready = True
             self.ready.set()
 
-    def _final(self, code: int) -> bool:
+    def _is_final(self, code: int) -> bool:
+        """Whether this end before any readiness means that there is no use in trying again."""
         if self._was_ready or not (self.must_start or code == EXIT_USAGE):
             return False
-        said = self.process.last_line() if self.process else ""
-        usage = code == EXIT_USAGE and said and not self.must_start
-        self._failure = said if usage else self._how_it_ended(code)
-        self._failed.set()
+        if code == EXIT_USAGE and self.process and not self.must_start:
+            self._failure = self.process.last_line()  # its own words are the best
         return True
 
     def _how_it_ended(self, code: int) -> str:

@@ -107,6 +107,12 @@ async def test_a_wrong_environment_stops_everything_with_the_services_own_line(d
     assert children() == before
 
 
+async def test_a_command_that_does_not_exist_stops_everything(data: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"router cannot be started: .*No such file"):
+        async with stack(data, Service("router", ("/no/such/program",))):
+            pass
+
+
 async def test_warnings_of_services_are_repeated_shortly(data: Path) -> None:
     said: list[str] = []
     async with stack(data, standin("router", "warns"), said=said) as running:
