@@ -1,0 +1,195 @@
+"""The gateway as a process: stores that come late, requests in hand at the end, and settings that cannot be right."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp import ClientConnectionError, ClientSession, TCPConnector
+from redis.asyncio import Redis
+
+from tests.contract.http_gateway import ORDER, SECRET, Client
+from tests.waiting import eventually
+
+
+class Process:
+    """A running gateway and what it logs."""
+
+    def __init__(self, process: asyncio.subprocess.Process, client: Client) -> None:
+        self.process, self.client = process, client
+        self.logged: list[dict[str, Any]] = []
+        self.stderr = ""
+
+    async def read(self) -> None:
+        assert self.process.stderr
+        async for line in self.process.stderr:
+            self.stderr += line.decode()
+            with suppress(ValueError):
+                self.logged.append(json.loads(line))
+
+    async def status(self, path: str) -> int:
+        try:
+            async with self.client.session.get(self.client.url + path) as response:
+                return response.status
+        except ClientConnectionError:
+            return 0
+
+
+@asynccontextmanager
+async def process(**environment: str) -> AsyncIterator[Process]:
+    port = free_port()
+    given = {
+        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        "JWT_SECRET": SECRET,
+        "PORT": str(port),
+        "LOG_FORMAT": "json",
+        **environment,
+    }
+    started = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.gateway", env=given, stderr=asyncio.subprocess.PIPE
+    )
+    async with ClientSession(connector=TCPConnector(limit=0)) as session:
+        running = Process(started, Client(session, f"http://127.0.0.1:{port}", "user-1"))
+        reading = asyncio.create_task(running.read())
+        try:
+            yield running
+        finally:
+            with suppress(ProcessLookupError):
+                started.kill()
+            await started.wait()
+            await reading
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def relay(port: int, url: str) -> AsyncIterator[None]:
+    """Let a server that is somewhere else be reached at `port`."""
+    target = urlsplit(url)
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = (
+            asyncio.open_unix_connection(target.path)
+            if target.scheme == "unix"
+            else asyncio.open_connection(target.hostname, target.port)
+        )
+        to_reader, to_writer = await there
+        await asyncio.gather(copy(reader, to_writer), copy(to_reader, writer))
+
+    async with await asyncio.start_server(accept, "127.0.0.1", port):
+        yield
+
+
+async def test_stores_may_come_late(redis_url: str, database_url: str) -> None:
+    port = free_port()
+    login, at, _ = urlsplit(redis_url).netloc.rpartition("@")
+    async with process(REDIS_URL=f"redis://{login}{at}127.0.0.1:{port}/0", DATABASE_URL=database_url) as gateway:
+        client = gateway.client
+        await eventually(lambda: gateway.status("/livez"), what="the process serves")
+        assert await gateway.status("/readyz") == 503
+        assert (await client.post()).code == "log_unavailable"
+        async with relay(port, redis_url):
+
+            async def ready() -> bool:
+                return await gateway.status("/readyz") == 200
+
+            await eventually(ready, what="ready once Redis is there")
+            assert (await client.post()).status == 202
+        assert gateway.process.returncode is None
+
+
+async def test_what_is_in_hand_is_finished_before_the_end(redis_url: str, database_url: str) -> None:
+    async with process(REDIS_URL=redis_url, DATABASE_URL=database_url) as gateway, Redis.from_url(redis_url) as redis:
+        client = gateway.client
+
+        async def ready() -> bool:
+            return await gateway.status("/readyz") == 200
+
+        await eventually(ready)
+        assert (await client.post()).status == 202
+        await redis.client_pause(60_000, all=False)
+        posting = asyncio.create_task(client.post(X_Request_Id="in-hand", Idempotency_Key="k"))
+
+        async def in_hand() -> bool:
+            return int((await redis.info("clients"))["blocked_clients"]) > 0
+
+        await eventually(in_hand, what="the commit waits in Redis")
+        gateway.process.send_signal(signal.SIGTERM)
+
+        async def deaf() -> bool:
+            return await gateway.status("/livez") == 0
+
+        await eventually(deaf, what="no new connection is accepted")
+        assert not posting.done()
+        await redis.client_unpause()
+        answer = await posting
+        assert answer.status == 202
+        assert await gateway.process.wait() == 0
+        await eventually(lambda: any(line["event"] == "stopped" for line in gateway.logged))
+        (line,) = (line for line in gateway.logged if line.get("request_id") == "in-hand")
+        order_id = answer.body["orderId"]
+        assert line["event"] == "order_accepted"
+        assert (line["level"], line["order_id"], line["event_id"]) == ("info", order_id, f"{order_id}/1")
+        assert len(line["traceparent"]) == 55
+        assert SECRET not in gateway.stderr
+        assert client.token not in gateway.stderr
+
+
+async def test_an_account_an_order_and_its_story(redis_url: str, database_url: str) -> None:
+    async with process(REDIS_URL=redis_url, DATABASE_URL=database_url) as gateway:
+
+        async def ready() -> bool:
+            return await gateway.status("/readyz") == 200
+
+        await eventually(ready)
+        account = {"email": "ann@example.com", "password": "correct horse"}
+        made = await gateway.client.post(account, "/api/auth/signup")
+        assert made.status == 201
+        bearer = f"Bearer {made.body['token']}"
+        order = await gateway.client.post(ORDER, Authorization=bearer, Idempotency_Key="k1")
+        again = await gateway.client.post(ORDER, Authorization=bearer, Idempotency_Key="k1")
+        assert (again.status, again.body) == (202, order.body)
+        path = order.headers["Location"]
+        cancelled = await gateway.client.ask("DELETE", path, Authorization=bearer)
+        assert cancelled.body["status"] == "CANCELLED"
+        assert (await gateway.client.get(path, Authorization=bearer)).body == cancelled.body
+        story = await gateway.client.get(f"{path}/events", Authorization=bearer)
+        assert [event["type"] for event in story.body["events"]] == ["OrderRequested", "OrderCancelled"]
+        listed = await gateway.client.get("/api/orders", Authorization=bearer)
+        assert listed.body["orders"] == [cancelled.body]
+        assert account["password"] not in gateway.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"JWT_SECRET": ""}, "JWT_SECRET is not set"),
+        ({"JWT_SECRET": "short"}, "JWT_SECRET is too short"),
+        ({"DATABASE_URL": ""}, "DATABASE_URL is not set"),
+        ({"NOTIFIER_URL": "https://x"}, "NOTIFIER_URL must be"),
+    ],
+)
+async def test_settings_that_cannot_be_right_are_one_line_and_exit_code_2(change: dict[str, str], said: str) -> None:
+    given = {"DATABASE_URL": "postgresql://127.0.0.1:9/x", "REDIS_URL": "redis://127.0.0.1:9", **change}
+    async with process(**given) as gateway:
+        assert await gateway.process.wait() == 2
+        await eventually(lambda: said in gateway.stderr)
+        assert "Traceback" not in gateway.stderr
