@@ -61,5 +61,5 @@ def test_venues_are_pairs_in_their_order() -> None:
 
 
 def test_venues_without_an_address_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="VENUES is not usable.*name=http://address"):
+    with pytest.raises(ConfigurationError, match=r"VENUES is not usable.*name=http://address"):
         load_settings(environ={"VENUES": "raydium"})
