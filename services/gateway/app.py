@@ -2,7 +2,7 @@
 
 import time
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from libs.events.errors import LogMismatch, LogUnavailable
@@ -79,7 +79,8 @@ def _middleware(parts: Parts) -> Middleware:
         if response.status != 101:  # a WebSocket's life is no answering time
             resource = request.match_info.route.resource
             route = resource.canonical if resource else "none"
-            observe.request_answered(request.method, route, response.status, time.perf_counter() - started)
+            method = request.method if request.method in hdrs.METH_ALL else "other"
+            observe.request_answered(method, route, response.status, time.perf_counter() - started)
         return response
 
     return answer
