@@ -282,7 +282,7 @@ async def test_a_log_not_opened_yet_is_away(log: TroubledLog) -> None:
 async def test_orders_that_cannot_be_read_are_said_to_be(client: Client, log: TroubledLog) -> None:
     made = (await client.post()).body["orderId"]
     log.away = OutcomeUnknown("reset")
-    log.find = _away  # type: ignore[method-assign,assignment]
+    log.find = _away  # type: ignore[method-assign]
     assert (await client.get(f"/api/orders/{made}")).code == "log_unavailable"
     assert (await client.get("/api/orders")).code == "log_unavailable"
 
