@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+from functools import lru_cache
 from typing import Any, Literal
 
 import orjson
@@ -13,10 +14,15 @@ URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]+(?=@)")
 BEARER = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]+")
 
 
+@lru_cache(maxsize=1024)
+def _names_a_secret(key: str) -> bool:
+    return SECRET_KEYS.search(key) is not None
+
+
 def redact(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Blank what looks like a secret, by the name of the field or by the shape of the value."""
     for key, value in fields.items():
-        if SECRET_KEYS.search(key):
+        if _names_a_secret(key):
             fields[key] = "[redacted]"
         elif isinstance(value, str) and ("://" in value or "eyJ" in value):
             fields[key] = BEARER.sub("[redacted]", URL_PASSWORD.sub(r"\1:[redacted]", value))
