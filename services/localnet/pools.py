@@ -57,6 +57,11 @@ LISTINGS = (
     Listing("raydium", "JUP", "SOL", 45_000_000, 2_000),
     Listing("raydium", "BONK", "SOL", 40_000_000, 2_500),
     Listing("raydium", "RAY", "SOL", 60_000_000, 1_200),
+    Listing("raydium", "ETH", "USDC", 200_000_000, 500),
+    Listing("raydium", "ETH", "SOL", 180_000_000, 500),
+    Listing("raydium", "BTC", "USDC", 400_000_000, 500),
+    Listing("raydium", "BTC", "USDT", 400_000_000, 500),
+    Listing("raydium", "BTC", "SOL", 300_000_000, 500),
     Listing("meteora", "SOL", "USDC", 2_000_000, 10_000, 4),
     Listing("meteora", "SOL", "USDT", 1_200_000, 10_000, 5),
     Listing("meteora", "USDT", "USDC", 10_000_000, 10_000, 1),
@@ -64,6 +69,9 @@ LISTINGS = (
     Listing("meteora", "RAY", "USDC", 600_000, 12_500, 10),
     Listing("meteora", "JUP", "SOL", 700_000, 20_000, 10),
     Listing("meteora", "BONK", "SOL", 600_000, 24_000, 10),
+    Listing("meteora", "ETH", "USDC", 4_000_000, 10_000, 5),
+    Listing("meteora", "ETH", "SOL", 3_000_000, 10_000, 5),
+    Listing("meteora", "BTC", "USDT", 8_000_000, 10_000, 5),
 )
 
 

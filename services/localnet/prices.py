@@ -22,6 +22,8 @@ USD_E12 = {
     "JUP": 520_000_000_000,
     "BONK": 21_500_000,
     "RAY": 2_650_000_000_000,
+    "ETH": 3_100 * 10**12,
+    "BTC": 95_000 * 10**12,
 }
 # A stable coin strays a fiftieth as far as the others; USDC is what the dollars are counted in.
 CALM = {"USDC": 0, "USDT": 20_000}
