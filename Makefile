@@ -58,7 +58,8 @@ fault: $(READY) ## Tests that kill, cut off and restart
 e2e: $(READY) ## Tests of the whole system as processes
 	$(BIN)/pytest -q tests/e2e $(ARGS)
 
-schemas: $(READY) ## Write the JSON Schemas of the events again
+docs: $(READY) ## Write what is generated again: the README's settings, the events' schemas
+	$(BIN)/python -m libs.service.describe
 	$(BIN)/python -m libs.events.schema_files
 
 env: $(READY) ## Make the secrets for deploy/compose.yaml, once

@@ -53,7 +53,7 @@ def test_fields_that_are_no_event_are_refused(broken: dict[str, str]) -> None:
 def test_the_committed_schemas_are_those_of_the_models() -> None:
     on_disk = {path.name: path.read_bytes() for path in FOLDER.glob("*.json")}
 
-    assert on_disk == schemas(), "run: make schemas"
+    assert on_disk == schemas(), "run: make docs"
     assert len(on_disk) == len(EVENT_TYPES) + 1
 
 
