@@ -2,11 +2,16 @@
 
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from cyclopts import App, CycloptsError, Parameter
 
-from services.ops import commands
-from services.ops.stack import EXIT_INTERRUPTED, EXIT_USAGE, Refusal
+from libs.events.redis_log import open_redis_log
+from libs.orders.store import open_store
+from libs.service.settings import Settings
+from services.ops.commands import Commands
+from services.ops.stack import EXIT_INTERRUPTED, EXIT_USAGE, Refusal, Stack, refusing, settle
 
 HELP = """Follow, replay and look after the orders of a running stack.
 
@@ -14,8 +19,23 @@ The stack is found by REDIS_URL and DATABASE_URL, else in DATA_DIR/stack.json (d
 Exit codes: 0 done, 1 no such thing or the stores differ, 2 wrong usage, 3 a store cannot be reached."""
 
 
+@asynccontextmanager
+async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
+    """The stores of the running stack.
+
+    Raises:
+        Refusal: they cannot be reached, or are not ours.
+    """
+    # The pool connects on first use; without an address it is never used.
+    dsn = settings.database_url or "postgresql://127.0.0.1:1/none"
+    with refusing():
+        async with open_redis_log(settings.redis(), settings.partitions) as log, open_store(dsn) as store:
+            yield await settle(log, store, settings)
+
+
 def make_app() -> App:
     """The command line."""
+    commands = Commands(open_stack)
     app = App(
         name="swaplog",
         help=HELP,

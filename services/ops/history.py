@@ -83,10 +83,12 @@ async def _push(heads: list[tuple[Position, int, Entry]], number: int, stream: A
 async def _partition(
     log: Reads, store: OrderStore | None, partition: int, end: Position, selection: Selection
 ) -> AsyncIterator[Entry]:
-    at = await _first_in_log(log, partition, end, selection.since_ms)
+    at = await _before_log(log, partition, end, 0)
     if store:
         async for entry in _archived(store, partition, at.position, selection.since_ms):
             yield entry
+    if selection.since_ms:
+        at = await _before_log(log, partition, end, selection.since_ms)
     while at.position < end.position and at.ms < selection.until_ms:
         entries = await log.read({partition: at}, PAGE, 0)
         for entry in entries:
@@ -97,7 +99,7 @@ async def _partition(
             return
 
 
-async def _first_in_log(log: Reads, partition: int, end: Position, since_ms: int) -> Position:
+async def _before_log(log: Reads, partition: int, end: Position, since_ms: int) -> Position:
     """After which position the log's entries of `since_ms` and later begin; `end` if it has none of them."""
     before = Position(max(0, since_ms - 1), 0)
     try:
@@ -118,7 +120,7 @@ async def _archived(store: OrderStore, partition: int, until: int, since_ms: int
             after = entry.at.position
             yield entry
         if not entries:
-            return
+            raise PositionGap(partition, after + 1, until + 1)
 
 
 async def _seek(store: OrderStore, partition: int, until: int, since_ms: int) -> int:

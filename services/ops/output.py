@@ -1,8 +1,17 @@
 """Where a command prints, and in which of the two shapes."""
 
+import asyncio
+import random
+
+from libs.events.errors import LogUnavailable, PositionGap
+from libs.events.ids import Position
 from libs.events.log import Entry
+from services.ops.history import Selection, live, past
+from services.ops.replay import replay as tell
 from services.ops.show import Describer, entry_json, event_line, json_line, make_console, print_line
-from services.ops.stack import Stack
+from services.ops.stack import EXIT_DIFFERS, Refusal, Stack
+
+RETRY_S = 2.0
 
 
 class Output:
@@ -24,3 +33,47 @@ class Output:
             body = await self._describer.body(entry)
             short = self.console.is_terminal
             print_line(self.console, event_line(entry, body, order_known=short and self._one_order, short=short))
+
+
+async def print_past(stack: Stack, ends: dict[int, Position], selection: Selection, output: Output) -> int:
+    """Print what there is up to `ends`; gives how many events that were.
+
+    Raises:
+        Refusal: an event is missing.
+    """
+    shown = 0
+    if selection.order_id:
+        story = await tell(stack, selection.order_id)
+        found = [step.entry for step in story.steps if step.entry.at.position <= ends[step.entry.partition].position]
+        for entry in filter(selection.wants, found):
+            await output.event(entry)
+            shown += 1
+        return shown
+    try:
+        async for entry in past(stack.log, stack.store, ends, selection):
+            await output.event(entry)
+            shown += 1
+    except PositionGap as gap:
+        raise Refusal(str(gap), EXIT_DIFFERS) from None
+    return shown
+
+
+async def print_live(stack: Stack, ends: dict[int, Position], selection: Selection, output: Output) -> None:
+    """Print what happens after `ends`, for ever; through outages of the log, but not past a hole.
+
+    Raises:
+        Refusal: an event is missing.
+    """
+    at = dict(ends)
+    everything = Selection()
+    while True:
+        try:
+            async for entry in live(stack.log, at, everything):
+                at[entry.partition] = entry.at
+                if selection.wants(entry):
+                    await output.event(entry)
+        except PositionGap as gap:
+            raise Refusal(str(gap), EXIT_DIFFERS) from None
+        except LogUnavailable as away:
+            output.errors.print(f"the log is away, trying again: {away}", style="yellow", markup=False)
+            await asyncio.sleep(random.uniform(0, RETRY_S))  # noqa: S311 - jitter

@@ -2,15 +2,15 @@
 
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from libs.events.errors import LogMismatch, LogUnavailable
 from libs.events.log import EventLog
 from libs.events.order import Order
-from libs.events.redis_log import open_redis_log
-from libs.orders.store import OrderStore, StoreUnavailable, open_store
+from libs.orders.store import OrderStore, StoreUnavailable
 from libs.service.settings import ConfigurationError, Settings, load_settings
 
 EXIT_DIFFERS, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -22,6 +22,12 @@ class Refusal(Exception):
     def __init__(self, text: str, code: int) -> None:
         super().__init__(text)
         self.code = code
+
+
+class StartableLog(EventLog, Protocol):
+    """A log as it is opened."""
+
+    async def start(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,34 +76,35 @@ def find_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, st
         raise Refusal(f"{path} cannot be read: {error!r}", EXIT_USAGE) from None
 
 
-@asynccontextmanager
-async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
+async def settle(log: StartableLog, store: OrderStore, settings: Settings) -> Stack:
     """The log, checked, and the archive as far as it answers.
 
     Raises:
-        Refusal: Redis does not answer, or holds no log of ours.
+        Refusal: Redis holds no log of ours.
+        LogUnavailable: Redis does not answer.
     """
-    try:
-        async with open_redis_log(settings.redis(), settings.partitions) as log, open_store(_dsn(settings)) as store:
-            await _check_log(log)
-            trouble = await _trouble_of(store) if settings.database_url else "DATABASE_URL is not set"
-            yield Stack(log, None if trouble else store, trouble)
-    except LogUnavailable as error:
-        raise Refusal(f"the log cannot be reached: {error}", EXIT_UNREACHABLE) from error
-    except StoreUnavailable as error:
-        raise Refusal(f"the archive cannot be reached: {error}", EXIT_UNREACHABLE) from error
-
-
-async def _check_log(log: EventLog) -> None:
     try:
         # Looked at before `start`, which would make a log where there is none.
         await log.tip(0)
     except LogMismatch:
         raise Refusal("this Redis holds no log of Swaplog", EXIT_UNREACHABLE) from None
     try:
-        await log.start()  # type: ignore[attr-defined]
+        await log.start()
     except LogMismatch as error:
         raise Refusal(str(error), EXIT_USAGE) from None
+    trouble = await _trouble_of(store) if settings.database_url else "DATABASE_URL is not set"
+    return Stack(log, None if trouble else store, trouble)
+
+
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Stores that are away end the command with one line."""
+    try:
+        yield
+    except LogUnavailable as error:
+        raise Refusal(f"the log cannot be reached: {error}", EXIT_UNREACHABLE) from error
+    except StoreUnavailable as error:
+        raise Refusal(f"the archive cannot be reached: {error}", EXIT_UNREACHABLE) from error
 
 
 async def _trouble_of(store: OrderStore) -> str:
@@ -106,8 +113,3 @@ async def _trouble_of(store: OrderStore) -> str:
     except StoreUnavailable as error:
         return str(error)
     return ""
-
-
-def _dsn(settings: Settings) -> str:
-    # The pool connects on first use; without an address it is never used.
-    return settings.database_url or "postgresql://127.0.0.1:1/none"

@@ -192,6 +192,23 @@ async def test_a_hole_in_the_archive_is_not_passed_over() -> None:
         await chosen(log, Archive([*whole[:2], *whole[3:]]), Selection())
 
 
+async def test_what_neither_store_has_is_a_hole() -> None:
+    log = TrimmedLog(1, Clock())
+    await told(log, *STORY)
+    whole = await everything(log)
+    log.first = 7
+    for since_ms in (0, 1_025):
+        with pytest.raises(PositionGap, match="expected position 5, found 7"):
+            await chosen(log, Archive(whole[:4]), Selection(since_ms=since_ms))
+
+
+async def test_a_lagging_archive_is_no_hole_while_the_log_has_the_entries() -> None:
+    log = TrimmedLog(1, Clock())
+    await told(log, *STORY)
+    whole = await everything(log)
+    assert await chosen(log, Archive(whole[:2]), Selection(since_ms=whole[4].at.ms)) == whole[4:]
+
+
 # Replay
 
 

@@ -1,0 +1,212 @@
+"""`swaplog` against real stores: the log trimmed, the archive behind, items parked, both away."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from redis import Redis
+
+from libs.events.ids import START, Position
+from libs.events.log import Committed, Entry
+from libs.events.redis_keys import Keys
+from libs.events.redis_log import RedisLog, open_redis_log
+from libs.orders.batch import Batch
+from libs.orders.store import open_store
+from services.ops.__main__ import main
+from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE
+from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.servers import flush_redis
+
+PARTITIONS = 4
+STORY = (routing_started(), route_selected(), tx_submitted(), tx_confirmed())
+NOWHERE = "redis://127.0.0.1:1/0"
+
+T = TypeVar("T")
+Told = tuple[int, list[dict[str, Any]]]
+
+
+class Stack:
+    """Stores with whole orders in the log, all of them archived but the last user's."""
+
+    def __init__(self, redis_url: str, database_url: str) -> None:
+        self.redis_url, self.database_url = redis_url, database_url
+        self.orders: dict[str, str] = {}
+        self.archived: dict[int, Position] = {}
+
+    def with_log(self, work: Callable[[RedisLog], Awaitable[T]]) -> T:
+        async def run() -> T:
+            async with open_redis_log(self.redis_url, PARTITIONS) as log:
+                await log.start()
+                return await work(log)
+
+        return asyncio.run(run())
+
+    def order(self, user: str) -> None:
+        async def happen(log: RedisLog) -> None:
+            step, before = a_request(PARTITIONS, user)
+            following, _ = then(before, *STORY)
+            for one in (step, following):
+                assert isinstance(await log.commit(one), Committed)
+            self.orders[user] = before.order.id
+
+        self.with_log(happen)
+
+    def archive(self) -> None:
+        async def project(log: RedisLog) -> None:
+            async with open_store(self.database_url) as store:
+                projection = store.projection()
+                after = await projection.resume(log.epoch, PARTITIONS)
+                entries = await log.read(after, 1_000, 0)
+                self.archived = await projection.apply(log.epoch, Batch(after, entries))
+
+        self.with_log(project)
+
+    def everything(self) -> list[Entry]:
+        return self.with_log(lambda log: log.read(dict.fromkeys(range(PARTITIONS), START), 1_000, 0))
+
+    def trim(self) -> None:
+        """Leave what is not archived, and the last entry that is."""
+        with Redis.from_url(self.redis_url, decode_responses=True) as client:
+            for partition, at in self.archived.items():
+                client.xtrim(Keys(partition).log, minid=str(at), approximate=False)
+
+
+@pytest.fixture(scope="module")
+def stack(redis_url: str, database_url: str) -> Stack:
+    made = Stack(redis_url, database_url)
+    for number in range(6):
+        made.order(f"user-{number}")
+    made.archive()
+    made.order("late")
+    return made
+
+
+@pytest.fixture
+def swaplog(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> Callable[..., Told]:
+    monkeypatch.setenv("REDIS_URL", stack.redis_url)
+    monkeypatch.setenv("DATABASE_URL", stack.database_url)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+
+    def run(*arguments: str) -> Told:
+        capsysbinary.readouterr()
+        code = main([*arguments, "--json"])
+        return code, [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+
+    return run
+
+
+def test_events_come_from_the_log_and_the_archive_in_the_order_of_time(
+    stack: Stack, swaplog: Callable[..., Told]
+) -> None:
+    whole = {entry.fields["id"] for entry in stack.everything()}
+    code, told = swaplog("events")
+    assert code == 0
+    assert [e["id"] for e in told] == [e["id"] for e in sorted(told, key=lambda e: int(_ms(e)))]
+    assert {e["id"] for e in told} == whole
+
+    stack.trim()
+    assert len(stack.with_log(lambda log: log.history(stack.orders["user-0"]))) <= 1
+    assert swaplog("events") == (0, told)
+
+
+def test_events_of_one_order_user_or_type(stack: Stack, swaplog: Callable[..., Told]) -> None:
+    order = stack.orders["user-3"]
+    code, told = swaplog("events", order)
+    assert code == 0
+    assert [e["type"] for e in told] == [
+        "OrderRequested",
+        "RoutingStarted",
+        "RouteSelected",
+        "TxSubmitted",
+        "TxConfirmed",
+    ]
+    assert told[0]["data"]["token_in"] == "SOL"
+    assert swaplog("events", "--user", "user-3")[1] == told
+    assert swaplog("events", order, "--type", "TxConfirmed", "--type", "TxSubmitted")[1] == told[3:]
+    assert swaplog("events", "--since", "1h", "--user", "user-3")[1] == told
+    assert swaplog("events", "--until", "1h") == (0, [])
+
+
+def test_a_replay_tells_where_each_event_is_kept(stack: Stack, swaplog: Callable[..., Told]) -> None:
+    stack.trim()
+    code, told = swaplog("replay", stack.orders["user-0"])
+    assert code == 0
+    assert [e["order"]["status"] for e in told] == ["PENDING", "ROUTING", "BUILDING", "SUBMITTED", "CONFIRMED"]
+    assert [e["stores"] for e in told[:-1]] == [["archive"]] * 4
+
+    code, told = swaplog("replay", stack.orders["late"])
+    assert told[-1]["stores"] == ["log"]
+
+
+def test_an_unknown_order_is_a_sentence_and_exit_1(stack: Stack, swaplog: Callable[..., Told]) -> None:
+    known = stack.orders["user-0"]
+    unknown = ("0" if known[0] != "0" else "1") + known[1:]
+    for command in ("replay", "events"):
+        for order in (unknown, "nonsense", known[:-3] + "00f"):
+            assert swaplog(command, order) == (EXIT_DIFFERS, [])
+
+
+def test_status_tells_how_far_the_projection_is(stack: Stack, swaplog: Callable[..., Told]) -> None:
+    code, (status,) = swaplog("status")
+    assert code == 0
+    assert sum(row["lag"] for row in status["partitions"]) == len(STORY) + 1
+    assert status["backlog"] == {"router": 7, "executor": 0}
+    assert status["parked"] == 0
+
+
+def test_a_parked_item_is_listed_and_put_back(stack: Stack, swaplog: Callable[..., Told]) -> None:
+    async def park(log: RedisLog) -> None:
+        item = (await log.take("router", "operator", 16, 100))[0]
+        assert await log.park(item, "ValueError: [/bold] no such pool", "abc")
+
+    stack.with_log(park)
+    code, (item,) = swaplog("parked")
+    assert (code, item["service"], item["reason"]) == (0, "router", "ValueError: [/bold] no such pool")
+    assert main(["parked"]) == 0
+    assert main(["redrive", item["id"]]) == 0
+    assert swaplog("parked") == (0, [])
+    assert main(["redrive", item["id"]]) == EXIT_DIFFERS
+    assert main(["redrive", "nonsense"]) == EXIT_USAGE
+
+
+@pytest.mark.parametrize("command", ["events", "status", "parked"])
+def test_without_redis_there_is_one_line_and_exit_3(
+    swaplog: Callable[..., Told], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", NOWHERE)
+    assert swaplog(command) == (EXIT_UNREACHABLE, [])
+
+
+def test_without_postgres_the_log_still_answers(
+    stack: Stack, swaplog: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none")
+    code, told = swaplog("replay", stack.orders["late"])
+    assert code == 0
+    assert all(e["stores"] == ["log"] for e in told)
+    code, (status,) = swaplog("status")
+    assert [row["lag"] for row in status["partitions"]] == [None] * PARTITIONS
+    assert "127.0.0.1" in status["archive"]
+
+
+def test_other_partitions_than_the_logs_are_a_usage_error(
+    swaplog: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARTITIONS", "8")
+    assert swaplog("status") == (EXIT_USAGE, [])
+
+
+def test_an_empty_redis_stays_empty(stack: Stack, swaplog: Callable[..., Told]) -> None:
+    flush_redis(stack.redis_url)
+    assert swaplog("events") == (EXIT_UNREACHABLE, [])
+    with Redis.from_url(stack.redis_url) as client:
+        assert client.dbsize() == 0
+
+
+def _ms(event: dict[str, Any]) -> str:
+    return str(event["cursor"]).split(":")[2].split("-")[0]
