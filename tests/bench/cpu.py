@@ -1,0 +1,48 @@
+"""CPU seconds of the processes of a stack, with everything they started."""
+
+from collections.abc import Mapping
+
+import psutil
+
+
+class CpuMeter:
+    """Reads the processes named by `pids`, and this one as "generator"."""
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        self._processes: dict[str, psutil.Process] = {}
+        for name, pid in pids.items():
+            try:
+                self._processes[name] = psutil.Process(pid)
+            except psutil.NoSuchProcess:
+                continue  # it ended since the list was written; its place stays empty
+        self._self = psutil.Process()
+
+    def read(self) -> dict[str, float]:
+        """CPU seconds by name since each process began, its living and its dead children included."""
+        return {name: _seconds(process) for name, process in self._processes.items()}
+
+    def read_self(self) -> float:
+        times = self._self.cpu_times()
+        return float(times.user + times.system)
+
+
+def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """CPU seconds by name between two readings, the most expensive first."""
+    used = {name: round(after[name] - before[name], 4) for name in after if name in before}
+    return dict(sorted(used.items(), key=lambda item: -item[1]))
+
+
+def _seconds(process: psutil.Process) -> float:
+    total = 0.0
+    try:
+        family = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return total
+    for one in family:
+        try:
+            times = one.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        # Children that have ended count with the parent that waited for them.
+        total += times.user + times.system + times.children_user + times.children_system
+    return total

@@ -1,0 +1,148 @@
+"""What the machine and its stores can do at most, measured in the same run: figures are shares of these."""
+
+import asyncio
+import time
+from typing import Any
+
+import asyncpg
+import orjson
+from aiohttp import web
+
+from libs.events.log import Step
+from libs.events.redis_client import REPLY_TIMEOUT_S, Pipe, connect as connect_redis
+from libs.events.redis_commit import COMMIT, GroupCommit, encode
+from libs.events.redis_keys import Keys
+from tests.bench.figures import Result, per_second
+from tests.bench.http import connect, request_bytes
+from tests.bench.load import ORDER
+from tests.builders import a_request
+
+BATCH = 100
+SCRATCH_PARTITION = 63  # a partition no log of ours uses: its keys are made and removed here
+SCRATCH_TABLE = "bench_scratch"
+XADD_SCRIPT = "for i = 1, #ARGV, 22 do redis.call('XADD', KEYS[1], '*', unpack(ARGV, i, i + 21)) end return #ARGV / 22"
+
+
+async def hello_posts(count: int, connections: int) -> Result:
+    """POSTs per second to an aiohttp server that does nothing, in this same process."""
+
+    async def hello(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(body=b'{"orderId":""}', status=202)
+
+    app = web.Application()
+    app.add_routes([web.post("/api/orders", hello)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    request, left = request_bytes("127.0.0.1", "POST", "/api/orders", ORDER, "x" * 200), iter(range(count))
+
+    async def poster() -> None:
+        connection = await connect("127.0.0.1", port)
+        for _ in left:
+            await connection.ask(request)
+        connection.close()
+
+    began = time.perf_counter()
+    await asyncio.gather(*(poster() for _ in range(connections)))
+    spent = time.perf_counter() - began
+    await runner.cleanup()
+    return {"per_s": per_second(count, spent)}
+
+
+async def appends(redis_url: str, count: int) -> Result:
+    """New orders per second: raw batches of XADD in Lua, the commit script in batches, grouped, and one by one.
+
+    Raises:
+        LogUnavailable: Redis is away.
+    """
+    keys = Keys(SCRATCH_PARTITION)
+    steps = [a_request(SCRATCH_PARTITION + 1, f"bench-{number}")[0] for number in range(count)]
+    steps = [_moved(step) for step in steps]
+    client = connect_redis(redis_url, reply_timeout_s=REPLY_TIMEOUT_S)
+    async with client:
+        pipe = Pipe(client)
+        try:
+            meta = ["HSET", keys.meta, "epoch", "bench", "position", "0", "ms", "0"]
+            raw = await _raw_appends(pipe, keys, steps)
+            await pipe.send([["DEL", keys.log], meta])
+            batched = await _committed(pipe, keys, steps, BATCH)
+            grouped = await _grouped(pipe, [_moved(step, "-group") for step in steps])
+            alone = await _committed(pipe, keys, [_moved(step, "-again") for step in steps[: count // 10]], 1)
+        finally:
+            await _forget(pipe, keys)
+    return {
+        "raw_batched_per_s": raw,
+        "commit_batched_per_s": batched,
+        "group_commit_per_s": grouped,
+        "commit_one_by_one_per_s": alone,
+        "group_commit_of_raw": round(grouped / raw, 2) if raw else 0.0,
+    }
+
+
+def _moved(step: Step, suffix: str = "") -> Step:
+    """The same step on an order of the scratch partition."""
+    return Step(f"{step.order_id[:-3]}{suffix}{SCRATCH_PARTITION:03x}", step.user, 0, step.events, step.order)
+
+
+async def _raw_appends(pipe: Pipe, keys: Keys, steps: list[Step]) -> float:
+    batches = [steps[at : at + BATCH] for at in range(0, len(steps), BATCH)]
+    began = time.perf_counter()
+    for batch in batches:
+        values: list[Any] = []
+        for step in batch:
+            for name, value in step.events[0].fields().items():
+                values += (name, value)
+        await pipe.send([["EVAL", XADD_SCRIPT, 1, keys.log, *values]])
+    return per_second(len(steps), time.perf_counter() - began)
+
+
+async def _committed(pipe: Pipe, keys: Keys, steps: list[Step], batch: int) -> float:
+    began = time.perf_counter()
+    for at in range(0, len(steps), batch):
+        await COMMIT.call(pipe, [encode(keys, "bench", steps[at : at + batch])])
+    return per_second(len(steps), time.perf_counter() - began)
+
+
+async def _forget(pipe: Pipe, keys: Keys) -> None:
+    cursor, pattern = "0", f"{keys.log.rpartition(':')[0]}:*"
+    while True:
+        [(cursor, names)] = await pipe.send([["SCAN", cursor, "MATCH", pattern, "COUNT", 1000]])
+        if names:
+            await pipe.send([["UNLINK", *names]])
+        if cursor in {"0", 0}:
+            return
+
+
+async def _grouped(pipe: Pipe, steps: list[Step]) -> float:
+    group = GroupCommit(pipe, [Keys(partition) for partition in range(SCRATCH_PARTITION + 1)], "bench")
+    began = time.perf_counter()
+    await asyncio.gather(*map(group.submit, steps))
+    return per_second(len(steps), time.perf_counter() - began)
+
+
+async def rows(database_url: str, count: int, batch: int = 500) -> Result:
+    """Rows per second into a table like the archive, over one connection: COPY and UNNEST in batches."""
+    connection = await asyncpg.connect(database_url)
+    body = orjson.dumps({"some": "event", "of": "the usual length", "with": ["a", "few", "parts"] * 6}).decode()
+    records = [(0, number, body) for number in range(count)]
+    try:
+        await connection.execute(f"DROP TABLE IF EXISTS {SCRATCH_TABLE}")
+        await connection.execute(
+            f"CREATE TABLE {SCRATCH_TABLE} "
+            "(partition smallint, position bigint, data json, PRIMARY KEY (partition, position))"
+        )
+        began = time.perf_counter()
+        for at in range(0, count, batch):
+            await connection.copy_records_to_table(SCRATCH_TABLE, records=records[at : at + batch])
+        copied = per_second(count, time.perf_counter() - began)
+        await connection.execute(f"TRUNCATE {SCRATCH_TABLE}")
+        insert = f"INSERT INTO {SCRATCH_TABLE} SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::json[])"
+        began = time.perf_counter()
+        for at in range(0, count, batch):
+            await connection.execute(insert, *map(list, zip(*records[at : at + batch], strict=True)))
+        return {"copy_per_s": copied, "unnest_per_s": per_second(count, time.perf_counter() - began)}
+    finally:
+        await connection.execute(f"DROP TABLE IF EXISTS {SCRATCH_TABLE}")
+        await connection.close()

@@ -1,0 +1,167 @@
+"""Sees orders end, through one WebSocket per user; as cheap as the rest of the generator."""
+
+import asyncio
+import base64
+import os
+import time
+from collections.abc import Collection, Sequence
+from typing import NamedTuple, cast
+
+import orjson
+
+from tests.bench.http import HEAD_END
+
+PATH = "/api/ws/orders"
+TERMINAL = frozenset({"CONFIRMED", "FAILED", "CANCELLED", "EXPIRED"})
+TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
+
+
+class WatchLost(Exception):
+    """A socket was refused or closed: what happens from now on cannot be seen."""
+
+
+class End(NamedTuple):
+    """When an order ended (`time.perf_counter`), and how."""
+
+    at: float
+    status: str
+
+
+class Watch:
+    """What all sockets saw."""
+
+    def __init__(self) -> None:
+        self.ends: dict[str, End] = {}
+        self.events = 0
+        self.trouble: WatchLost | None = None
+        self._missing: set[str] = set()
+        self._changed = asyncio.Event()
+
+    async def until_ended(self, order_ids: Collection[str]) -> None:
+        """Wait until all of them have ended.
+
+        Raises:
+            WatchLost: a socket is gone.
+        """
+        self._missing = set(order_ids) - self.ends.keys()
+        while self._missing:
+            if self.trouble:
+                raise self.trouble
+            self._changed.clear()
+            await self._changed.wait()
+
+    def said(self, payload: bytes) -> None:
+        """One message of a socket."""
+        at = time.perf_counter()
+        message = orjson.loads(payload)
+        if "orderId" not in message:
+            return
+        self.events += 1
+        if message["status"] in TERMINAL:
+            order_id = message["orderId"]
+            self.ends[order_id] = End(at, message["status"])
+            self._missing.discard(order_id)
+            if not self._missing:
+                self._changed.set()
+
+    def lost(self, reason: str) -> None:
+        self.trouble = self.trouble or WatchLost(reason)
+        self._changed.set()
+
+
+class Socket(asyncio.Protocol):
+    """One WebSocket: what comes in goes to the watch, pings are answered."""
+
+    def __init__(self, watch: Watch, handshake: bytes) -> None:
+        self._watch, self._handshake = watch, handshake
+        self._data = b""
+        self._leaving = False
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
+        self._transport.write(self._handshake)
+
+    def data_received(self, data: bytes) -> None:
+        self._data = self._data + data if self._data else data
+        if self.opened.done() or self._upgraded():
+            frames, self._data = read_frames(self._data)
+            for opcode, payload in frames:
+                self._heard(opcode, payload)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(f"the socket is gone: {exc or 'closed by the server'}")
+
+    def close(self) -> None:
+        self._leaving = True
+        self._transport.abort()
+
+    def _upgraded(self) -> bool:
+        end = self._data.find(HEAD_END)
+        if end < 0:
+            return False
+        if not self._data.startswith(b"HTTP/1.1 101"):
+            self._fail(f"no WebSocket: {self._data[:200]!r}")
+            return False
+        self._data = self._data[end + len(HEAD_END) :]
+        self.opened.set_result(None)
+        return True
+
+    def _heard(self, opcode: int, payload: bytes) -> None:
+        match opcode:
+            case 1:
+                self._watch.said(payload)
+            case 9:
+                # A client's frames are masked; a mask of zeros leaves the payload as it is.
+                self._transport.write(bytes((0x80 | PONG, 0x80 | len(payload))) + bytes(4) + payload)
+            case 8:
+                self._fail(f"the server closed the socket: {payload[2:]!r}")
+
+    def _fail(self, reason: str) -> None:
+        if self._leaving:
+            return
+        self._watch.lost(reason)
+        if not self.opened.done():
+            self.opened.set_exception(WatchLost(reason))
+
+
+def read_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+    """Opcode and payload of every whole frame of a server (unmasked, never fragmented), and the bytes that remain."""
+    frames: list[tuple[int, bytes]] = []
+    at, size = 0, len(data)
+    while size - at >= 2:
+        length, head = data[at + 1] & 0x7F, 2
+        if length >= 126:
+            head = 4 if length == 126 else 10
+            if size - at < head:
+                break
+            length = int.from_bytes(data[at + 2 : at + head])
+        if size - at < head + length:
+            break
+        frames.append((data[at] & 0x0F, data[at + head : at + head + length]))
+        at += head + length
+    return frames, data[at:]
+
+
+async def open_sockets(watch: Watch, host: str, port: int, tokens: Sequence[str]) -> list[Socket]:
+    """One socket per user, every one accepted.
+
+    Raises:
+        WatchLost: one was refused.
+        OSError: nobody listens.
+    """
+    sockets: list[Socket] = []
+    for token in tokens:
+        handshake = _handshake(f"{host}:{port}", token)
+        _, socket = await asyncio.get_running_loop().create_connection(lambda h=handshake: Socket(watch, h), host, port)  # type: ignore[misc]
+        sockets.append(socket)
+    await asyncio.gather(*(socket.opened for socket in sockets))
+    return sockets
+
+
+def _handshake(host: str, token: str) -> bytes:
+    key = base64.b64encode(os.urandom(16)).decode()
+    return "\r\n".join((
+        f"GET {PATH} HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}", f"Authorization: Bearer {token}", "", "",
+    )).encode()  # fmt: skip
