@@ -1,4 +1,4 @@
-"""`make bench`: what the stack does per second, how long an order takes, and what it costs. A minute or two.
+"""`make bench`: what the stack does per second, how long an order takes, and what it costs. About a minute.
 
 Measures the running stack (DATA_DIR/stack.json); where none runs, or with --own, one of its own in a temporary folder.
 """
@@ -6,103 +6,113 @@ Measures the running stack (DATA_DIR/stack.json); where none runs, or with --own
 import argparse
 import asyncio
 import json
-import os
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import uvloop
 
-from deploy.local.stack import Stack
+from libs.events.errors import EventLogError
+from libs.service.settings import ConfigurationError
 from tests.bench import limits
-from tests.bench.cpu import CpuMeter, spent
-from tests.bench.figures import Result, cpu_per_order_ms, medians
-from tests.bench.load import LoadError, Users, latency, sign_up, throughput
-from tests.bench.report import comparison, machine, table
+from tests.bench.cpu import CpuMeter
+from tests.bench.figures import Result, medians
+from tests.bench.load import latency, throughput
+from tests.bench.machine import machine
+from tests.bench.report import comparison, page, shares
+from tests.bench.target import Target, found_or_own
+from tests.bench.users import Crowd, NotSignedUp, gathered
 from tests.bench.watch import WatchLost
 
-OWN = {"PORT": "0", "NOTIFIER_PORT": "0", "LOCALNET_PORT": "0", "LOCALNET_SLOT_MS": "0"}
+EXIT_LOST, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def at_most(highest: float, kind: Callable[[str], Any] = int) -> Callable[[str], Any]:
+    """An argument's type: a number from 1 (or above 0, for fractions) to `highest`."""
+
+    def number(text: str) -> Any:
+        value = kind(text)
+        if not 0 < value <= highest:
+            raise argparse.ArgumentTypeError(f"must be above 0 and at most {highest:g}")
+        return value
+
+    return number
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
-    parser.add_argument("--own", action="store_true", help="measure a stack of its own, with slots of no length")
-    parser.add_argument("--orders", type=int, default=3_000)
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--users", type=int, default=16)
-    parser.add_argument("--runs", type=int, default=3, help="of the throughput; the medians count")
-    parser.add_argument("--rate", type=float, default=200, help="orders per second of the open loop")
-    parser.add_argument("--seconds", type=float, default=10, help="of the open loop")
-    parser.add_argument("--limit-count", type=int, default=5_000, help="operations for each of the machine's limits")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    parser.add_argument("--compare", type=Path, help="figures of an older run")
+    add = parser.add_argument
+    add("--own", action="store_true", help="measure a stack of its own, with slots of no length")
+    add("--orders", type=at_most(200_000), default=3_000, help="of a throughput run")
+    add("--connections", type=at_most(1_000), default=64)
+    add("--users", type=at_most(500), default=32)
+    add("--runs", type=at_most(20), default=3, help="of the throughput; the medians count")
+    add("--rate", type=at_most(20_000, float), default=200, help="orders per second of the open loop")
+    add("--seconds", type=at_most(600, float), default=10, help="of the open loop")
+    add("--limit-count", type=at_most(100_000), default=5_000, help="operations for each of the machine's limits")
+    add("--json", type=Path, help="write the figures here")
+    add("--compare", type=Path, help="figures of an older run")
     return parser.parse_args()
 
 
-@asynccontextmanager
-async def stack_to_measure(*, own: bool) -> AsyncIterator[Mapping[str, Any]]:
-    """What `stack.json` says of it."""
-    running = Path(os.environ.get("DATA_DIR") or "data") / "stack.json"
-    if not own and running.exists():
-        yield json.loads(running.read_text())
-        return
-    sys.stderr.write("measuring a stack of its own, in a temporary folder\n")
-    with tempfile.TemporaryDirectory(prefix="swaplog-bench-") as folder:
-        data = Path(folder) / "data"
-        os.chmod(folder, 0o711)  # noqa: PTH101 - Postgres may run as somebody else
-        async with Stack(data, env=OWN, durable=True) as stack:
-            yield json.loads(stack.folders.stack.read_text())
-
-
-async def measure(given: argparse.Namespace, stack: Mapping[str, Any]) -> Result:
+async def measure(given: argparse.Namespace) -> Result:
     """All figures."""
-    figures: Result = {"machine": await machine(stack["redis_url"], stack["database_url"])}
-    users = await sign_up(stack["base_url"], given.users)
-    meter = CpuMeter(stack["pids"])
-    try:
-        await throughput(users, given.orders // 3, given.connections)  # a cold server is up to twice as slow
-        runs = [await _with_cpu(users, given, meter) for _ in range(given.runs)]
-        figures["throughput"] = medians(runs)
-        figures["latency"] = await latency(users, given.rate, given.seconds)
-    finally:
-        users.close()
-    figures["limits"] = {
-        "hello": await limits.hello_posts(given.limit_count, given.connections),
-        "appends": await limits.appends(stack["redis_url"], given.limit_count),
-        "rows": await limits.rows(stack["database_url"], given.limit_count * 4),
-    }
+    async with found_or_own(own=given.own) as target:
+        figures: Result = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "runs": given.runs}
+        figures["machine"] = await machine(target)
+        async with gathered(target.base_url, given.users) as crowd:
+            figures |= await _load(given, crowd, CpuMeter(target.pids))
+        figures["limits"] = await _limits(given, target)
+    figures["ratios"] = shares(figures)
     return figures
 
 
-async def _with_cpu(users: Users, given: argparse.Namespace, meter: CpuMeter) -> Result:
-    before, own = meter.read(), meter.read_self()
-    run = await throughput(users, given.orders, given.connections)
-    await asyncio.sleep(0.5)  # the projector's share comes a moment later
-    cost = cpu_per_order_ms(spent(before, meter.read()), run["orders"])
-    return {**run, "cpu_ms_per_order": cost, "generator_cpu_s": round(meter.read_self() - own, 3)}
+async def _load(given: argparse.Namespace, crowd: Crowd, cpu: CpuMeter) -> Result:
+    # Warm up first: cold servers take up to twice as long.
+    await throughput(crowd, cpu, orders=max(1, given.orders // 3), connections=given.connections)
+    runs = [await throughput(crowd, cpu, orders=given.orders, connections=given.connections) for _ in range(given.runs)]
+    opened = await latency(crowd, cpu, rate=given.rate, seconds=given.seconds, connections=given.connections)
+    return {"throughput": medians(runs), "throughput_runs": runs, "latency": opened}
 
 
-async def run(given: argparse.Namespace) -> Result:
-    async with stack_to_measure(own=given.own) as stack:
-        return await measure(given, stack)
+async def _limits(given: argparse.Namespace, target: Target) -> Result:
+    return {
+        "hello": await limits.hello_posts(given.limit_count * 2, given.connections),
+        "appends": await limits.appends(target.redis_url, given.limit_count),
+        "rows": await limits.rows(target.database_url, given.limit_count * 4),
+    }
+
+
+def lost(figures: Result) -> list[str]:
+    """Why these figures are not to be trusted; empty when every order was accepted and seen to end."""
+    return [
+        f"{run['orders'] - run['accepted']} orders not accepted, {run['not_ended']} not ended. {run['trouble']}"
+        for run in [*figures["throughput_runs"], figures["latency"]]
+        if run["accepted"] < run["orders"] or run["not_ended"]
+    ]
 
 
 def main() -> int:
     given = arguments()
     try:
-        figures = uvloop.run(run(given))
-    except (LoadError, WatchLost, OSError) as error:
+        before = json.loads(given.compare.read_text()) if given.compare else None
+        figures = uvloop.run(measure(given))
+    except (ConfigurationError, NotSignedUp, WatchLost, EventLogError, asyncpg.PostgresError, OSError) as error:
         sys.stderr.write(f"bench: {error}\n")
-        return 1
-    print(table(figures))
-    if given.compare:
-        print("\n" + comparison(figures, json.loads(given.compare.read_text())))
+        return EXIT_USAGE
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return EXIT_INTERRUPTED
+    print(page(figures))
+    if before:
+        print(f"\n{comparison(figures, before)}")
     if given.json:
         given.json.write_text(json.dumps(figures, indent=2) + "\n")
-    return 0
+    for reason in lost(figures):
+        sys.stderr.write(f"bench: {reason}\n")
+    return EXIT_LOST if lost(figures) else 0
 
 
 if __name__ == "__main__":

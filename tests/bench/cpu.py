@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 
 class CpuMeter:

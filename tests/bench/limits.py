@@ -1,54 +1,56 @@
-"""What the machine and its stores can do at most, measured in the same run: figures are shares of these."""
+"""What this machine's parts can do by themselves, measured in the same run: the stack's figures are shares of these."""
 
 import asyncio
+import sys
 import time
 from typing import Any
 
 import asyncpg
 import orjson
-from aiohttp import web
 
-from libs.events.log import Step
+from libs.events.log import Committed, Step
 from libs.events.redis_client import REPLY_TIMEOUT_S, Pipe, connect as connect_redis
 from libs.events.redis_commit import COMMIT, GroupCommit, encode
 from libs.events.redis_keys import Keys
-from tests.bench.figures import Result, per_second
-from tests.bench.http import connect, request_bytes
-from tests.bench.load import ORDER
+from tests.bench.client import request_bytes
+from tests.bench.cpu import CpuMeter, spent
+from tests.bench.figures import Result, latencies_ms, per_second
+from tests.bench.load import Sent, send_all
+from tests.bench.users import Place
 from tests.builders import a_request
 
+WITHIN_S = 30
 BATCH = 100
 SCRATCH_PARTITION = 63  # a partition no log of ours uses: its keys are made and removed here
 SCRATCH_TABLE = "bench_scratch"
 XADD_SCRIPT = "for i = 1, #ARGV, 22 do redis.call('XADD', KEYS[1], '*', unpack(ARGV, i, i + 21)) end return #ARGV / 22"
+BODY = orjson.dumps({"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5"})
+now = time.perf_counter
 
 
 async def hello_posts(count: int, connections: int) -> Result:
-    """POSTs per second to an aiohttp server that does nothing, in this same process."""
-
-    async def hello(request: web.Request) -> web.Response:
-        await request.read()
-        return web.Response(body=b'{"orderId":""}', status=202)
-
-    app = web.Application()
-    app.add_routes([web.post("/api/orders", hello)])
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    port = runner.addresses[0][1]
-    request, left = request_bytes("127.0.0.1", "POST", "/api/orders", ORDER, "x" * 200), iter(range(count))
-
-    async def poster() -> None:
-        connection = await connect("127.0.0.1", port)
-        for _ in left:
-            await connection.ask(request)
-        connection.close()
-
-    began = time.perf_counter()
-    await asyncio.gather(*(poster() for _ in range(connections)))
-    spent = time.perf_counter() - began
-    await runner.cleanup()
-    return {"per_s": per_second(count, spent)}
+    """POSTs to an aiohttp server that does nothing with them, by the client that measures the gateway."""
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.bench.hello", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert server.stdout
+    assert server.stdin
+    try:
+        place = Place("127.0.0.1", int(await asyncio.wait_for(server.stdout.readline(), WITHIN_S)))
+        request = request_bytes(place.header, "POST", "/api/orders", BODY, "x" * 200)
+        cpu = CpuMeter({"hello": server.pid})
+        sent, before, began = Sent(), cpu.read(), now()
+        async with asyncio.timeout(WITHIN_S):
+            await send_all(place, iter([(None, request)] * count), sent, connections)
+        used = spent(before, cpu.read())["hello"]
+    finally:
+        server.stdin.close()
+        await server.wait()
+    return {
+        "per_s": per_second(count, sent.last_answer - began),
+        "post_ms": latencies_ms(sent.answered_after),
+        "server_cpu_ms_per_post": round(used / count * 1_000, 3),
+    }
 
 
 async def appends(redis_url: str, count: int) -> Result:
@@ -88,21 +90,22 @@ def _moved(step: Step, suffix: str = "") -> Step:
 
 async def _raw_appends(pipe: Pipe, keys: Keys, steps: list[Step]) -> float:
     batches = [steps[at : at + BATCH] for at in range(0, len(steps), BATCH)]
-    began = time.perf_counter()
+    began = now()
     for batch in batches:
         values: list[Any] = []
         for step in batch:
             for name, value in step.events[0].fields().items():
                 values += (name, value)
         await pipe.send([["EVAL", XADD_SCRIPT, 1, keys.log, *values]])
-    return per_second(len(steps), time.perf_counter() - began)
+    return per_second(len(steps), now() - began)
 
 
 async def _committed(pipe: Pipe, keys: Keys, steps: list[Step], batch: int) -> float:
-    began = time.perf_counter()
+    began = now()
     for at in range(0, len(steps), batch):
-        await COMMIT.call(pipe, [encode(keys, "bench", steps[at : at + batch])])
-    return per_second(len(steps), time.perf_counter() - began)
+        (replies,) = await COMMIT.call(pipe, [encode(keys, "bench", steps[at : at + batch])])
+        assert all(reply[0] == "ok" for reply in replies), replies
+    return per_second(len(steps), now() - began)
 
 
 async def _forget(pipe: Pipe, keys: Keys) -> None:
@@ -117,9 +120,10 @@ async def _forget(pipe: Pipe, keys: Keys) -> None:
 
 async def _grouped(pipe: Pipe, steps: list[Step]) -> float:
     group = GroupCommit(pipe, [Keys(partition) for partition in range(SCRATCH_PARTITION + 1)], "bench")
-    began = time.perf_counter()
-    await asyncio.gather(*map(group.submit, steps))
-    return per_second(len(steps), time.perf_counter() - began)
+    began = now()
+    outcomes = await asyncio.gather(*map(group.submit, steps))
+    assert all(isinstance(outcome, Committed) for outcome in outcomes)
+    return per_second(len(steps), now() - began)
 
 
 async def rows(database_url: str, count: int, batch: int = 500) -> Result:
@@ -133,16 +137,16 @@ async def rows(database_url: str, count: int, batch: int = 500) -> Result:
             f"CREATE TABLE {SCRATCH_TABLE} "
             "(partition smallint, position bigint, data json, PRIMARY KEY (partition, position))"
         )
-        began = time.perf_counter()
+        began = now()
         for at in range(0, count, batch):
             await connection.copy_records_to_table(SCRATCH_TABLE, records=records[at : at + batch])
-        copied = per_second(count, time.perf_counter() - began)
+        copied = per_second(count, now() - began)
         await connection.execute(f"TRUNCATE {SCRATCH_TABLE}")
         insert = f"INSERT INTO {SCRATCH_TABLE} SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::json[])"
-        began = time.perf_counter()
+        began = now()
         for at in range(0, count, batch):
             await connection.execute(insert, *map(list, zip(*records[at : at + batch], strict=True)))
-        return {"copy_per_s": copied, "unnest_per_s": per_second(count, time.perf_counter() - began)}
+        return {"copy_per_s": copied, "unnest_per_s": per_second(count, now() - began)}
     finally:
         await connection.execute(f"DROP TABLE IF EXISTS {SCRATCH_TABLE}")
         await connection.close()

@@ -1,143 +1,160 @@
-"""The load: users, orders, a closed loop for throughput and an open one for latency. Every loop is bounded."""
+"""Orders posted as fast as they are taken, or at times fixed before; each followed to its end."""
 
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import cycle
-from urllib.parse import urlsplit
-from uuid import uuid4
 
 import orjson
 
-from tests.bench.figures import Result, latencies_ms, per_second, schedule
-from tests.bench.http import Answer, Connection, connect, request_bytes
-from tests.bench.watch import Socket, Watch, open_sockets
+from tests.bench.client import Connection, NotHttp, connect
+from tests.bench.cpu import CpuMeter, spent
+from tests.bench.figures import Result, cpu_per_order_ms, latencies_ms, per_second, schedule
+from tests.bench.users import Crowd, Place, orders_of
+from tests.bench.watch import End, WatchLost
 
-ORDERS_MAX, CONNECTIONS_MAX, SECONDS_MAX = 200_000, 1_000, 600
 END_WITHIN_S = 120
-ORDER = orjson.dumps({"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5"})
-
-
-class LoadError(Exception):
-    """The stack did not do what a load needs."""
+LEAD_S = 0.1
+PROJECTED_WITHIN_S = 0.5  # the projector's share of the CPU comes a moment after the end
+now = time.perf_counter
 
 
 @dataclass
 class Sent:
-    """What became of the posts of one run."""
+    """What became of the requests. Times are `time.perf_counter`."""
 
-    posted_at: dict[str, float] = field(default_factory=dict)
-    answer_s: list[float] = field(default_factory=list)
-    refused: Counter[int] = field(default_factory=Counter)
+    due: dict[str, float] = field(default_factory=dict)
+    answered_after: list[float] = field(default_factory=list)
+    sent_late: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+    last_answer: float = 0.0
 
-    def count(self, answer: Answer, began: float) -> None:
-        now = time.perf_counter()
-        self.answer_s.append(now - began)
-        if answer.status == 202:
-            self.posted_at[orjson.loads(answer.body)["orderId"]] = began
-        else:
-            self.refused[answer.status] += 1
-
-
-@dataclass
-class Users:
-    """Signed-up users with one socket each."""
-
-    host: str
-    port: int
-    requests: list[bytes]
-    watch: Watch
-    sockets: list[Socket]
-
-    def close(self) -> None:
-        for socket in self.sockets:
-            socket.close()
+    def took(self, due: float, status: int, body: bytes) -> None:
+        """One answer has come."""
+        self.last_answer = now()
+        if status != 202:
+            self.errors[f"HTTP {status}"] += 1
+            return
+        self.due[orjson.loads(body)["orderId"]] = due
+        self.answered_after.append(self.last_answer - due)
 
 
-async def sign_up(base_url: str, count: int) -> Users:
-    """New users, each with a WebSocket that watches all their orders."""
-    parts = urlsplit(base_url)
-    host, port = parts.hostname or "127.0.0.1", parts.port or 80
-    connection = await connect(host, port)
-    tokens: list[str] = []
-    for _ in range(count):
-        body = orjson.dumps({"email": f"{uuid4().hex}@bench.example", "password": "bench password"})
-        answer = await connection.ask(request_bytes(host, "POST", "/api/auth/signup", body))
-        if answer.status != 201:
-            raise LoadError(f"signing up: HTTP {answer.status} {answer.body[:200]!r}")
-        tokens.append(orjson.loads(answer.body)["token"])
-    connection.close()
-    watch = Watch()
-    sockets = await open_sockets(watch, host, port, tokens)
-    requests = [request_bytes(host, "POST", "/api/orders", ORDER, token) for token in tokens]
-    return Users(host, port, requests, watch, sockets)
+async def throughput(crowd: Crowd, cpu: CpuMeter, *, orders: int, connections: int) -> Result:
+    """Closed loop: every connection sends its next order when the last is answered.
 
-
-async def throughput(users: Users, orders: int, connections: int) -> Result:
-    """Post `orders` over kept connections as fast as they are answered; then wait until all have ended."""
-    left, requests, sent = iter(range(min(orders, ORDERS_MAX))), cycle(users.requests), Sent()
-
-    async def poster(connection: Connection) -> None:
-        for _ in left:
-            began = time.perf_counter()
-            sent.count(await connection.ask(next(requests)), began)
-        connection.close()
-
-    opened = [await connect(users.host, users.port) for _ in range(min(connections, CONNECTIONS_MAX))]
-    began = time.perf_counter()
-    await asyncio.gather(*map(poster, opened))
-    posted_s = time.perf_counter() - began
-    await _all_ended(users, sent)
-    ended_s = time.perf_counter() - began
+    Raises:
+        OSError: nobody listens.
+    """
+    began, count = now(), _Costs(cpu)
+    requests = ((None, request) for request in orders_of(crowd.users, orders))
+    sent, trouble = await _send_and_watch(crowd, requests, connections)
+    ends = crowd.ends_of(sent.due)
+    confirmed = [end for end in ends.values() if end.status == "CONFIRMED"]
+    until = max((end.at for end in ends.values()), default=now())
+    await asyncio.sleep(PROJECTED_WITHIN_S)
     return {
-        "orders": len(sent.posted_at),
+        "orders": orders,
         "connections": connections,
-        "accepted_per_s": per_second(len(sent.posted_at), posted_s),
-        "completed_per_s": per_second(len(sent.posted_at), ended_s),
-        "post_ms": latencies_ms(sent.answer_s),
-        **_outcomes(users, sent),
+        "accepted_per_s": per_second(len(sent.due), sent.last_answer - began),
+        "completed_per_s": per_second(len(confirmed), until - began),
+        "post_ms": latencies_ms(sent.answered_after),
+        **_outcomes(sent, ends, trouble),
+        **count.per_order(len(sent.due)),
     }
 
 
-async def latency(users: Users, rate: float, seconds: float) -> Result:
-    """Post at fixed times, whatever the answers do; each order is timed from when it was due to be sent."""
-    times, sent, idle = schedule(rate, min(seconds, SECONDS_MAX)), Sent(), list[Connection]()
-    requests, tasks = cycle(users.requests), set[asyncio.Task[None]]()
-    began = time.perf_counter() + 0.1
+async def latency(crowd: Crowd, cpu: CpuMeter, *, rate: float, seconds: float, connections: int) -> Result:
+    """Open loop: orders at fixed times. Everything counts from when an order was due, not from when it could be sent.
 
-    async def post(due: float) -> None:
-        connection = idle.pop() if idle else await connect(users.host, users.port)
-        sent.count(await connection.ask(next(requests)), due)
-        idle.append(connection)
-
-    for offset in times:
-        await asyncio.sleep(max(0, began + offset - time.perf_counter()))
-        task = asyncio.create_task(post(began + offset))
-        tasks.add(task)
-    await asyncio.gather(*tasks)
-    await _all_ended(users, sent)
-    for connection in idle:
-        connection.close()
-    ends = users.watch.ends
+    Raises:
+        OSError: nobody listens.
+    """
+    start = now() + LEAD_S
+    dues = [start + offset for offset in schedule(rate, seconds)]
+    count = _Costs(cpu)
+    requests = zip(dues, orders_of(crowd.users, len(dues)), strict=True)
+    sent, trouble = await _send_and_watch(crowd, requests, connections, seconds)
+    ends = crowd.ends_of(sent.due)
+    await asyncio.sleep(PROJECTED_WITHIN_S)
     return {
-        "orders": len(sent.posted_at),
+        "orders": len(dues),
         "rate_per_s": rate,
-        "post_ms": latencies_ms(sent.answer_s),
-        "confirmed_ms": latencies_ms([ends[order_id].at - due for order_id, due in sent.posted_at.items()]),
-        **_outcomes(users, sent),
+        "post_ms": latencies_ms(sent.answered_after),
+        "confirmed_ms": latencies_ms(
+            [end.at - sent.due[order] for order, end in ends.items() if end.status == "CONFIRMED"]
+        ),
+        "sent_late_ms": latencies_ms(sent.sent_late),
+        **_outcomes(sent, ends, trouble),
+        **count.per_order(len(sent.due)),
     }
 
 
-async def _all_ended(users: Users, sent: Sent) -> None:
+class _Costs:
+    """CPU time from its making on."""
+
+    def __init__(self, cpu: CpuMeter) -> None:
+        self._cpu, self._before, self._own_before = cpu, cpu.read(), cpu.read_self()
+
+    def per_order(self, orders: int) -> Result:
+        own = {"generator": self._cpu.read_self() - self._own_before}
+        return {
+            "cpu_ms_per_order": cpu_per_order_ms(spent(self._before, self._cpu.read()), orders),
+            "generator_cpu_ms_per_order": cpu_per_order_ms(own, orders).get("total", 0.0),
+        }
+
+
+def _outcomes(sent: Sent, ends: Mapping[str, End], trouble: str) -> Result:
+    return {
+        "accepted": len(sent.due),
+        "ended": dict(Counter(end.status for end in ends.values())),
+        "not_ended": len(sent.due) - len(ends),
+        "refused": dict(sent.errors),
+        "trouble": trouble,
+    }
+
+
+Requests = Iterator[tuple[float | None, bytes]]
+
+
+async def _send_and_watch(crowd: Crowd, requests: Requests, connections: int, longer_s: float = 0) -> tuple[Sent, str]:
+    """Send everything and wait until all of it has ended; what kept it from that, else ""."""
+    sent = Sent()
     try:
-        async with asyncio.timeout(END_WITHIN_S):
-            await users.watch.until_ended(sent.posted_at)
+        async with asyncio.timeout(END_WITHIN_S + longer_s):
+            await send_all(crowd.place, requests, sent, connections)
+            await crowd.watch.until_ended(sent.due.keys())
     except TimeoutError:
-        missing = len(sent.posted_at.keys() - users.watch.ends.keys())
-        raise LoadError(f"{missing} orders had not ended after {END_WITHIN_S} s") from None
+        return sent, f"not all had ended after {END_WITHIN_S + longer_s:g} s"
+    except WatchLost as error:
+        return sent, str(error)
+    return sent, ""
 
 
-def _outcomes(users: Users, sent: Sent) -> Result:
-    ended = Counter(users.watch.ends[order_id].status for order_id in sent.posted_at)
-    return {"ended": dict(ended), "refused": {str(status): count for status, count in sent.refused.items()}}
+async def send_all(place: Place, requests: Requests, sent: Sent, connections: int) -> None:
+    """Send everything over so many kept connections; `sent` collects what becomes of it.
+
+    Raises:
+        OSError: nobody listens.
+    """
+    lines = await asyncio.gather(*(connect(*place) for _ in range(connections)))
+    try:
+        await asyncio.gather(*(_send(line, requests, sent) for line in lines))
+    finally:
+        for line in lines:
+            line.close()
+
+
+async def _send(line: Connection, requests: Requests, sent: Sent) -> None:
+    """One connection's share: whoever is free takes the next request, and waits for its time."""
+    for due, request in requests:
+        if due is None:
+            due = now()  # noqa: PLW2901 - due is when it is sent
+        elif (early_s := due - now()) > 0:
+            await asyncio.sleep(early_s)
+        sent.sent_late.append(now() - due)
+        try:
+            sent.took(due, *await line.ask(request))
+        except (OSError, NotHttp) as error:
+            sent.errors[type(error).__name__] += 1
+            return

@@ -1,48 +1,56 @@
-"""Figures as a table for people, and the machine they were made on."""
+"""Figures as a page for people."""
 
-import os
-import platform
-import subprocess
 from collections.abc import Mapping
 from typing import Any
 
-import asyncpg
+from tests.bench.figures import ratios
 
-from libs.events.redis_client import REPLY_TIMEOUT_S, Pipe, connect
-from tests.bench.figures import Result, flat, ratios
+EVENTS_PER_ORDER = 5
 
 
-async def machine(redis_url: str, database_url: str) -> Result:
-    """What must be known to read the figures."""
-    async with connect(redis_url, reply_timeout_s=REPLY_TIMEOUT_S) as client:
-        info, aof, fsync = await Pipe(client).send(
-            [["INFO", "server"], ["CONFIG", "GET", "appendonly"], ["CONFIG", "GET", "appendfsync"]]
-        )
-    lines = dict(line.split(":", 1) for line in _text(info).splitlines() if ":" in line)
-    connection = await asyncpg.connect(database_url)
-    try:
-        durable = {name: await connection.fetchval(f"SHOW {name}") for name in ("fsync", "synchronous_commit")}
-        version = await connection.fetchval("SHOW server_version")
-    finally:
-        await connection.close()
+def page(figures: Mapping[str, Any]) -> str:
+    """Everything worth reading, in the order one asks for it."""
+    closed, opened = figures["throughput"], figures["latency"]
+    many = f"{closed['orders']} orders as fast as {closed['connections']} connections post them"
+    timed = f"{opened['orders']} orders at fixed times, {opened['rate_per_s']:g}/s"
+    lines = [
+        "  ".join(f"{name}={value}" for name, value in figures["machine"].items()),
+        "",
+        f"{many} (medians of {figures['runs']} runs)",
+        f"  accepted   {closed['accepted_per_s']:>8,.0f} /s",
+        f"  completed  {closed['completed_per_s']:>8,.0f} /s",
+        _times("POST to 202", closed["post_ms"]),
+        *_outcome(closed),
+        _cpu(closed),
+        "",
+        f"{timed}; latencies count from when each was due",
+        _times("to 202", opened["post_ms"]),
+        _times("to CONFIRMED", opened["confirmed_ms"]),
+        _times("sent late", opened["sent_late_ms"]),
+        *_outcome(opened),
+        _cpu(opened),
+        "",
+        "what the parts can do by themselves, in the same run",
+        *(f"  {name:<36} {value:>10,.0f} /s" for name, value in _rates(figures["limits"])),
+        "",
+        "shares of that",
+        *(f"  {name:<58} {value:.2f}" for name, value in figures["ratios"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def shares(figures: Mapping[str, Any]) -> dict[str, float]:
+    """The figures against the limits of the same run: these may be compared between machines."""
+    closed, limits = figures["throughput"], figures["limits"]
+    gateway = closed["cpu_ms_per_order"].get("gateway", 0.0)
+    events = closed["completed_per_s"] * EVENTS_PER_ORDER
     return {
-        "cores": os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "redis": lines.get("valkey_version") or lines.get("redis_version"),
-        "appendonly": _text(aof[1]),
-        "appendfsync": _text(fsync[1]),
-        "postgres": version,
-        **durable,
-        "commit": _commit(),
+        "accepted / hello POSTs": _share(closed["accepted_per_s"], limits["hello"]["per_s"]),
+        "gateway CPU per order / hello CPU per POST": _share(gateway, limits["hello"]["server_cpu_ms_per_post"]),
+        "events written / appends in raw batches": _share(events, limits["appends"]["raw_batched_per_s"]),
+        "events written / appends through the group commit": _share(events, limits["appends"]["group_commit_per_s"]),
+        "events archived / COPY rows": _share(events, limits["rows"]["copy_per_s"]),
     }
-
-
-def table(figures: Mapping[str, Any]) -> str:
-    """Every figure under its path, one per line."""
-    rows = [(path, value) for path, value in _leaves(figures)]
-    width = max(len(path) for path, _ in rows)
-    return "\n".join(f"{path:<{width}}  {value}" for path, value in rows)
 
 
 def comparison(now: Mapping[str, Any], before: Mapping[str, Any]) -> str:
@@ -56,22 +64,34 @@ def comparison(now: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     return "\n".join([f"{'':<{width}}  {'now':>12} {'before':>12}", *lines])
 
 
-def _leaves(figures: Mapping[str, Any]) -> list[tuple[str, object]]:
-    numbers = flat(figures)
-    texts = {
-        f"{name}.{key}": value
-        for name, part in figures.items()
-        if isinstance(part, Mapping)
-        for key, value in part.items()
-        if isinstance(value, str)
-    }
-    return [*texts.items(), *numbers.items()]
+def _share(part: float, whole: float) -> float:
+    return round(part / whole, 3) if whole else 0.0
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _times(name: str, figures: Mapping[str, Any]) -> str:
+    shown = "  ".join(f"{key} {figures[key]:,.1f}" for key in ("p50", "p95", "p99", "max") if key in figures)
+    return f"  {name:<12} {shown} ms"
 
 
-def _commit() -> str:
-    asked = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return asked.stdout.strip() or "unknown"
+def _outcome(figures: Mapping[str, Any]) -> list[str]:
+    ended = ", ".join(f"{count:g} {status}" for status, count in figures["ended"].items()) or "none"
+    lines = [f"  ended        {ended}; not ended: {figures['not_ended']:g}"]
+    if figures["refused"]:
+        lines.append(f"  refused      {figures['refused']}")
+    if figures["trouble"]:
+        lines.append(f"  trouble      {figures['trouble']}")
+    return lines
+
+
+def _cpu(figures: Mapping[str, Any]) -> str:
+    costs = "  ".join(f"{name} {cost:.2f}" for name, cost in figures["cpu_ms_per_order"].items())
+    return f"  CPU ms/order {costs}  (generator {figures['generator_cpu_ms_per_order']:.2f})"
+
+
+def _rates(limits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, float]]:
+    return [
+        (f"{part} {name.removesuffix('_per_s').replace('_', ' ')}".strip(), rate)
+        for part, figures in limits.items()
+        for name, rate in figures.items()
+        if name.endswith("per_s")
+    ]

@@ -9,11 +9,11 @@ from typing import NamedTuple, cast
 
 import orjson
 
-from tests.bench.http import HEAD_END
+from tests.bench.client import HEAD_END
 
 PATH = "/api/ws/orders"
 TERMINAL = frozenset({"CONFIRMED", "FAILED", "CANCELLED", "EXPIRED"})
-TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
+PONG = 10
 
 
 class WatchLost(Exception):
@@ -109,12 +109,12 @@ class Socket(asyncio.Protocol):
 
     def _heard(self, opcode: int, payload: bytes) -> None:
         match opcode:
-            case 1:
+            case 1:  # text
                 self._watch.said(payload)
-            case 9:
+            case 9:  # ping
                 # A client's frames are masked; a mask of zeros leaves the payload as it is.
                 self._transport.write(bytes((0x80 | PONG, 0x80 | len(payload))) + bytes(4) + payload)
-            case 8:
+            case 8:  # close
                 self._fail(f"the server closed the socket: {payload[2:]!r}")
 
     def _fail(self, reason: str) -> None:

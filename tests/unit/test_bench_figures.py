@@ -1,10 +1,20 @@
 """The arithmetic of the bench, which nobody would notice to be wrong."""
 
+import json
+import os
+from pathlib import Path
+
 import pytest
 
+from libs.service.settings import ConfigurationError
+from tests.bench.__main__ import lost
+from tests.bench.client import NotHttp, read_answer, request_bytes
 from tests.bench.figures import latencies_ms, medians, percentile, ratios, schedule
-from tests.bench.http import NotHttp, read_answer, request_bytes
+from tests.bench.target import running_stack
+from tests.bench.users import TRADES, User, orders_of
 from tests.bench.watch import read_frames
+
+PID_OF_NOBODY = 2**22 + 1  # beyond what Linux hands out
 
 
 def test_percentiles_are_values_that_were_seen() -> None:
@@ -45,3 +55,34 @@ def test_answers_are_read_whole_or_not_at_all() -> None:
 def test_frames_are_read_whole_or_kept() -> None:
     short, long = b"\x81\x02hi", b"\x81\x7e\x01\x00" + b"x" * 256
     assert read_frames(short + long + short[:1]) == ([(1, b"hi"), (1, b"x" * 256)], short[:1])
+
+
+def test_every_user_sends_every_trade_in_turn() -> None:
+    users = [User("", tuple(f"{name}{trade}".encode() for trade in range(len(TRADES)))) for name in "ab"]
+    sent = orders_of(users, 2 * len(TRADES) + 1)
+    assert sent[:4] == [b"a0", b"b0", b"a1", b"b1"]
+    assert len(set(sent)) == 2 * len(TRADES)
+
+
+def test_figures_that_lack_an_order_are_called_so() -> None:
+    whole = {"orders": 2, "accepted": 2, "not_ended": 0, "trouble": ""}
+    assert lost({"throughput_runs": [whole], "latency": whole}) == []
+    assert lost({"throughput_runs": [{**whole, "not_ended": 1, "trouble": "late"}], "latency": whole}) == [
+        "0 orders not accepted, 1 not ended. late"
+    ]
+
+
+def test_a_stack_that_is_gone_or_elsewhere_is_not_measured(tmp_path: Path) -> None:
+    state = {"redis_url": "", "database_url": "", "pids": {"gateway": 1}, "supervisor": os.getpid()}
+    assert running_stack(tmp_path) is None
+    write = (tmp_path / "stack.json").write_text
+    write(json.dumps({**state, "base_url": "http://127.0.0.1:80"}))
+    found = running_stack(tmp_path)
+    assert found
+    assert found.pids == {"gateway": 1}
+    write(json.dumps({**state, "base_url": "http://127.0.0.1:80", "supervisor": PID_OF_NOBODY}))
+    assert running_stack(tmp_path) is None
+    for unusable in ("{}", "nonsense", json.dumps({**state, "base_url": "http://192.0.2.1:80"})):
+        write(unusable)
+        with pytest.raises(ConfigurationError):
+            running_stack(tmp_path)
