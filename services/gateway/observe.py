@@ -7,24 +7,24 @@ from prometheus_client import Counter, Gauge, Histogram
 
 _log = structlog.get_logger()
 
-_ACCEPTED = Counter("gateway_orders_accepted", "orders in the log and answered with 202")
-_REPLAYED = Counter("gateway_orders_replayed", "repetitions answered with the order their key made before")
-_CANCELLED = Counter("gateway_orders_cancelled", "orders cancelled")
-_SIGNUPS = Counter("gateway_signups", "accounts made")
-_LOGINS = Counter("gateway_logins", "attempts to log in", ["outcome"])
-_TUNNELS = Gauge("gateway_tunnels", "WebSockets handed over to the notifier and still open")
+_ACCEPTED = Counter("swaplog_gateway_orders_accepted", "orders in the log and answered with 202")
+_REPLAYED = Counter("swaplog_gateway_orders_replayed", "repetitions answered with the order their key made before")
+_CANCELLED = Counter("swaplog_gateway_orders_cancelled", "orders cancelled")
+_SIGNUPS = Counter("swaplog_gateway_signups", "accounts made")
+_LOGINS = Counter("swaplog_gateway_logins", "attempts to log in", ["outcome"])
+_TUNNELS = Gauge("swaplog_gateway_tunnels", "WebSockets handed over to the notifier and still open")
 _COMMIT = Histogram(
-    "gateway_commit_seconds",
+    "swaplog_gateway_commit_seconds",
     "wait for the log to accept an order",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
 )
 _REQUESTS = Histogram(
-    "gateway_request_seconds",
+    "swaplog_gateway_request_seconds",
     "from the request to its answer",
     ["method", "route", "status"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
 )
-_PROBLEMS = Counter("gateway_problems", "answers that were problems", ["code"])
+_PROBLEMS = Counter("swaplog_gateway_problems", "answers that were problems", ["code"])
 
 
 @cache  # bounded by the routes and the statuses there are

@@ -9,16 +9,16 @@ from services.notifier.limits import Close
 
 _log = structlog.get_logger()
 
-_SOCKETS = Gauge("notifier_sockets", "WebSockets that are subscribed")
-_MESSAGES = Counter("notifier_messages", "events handed to sockets")
+_SOCKETS = Gauge("swaplog_notifier_sockets", "WebSockets that are subscribed")
+_MESSAGES = Counter("swaplog_notifier_messages", "events handed to sockets")
 _DELAY = Histogram(
-    "notifier_delay_seconds",
+    "swaplog_notifier_delay_seconds",
     "from the commit of an event to handing it to its sockets",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
 )
-_CLOSED = Counter("notifier_closed", "sockets this side closed", ["cause"])
-_RESETS = Counter("notifier_resets", "times every socket got a fresh snapshot because entries were missing")
-_UNREADABLE = Counter("notifier_unreadable", "entries that could not be decoded or shown")
+_CLOSED = Counter("swaplog_notifier_closed", "sockets this side closed", ["cause"])
+_RESETS = Counter("swaplog_notifier_resets", "times every socket got a fresh snapshot because entries were missing")
+_UNREADABLE = Counter("swaplog_notifier_unreadable", "entries that could not be decoded or shown")
 
 
 def subscribed(user: str, order_id: str | None) -> None:
