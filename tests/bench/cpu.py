@@ -21,6 +21,11 @@ class CpuMeter:
         """CPU seconds by name since each process began, its living and its dead children included."""
         return {name: _seconds(process) for name, process in self._processes.items()}
 
+    def read_machine(self) -> float:
+        """CPU seconds of everything on this machine, all cores together."""
+        times = psutil.cpu_times()
+        return float(times.user + times.nice + times.system + getattr(times, "irq", 0) + getattr(times, "softirq", 0))
+
     def read_self(self) -> float:
         times = self._self.cpu_times()
         return float(times.user + times.system)

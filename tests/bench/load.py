@@ -94,13 +94,18 @@ class _Costs:
     """CPU time from its making on."""
 
     def __init__(self, cpu: CpuMeter) -> None:
-        self._cpu, self._before, self._own_before = cpu, cpu.read(), cpu.read_self()
+        self._cpu, self._began = cpu, now()
+        self._before, self._own_before, self._all_before = cpu.read(), cpu.read_self(), cpu.read_machine()
 
     def per_order(self, orders: int) -> Result:
-        own = {"generator": self._cpu.read_self() - self._own_before}
+        used, everybody = spent(self._before, self._cpu.read()), self._cpu.read_machine() - self._all_before
+        own = self._cpu.read_self() - self._own_before
+        others = max(0.0, everybody - own - sum(used.values()))
         return {
-            "cpu_ms_per_order": cpu_per_order_ms(spent(self._before, self._cpu.read()), orders),
-            "generator_cpu_ms_per_order": cpu_per_order_ms(own, orders).get("total", 0.0),
+            "cpu_ms_per_order": cpu_per_order_ms(used, orders),
+            "generator_cpu_ms_per_order": cpu_per_order_ms({"generator": own}, orders).get("total", 0.0),
+            # Somebody else's work on the same cores: the first thing to look at when figures differ.
+            "cores_used_by_others": round(others / (now() - self._began), 2),
         }
 
 

@@ -85,7 +85,8 @@ def _outcome(figures: Mapping[str, Any]) -> list[str]:
 
 def _cpu(figures: Mapping[str, Any]) -> str:
     costs = "  ".join(f"{name} {cost:.2f}" for name, cost in figures["cpu_ms_per_order"].items())
-    return f"  CPU ms/order {costs}  (generator {figures['generator_cpu_ms_per_order']:.2f})"
+    aside = f"generator {figures['generator_cpu_ms_per_order']:.2f}"
+    return f"  CPU ms/order {costs}  ({aside}); others used {figures['cores_used_by_others']:.2f} cores"
 
 
 def _rates(limits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, float]]:
