@@ -8,6 +8,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
+from libs.events.crash import crossing
 from libs.events.errors import EventLogError, LogMismatch, LogUnavailable
 from libs.events.ids import Position, partition_of
 from libs.events.log import (
@@ -87,7 +88,8 @@ class GroupCommit:
                 encode(self._keys[partition], self._epoch, [step for step, _ in batch])
                 for partition, batch in batches.items()
             ]
-            replies = await COMMIT.call(self._pipe, calls)
+            with crossing("log.commit"):
+                replies = await COMMIT.call(self._pipe, calls)
         except Exception as error:
             # Whatever it was, every waiter must hear of it.
             for batch in batches.values():

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from libs.events.commands import follow
+from libs.events.crash import crossing
 from libs.events.errors import EventLogError, LogMismatch
 from libs.events.log import Commits, Committed, Conflict, Duplicate, Item, NotYours, Snapshot, Step, Work
 from libs.events.model import AttemptFailed, Envelope, Event, UnknownEvent
@@ -73,7 +74,7 @@ class Worker:
         limits = self._limits
         keepers = [self._every(limits.renew_every_s, self._renew), self._every(limits.claim_every_s, self._claim)]
         if NEXT_ACTOR[AttemptFailed] == self._service:
-            keepers.append(self._every(limits.timers_every_s, self._log.move_due))
+            keepers.append(self._every(limits.timers_every_s, self._move_due))
         tasks = [asyncio.create_task(keeper) for keeper in keepers]
         try:
             await self._read(stop)
@@ -89,14 +90,18 @@ class Worker:
         while not stop.is_set():
             try:
                 if not seen_pending:
-                    for item in await self._log.take_pending(self._service, self._consumer):
+                    with crossing("work.take_pending"):
+                        pending = await self._log.take_pending(self._service, self._consumer)
+                    for item in pending:
                         self._begin(item)
                     seen_pending = True
                 free = self._limits.in_flight_max - len(self._in_hand)
                 if free <= 0:
                     await self._until_room()
                     continue
-                for item in await self._log.take(self._service, self._consumer, free, self._limits.block_ms):
+                with crossing("work.take"):
+                    items = await self._log.take(self._service, self._consumer, free, self._limits.block_ms)
+                for item in items:
                     self._begin(item)
             except LogMismatch as error:
                 self._health.trouble("log", str(error))
@@ -170,7 +175,8 @@ class Worker:
                 order, event = Order.model_validate_json(item.fields["state"]), Envelope.from_fields(dict(item.fields))
                 held: Snapshot | None = Snapshot(order, event)
             else:
-                held = await self._retrying(lambda: self._log.find(item.order_id))
+                with crossing("work.find"):
+                    held = await self._retrying(lambda: self._log.find(item.order_id))
         except (ValueError, KeyError) as error:
             raise Poison(f"cannot be decoded: {error}") from error
         if held is None:
@@ -189,7 +195,8 @@ class Worker:
             except EventLogError:
                 raise
             except Exception as error:
-                deliveries = await self._retrying(lambda: self._log.count_delivery(item))
+                with crossing("work.count"):
+                    deliveries = await self._retrying(lambda: self._log.count_delivery(item))
                 if deliveries > self._limits.deliveries_max:
                     raise Poison(f"{type(error).__name__}: {error}") from error
                 self._say.warning("handler_failed", event_id=now.event.id, deliveries=deliveries, exc_info=True)
@@ -226,14 +233,23 @@ class Worker:
             trace = trace.tb_next
         place = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else ""
         fingerprint = blake2s(f"{type(cause).__name__} {place}".encode(), digest_size=8).hexdigest()
-        if await self._retrying(lambda: self._log.park(item, str(error), fingerprint)):
+        with crossing("work.park"):
+            parked = await self._retrying(lambda: self._log.park(item, str(error), fingerprint))
+        if parked:
             self._say.error("item_parked", item=item.id, reason=str(error), fingerprint=fingerprint)
 
     async def _renew(self) -> None:
-        await self._log.renew([item for item, _ in self._in_hand.values()])
+        with crossing("work.renew"):
+            await self._log.renew([item for item, _ in self._in_hand.values()])
+
+    async def _move_due(self) -> None:
+        with crossing("work.timers"):
+            await self._log.move_due()
 
     async def _claim(self) -> None:
-        for item in await self._log.claim(self._service, self._consumer, self._limits.claim_idle_ms):
+        with crossing("work.claim"):
+            claimed = await self._log.claim(self._service, self._consumer, self._limits.claim_idle_ms)
+        for item in claimed:
             self._say.info("item_claimed", item=item.id, claimed_order=item.order_id, deliveries=item.deliveries)
             self._begin(item)
 

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
+from libs.events.crash import crash_point, crossing
 from libs.events.errors import LogMismatch
 from libs.events.ids import Position
 from libs.events.log import Entry
@@ -189,11 +190,14 @@ class Projection:
         archive = [event_row(entry, event, epoch) for entry, event in zip(batch.entries, events, strict=True)]
         async with self._store.connection() as connection, connection.transaction():
             # First of all: a rival waits here for the row, then finds it moved, before either has done any work.
-            await self._move(connection, epoch, batch.after, until)
+            with crossing("projection.checkpoint"):
+                await self._move(connection, epoch, batch.after, until)
             known = await self._known(connection, events)
             orders = fold(known, events)
             await connection.copy_records_to_table("events", records=archive, columns=EVENT_COLUMNS)
             await self._write(connection, known, orders)
+            crash_point("projection.commit.before")
+        crash_point("projection.commit.after")
         self._folded.keep(orders)
         return {**batch.after, **until}
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from libs.events.crash import crossing
 from libs.events.model import Envelope, Event, OrderExpired, Reason, RouteSelected, TxConfirmed, TxSubmitted
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy, after_failure
@@ -80,7 +81,8 @@ class Executor:
         if venue is None:
             return self._failed(order, Reason.VENUES_UNAVAILABLE, f"{leg.venue} is not among the configured venues")
         try:
-            built = await venue.build(SwapRequest(leg.quote, selected.route.min_out, self.wallet.address, order.id))
+            with crossing("venue.build"):
+                built = await venue.build(SwapRequest(leg.quote, selected.route.min_out, self.wallet.address, order.id))
             signed = self.wallet.sign(built.transaction)
         except BuildFailed as failure:
             return self._failed(order, failure.reason, f"{leg.venue}: {failure}")
@@ -117,7 +119,8 @@ class Executor:
 
     async def _send(self, order: Order, sent: TxSubmitted, *, again: bool) -> bool:
         try:
-            await self.chain.send(sent.transaction)
+            with crossing("chain.send"):
+                await self.chain.send(sent.transaction)
         except RpcRefused as refusal:
             observe.send_trouble(order, sent, "refused", str(refusal), again=again)
             return False
@@ -128,15 +131,18 @@ class Executor:
         return True
 
     async def _evidence(self, sent: TxSubmitted, for_ms: int) -> Evidence:
-        seen = await self.poller.watch(sent.signature, for_ms)
+        with crossing("chain.look"):
+            seen = await self.poller.watch(sent.signature, for_ms)
         if seen:
             return conclude(seen, None, sent.last_valid_block_height)
         try:
-            view = await self.chain.view(blockhash_of(sent.transaction))
+            with crossing("chain.view"):
+                view = await self.chain.view(blockhash_of(sent.transaction))
             if not past(view, sent.last_valid_block_height):
                 return StillPending()
             # The order matters: a look from before the height was seen could miss the last valid block.
-            look: Look = (await self.chain.look([sent.signature], history=True))[0]
+            with crossing("chain.last_look"):
+                look: Look = (await self.chain.look([sent.signature], history=True))[0]
         except ChainUnavailable:
             return StillPending()
         return conclude(look, view, sent.last_valid_block_height)
@@ -144,7 +150,8 @@ class Executor:
     async def _confirmed(self, order: Order, sent: TxSubmitted, slot: int) -> Sequence[Event]:
         assert order.route, "an order with a transaction has a route"
         try:
-            amount_out = await self._amount_out(order, sent.signature)
+            with crossing("chain.balances"):
+                amount_out = await self._amount_out(order, sent.signature)
         except ChainUnavailable:
             return []
         event = TxConfirmed(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 from uuid_utils import uuid7
 
+from libs.events.crash import crossing
 from services.gateway.limits import DATABASE_CONNECTIONS_MAX, DATABASE_TIMEOUT_S
 
 # What tells that Postgres is away, or is not the database we need.
@@ -64,8 +65,9 @@ class Accounts:
 
     async def _row(self, statement: str, *values: object) -> asyncpg.Record | None:
         try:
-            async with self._pool.acquire(timeout=DATABASE_TIMEOUT_S) as connection:
-                return await connection.fetchrow(statement, *values)
+            with crossing("accounts.query"):
+                async with self._pool.acquire(timeout=DATABASE_TIMEOUT_S) as connection:
+                    return await connection.fetchrow(statement, *values)
         except DATABASE_ERRORS as error:
             raise DatabaseUnavailable(str(error) or type(error).__name__) from error
 

@@ -11,6 +11,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from libs.events.commands import request as order_step
+from libs.events.crash import crash_point, crossing
 from libs.events.errors import LogUnavailable
 from libs.events.ids import Cursor, new_order_id, partition_of, partition_of_user
 from libs.events.log import EventLog, Idempotency, Snapshot
@@ -117,6 +118,7 @@ class Api:
         if replayed:
             return await self._replay(request, replayed.order_id, user)
         took_s = time.perf_counter() - started
+        crash_point("order.answer.before")
         observe.order_accepted(made.order.id, user, request[REQUEST_ID], made.event.traceparent, took_s)
         return _order(made.order, 202, {"Location": f"/api/orders/{made.order.id}"})
 
@@ -126,7 +128,8 @@ class Api:
         limit, cursor = page_size(request), request.query.get("cursor")
         if cursor is not None and not _ORDER_ID.fullmatch(cursor):
             raise Problem("invalid_parameter", "cursor is not one this list gave out.")
-        orders, following = await self._parts.views.newest(user, cursor, limit)
+        with crossing("orders.list"):
+            orders, following = await self._parts.views.newest(user, cursor, limit)
         return _json({"orders": [order_body(order) for order in orders], "nextCursor": following})
 
     async def get_order(self, request: web.Request) -> web.Response:

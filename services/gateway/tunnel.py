@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from libs.events.crash import crossing
 from libs.service.settings import ConfigurationError
 from services.gateway import limits
 from services.gateway.handshake import Answer, head_of
@@ -68,13 +69,15 @@ class Tunnels:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
-                transport, answer = await loop.create_connection(Answer, self._host, self._port)
+                with crossing("tunnel.open"):
+                    transport, answer = await loop.create_connection(Answer, self._host, self._port)
         except (OSError, TimeoutError) as error:
             raise NotifierUnavailable(str(error) or "no connection in time") from None
         try:
             transport.write(head)
             async with asyncio.timeout(limits.ANSWER_TIMEOUT_S):
-                await answer.complete
+                with crossing("tunnel.ask"):
+                    await answer.complete
         except (OSError, TimeoutError, ValueError) as error:
             transport.abort()
             raise NotifierUnavailable(str(error) or "no answer in time") from None

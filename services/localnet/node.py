@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from libs.events.crash import crossing
 from services.localnet.chain import BLOCKHASH_HEIGHTS, RECENT_HEIGHTS, SLOT_NOMINAL_MS, Chain
 from services.localnet.storage import Storage
 from services.localnet.trouble import Trouble
@@ -40,7 +41,8 @@ class Node:
         async with self._one_at_a_time:
             block = self.chain.produce_block(heights=heights)
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._disk, self.storage.write, block, int(time.time()))
+            with crossing("block.write"):
+                await loop.run_in_executor(self._disk, self.storage.write, block, int(time.time()))
             self.chain.publish(block)
 
     async def expire_blockhashes(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import orjson
 
+from libs.events.crash import crossing
 from libs.events.ids import Cursor, Position, partition_of_user
 from libs.events.log import Entry, Reads
 from libs.events.order import Order
@@ -47,7 +48,8 @@ class Hub:
         index, key = self._place(subscriber)
         index[key].add(subscriber)
         subscriber.hold()
-        orders = await self._read(subscriber)
+        with crossing("snapshot.read"):
+            orders = await self._read(subscriber)
         if orders is None:
             return False
         tip = await self._log.tip(partition_of_user(subscriber.user, self._log.partitions))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from libs.events.crash import crossing
 from services.notifier import observe
 from services.notifier.limits import Close, Limits
 
@@ -81,7 +82,8 @@ class Subscriber:
         """Hand a frame to the transport; a socket that does not take what it is sent is closed."""
         if self.closing or self._transport.is_closing():
             return
-        self._transport.write(frame)
+        with crossing("socket.send"):
+            self._transport.write(frame)
         if self._transport.get_write_buffer_size() > self._limits.unsent_bytes_max:
             self.close(Close.SLOW)
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+from libs.events.crash import crossing
 from libs.events.errors import LogMismatch, LogUnavailable
 from libs.events.ids import Position
 from libs.events.log import Entry, Reads
@@ -49,7 +50,8 @@ class Tail:
 
     async def _step(self) -> None:
         try:
-            entries = await self._log.read(self._at, self._limits.read_count, self._limits.read_block_ms)
+            with crossing("log.read"):
+                entries = await self._log.read(self._at, self._limits.read_count, self._limits.read_block_ms)
             await self._deliver(entries)
         except LogMismatch as hole:
             # What is missing cannot be sent any more; the snapshots everybody gets now are the truth.

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
+from libs.events.crash import crossing
 from libs.events.errors import LogMismatch, LogUnavailable
 from libs.events.ids import Position
 from libs.events.log import Reads
@@ -60,15 +61,18 @@ class Projector:
     async def _follow(self, stop: asyncio.Event) -> None:
         await self._log.start()
         epoch = self._log.epoch
-        at = await self._projection.resume(epoch, self._log.partitions)
+        with crossing("projection.resume"):
+            at = await self._projection.resume(epoch, self._log.partitions)
         observe.resumed(epoch, at)
         await self._report(at)
         while not stop.is_set():
-            entries = await self._log.read(at, ENTRIES_PER_PARTITION_MAX, BLOCK_MS)
+            with crossing("log.read"):
+                entries = await self._log.read(at, ENTRIES_PER_PARTITION_MAX, BLOCK_MS)
             if entries:
                 observe.batch_read(min(entry.at.ms for entry in entries))
                 began = time.monotonic()
-                at = await self._projection.apply(epoch, Batch(at, entries))
+                with crossing("projection.apply"):
+                    at = await self._projection.apply(epoch, Batch(at, entries))
                 observe.batch_projected(len(entries), time.monotonic() - began)
             self._healthy()
             if time.monotonic() - self._reported_at >= REPORT_EVERY_S:
@@ -88,7 +92,8 @@ class Projector:
                     "Redis lost its tail or came back from an older copy"
                 )
             observe.lag(partition, tip.position - position.position)
-        await self._log.register_reader(READER, at)
+        with crossing("reader.report"):
+            await self._log.register_reader(READER, at)
 
     def _healthy(self) -> None:
         self._failures = 0

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from libs.events.crash import crossing
 from libs.events.model import (
     AttemptFailed,
     Envelope,
@@ -42,7 +43,8 @@ class Router:
                 raise TypeError(f"{event.type} is not for the router")
 
     async def _route(self, order: Order) -> Event:
-        answers = await asyncio.gather(*(venue.quote(order) for venue in self.venues))
+        with crossing("venue.quote"):
+            answers = await asyncio.gather(*(venue.quote(order) for venue in self.venues))
         for answer in answers:
             observe.venue_answered(answer)
         decision = decide(order, answers, now=self.now(), fraction=self.fraction(), policy=self.policy)
