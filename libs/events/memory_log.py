@@ -11,6 +11,7 @@ from libs.events.ids import Position, partition_of, partition_of_user
 from libs.events.log import (
     Committed,
     Conflict,
+    Discarded,
     Duplicate,
     Entry,
     Item,
@@ -45,6 +46,7 @@ class _Partition:
     work: dict[str, dict[str, dict[str, str]]] = field(default_factory=lambda: {name: {} for name in WORKERS})
     pending: dict[str, dict[str, _Pending]] = field(default_factory=lambda: {name: {} for name in WORKERS})
     parked: dict[str, Parked] = field(default_factory=dict)
+    discarded: list[Discarded] = field(default_factory=list)
     readers: dict[str, Position] = field(default_factory=dict)
 
 
@@ -191,7 +193,18 @@ class MemoryLog:
         self._made += 1
         parked_id = f"{self._made}-0"
         part.parked[parked_id] = Parked(
-            item.partition, parked_id, item.service, item.order_id, reason, item.deliveries, fingerprint
+            item.partition,
+            parked_id,
+            item.service,
+            item.order_id,
+            reason,
+            item.deliveries,
+            fingerprint,
+            item.fields.get("id", ""),
+            item.fields.get("type", ""),
+            item.fields.get("traceparent", ""),
+            made_ms=self._clock_ms(),
+            parked_ms=self._clock_ms(),
         )
         return True
 
@@ -206,6 +219,18 @@ class MemoryLog:
         self._add_item(part, parked.service, parked.order_id)
         self._wake()
         return True
+
+    async def discard(self, parked: Parked, by: str, reason: str) -> bool:
+        part = self._parts[parked.partition]
+        held = part.parked.pop(parked.id, None)
+        if held is None:
+            return False
+        part.discarded.append(Discarded(held, by, reason, self._clock_ms()))
+        return True
+
+    async def discarded(self, count: int = 100) -> list[Discarded]:
+        found = [item for part in self._parts for item in part.discarded]
+        return sorted(found, key=lambda item: item.at_ms)[-count:]
 
     async def move_due(self) -> int:
         actor = NEXT_ACTOR[AttemptFailed]

@@ -47,6 +47,13 @@ class Reason(StrEnum):
     SLIPPAGE_EXCEEDED = "slippage_exceeded"
     TRANSACTION_EXPIRED = "transaction_expired"
     TRANSACTION_REJECTED = "transaction_rejected"
+    DISCARDED_BY_OPERATOR = "discarded_by_operator"
+
+
+# Open, so that a release may add a code and the one before still reads the event.
+ReasonCode = Annotated[
+    Reason | str, Field(union_mode="left_to_right", description="why; a newer release may add codes")
+]
 
 
 Stage = Literal["routing", "execution"]
@@ -152,7 +159,7 @@ class AttemptFailed(Event):
 
     stage: Stage
     attempt: int = Field(ge=0)
-    reason: Reason
+    reason: ReasonCode
     detail: str
     delay_ms: int = Field(ge=0)
     retry_at: AwareDatetime
@@ -163,7 +170,7 @@ class OrderFailed(Event):
 
     stage: Stage
     attempt: int = Field(ge=0)
-    reason: Reason
+    reason: ReasonCode
     detail: str
 
 

@@ -11,7 +11,7 @@ from libs.events.model import (
     OrderExpired,
     OrderFailed,
     OrderRequested,
-    Reason,
+    ReasonCode,
     Route,
     RouteSelected,
     RoutingStarted,
@@ -28,7 +28,7 @@ class Failure(Frozen):
     """Why the last attempt, or the order, failed."""
 
     stage: Stage
-    reason: Reason
+    reason: ReasonCode
     detail: str
 
 

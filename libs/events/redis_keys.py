@@ -22,6 +22,7 @@ class Keys:
         self.meta = f"{self._prefix}:meta"
         self.timers = f"{self._prefix}:timers"
         self.parked = f"{self._prefix}:parked"
+        self.discarded = f"{self._prefix}:discarded"
         self.readers = f"{self._prefix}:readers"
 
     def work(self, service: str) -> str:

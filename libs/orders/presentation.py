@@ -156,7 +156,7 @@ def _candidate(candidate: Candidate, token_out: str) -> Body:
 
 
 def _failure(failed: Failure | AttemptFailed | OrderFailed) -> Body:
-    return {"code": failed.reason.value, "stage": failed.stage, "detail": failed.detail}
+    return {"code": str(failed.reason), "stage": failed.stage, "detail": failed.detail}
 
 
 def _amount(units: int | None, token: str) -> str | None:
