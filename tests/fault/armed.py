@@ -1,0 +1,68 @@
+"""Starts a service that will crash at the next point of its list: `python -m tests.fault.armed FOLDER SERVICE`.
+
+`FOLDER/SERVICE` holds one point a line. A point that did its work has left a marker, so every start takes the next
+one, and after the last one the service runs as ever.
+"""
+
+import os
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def marker(folder: Path, service: str, point: str) -> Path:
+    """Made when the service has crashed at the point."""
+    return folder / f"{service}.{point}.crashed"
+
+
+def arm(folder: Path, service: str) -> str:
+    """Set the environment for the next point; gives its name, "" when all are done."""
+    for point in (folder / service).read_text().split():
+        once = marker(folder, service, point)
+        if not once.exists():
+            os.environ |= {"CRASH_POINT": point, "CRASH_ONCE": str(once)}
+            return point
+    return ""
+
+
+def hurry() -> None:
+    """What happens every ten seconds must happen while a test waits; and a crash of ours is no poisonous order."""
+    from libs.events.worker_limits import WorkerLimits  # noqa: PLC0415 - after the environment is set
+    from services.executor import handlers  # noqa: PLC0415
+
+    changed = {"deliveries_max": 1_000, "renew_every_s": 0.2, "claim_every_s": 0.2, "retry_base_s": 0.02}
+    given = dict(zip(WorkerLimits.__slots__, WorkerLimits.__init__.__defaults__ or (), strict=True))
+    WorkerLimits.__init__.__defaults__ = tuple({**given, **changed}.values())  # type: ignore[attr-defined]
+    handlers.RESEND_MS = 300
+
+
+def raise_once(service: str) -> None:
+    """Let the handler fail once, so that the failure is counted."""
+    from services.executor import handlers as executor  # noqa: PLC0415
+    from services.router import handlers as router  # noqa: PLC0415
+
+    module: Any = executor if service == "executor" else router
+    name = "amount_received" if service == "executor" else "decide"
+    real: Callable[..., Any] = getattr(module, name)
+
+    def fails(*_args: Any, **_kwargs: Any) -> Any:
+        setattr(module, name, real)
+        raise RuntimeError("asked for by a test")
+
+    setattr(module, name, fails)
+
+
+def main() -> None:
+    folder, service = Path(sys.argv[1]), sys.argv[2]
+    point = arm(folder, service)
+    if service in {"router", "executor"}:
+        hurry()
+        if point.startswith("work.count"):
+            raise_once(service)
+    runpy.run_module(f"services.{service}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
