@@ -1,4 +1,4 @@
-"""`swaplog`: what happened, and why? For operators, read only but for `redrive` and `journey`."""
+"""`swaplog`: what happened, and why? For operators, read only but for `journey` and what is done with `--apply`."""
 
 import os
 import sys
@@ -11,6 +11,7 @@ from libs.events.redis_log import open_redis_log
 from libs.orders.store import open_store
 from libs.service.settings import Settings
 from services.ops.commands import Commands
+from services.ops.parking import ParkingCommands
 from services.ops.stack import EXIT_INTERRUPTED, EXIT_USAGE, Refusal, Stack, refusing, settle
 
 HELP = """Follow, replay and look after the orders of a running stack.
@@ -35,7 +36,7 @@ async def open_stack(settings: Settings) -> AsyncIterator[Stack]:
 
 def make_app() -> App:
     """The command line."""
-    commands = Commands(open_stack)
+    commands, parking = Commands(open_stack), ParkingCommands(open_stack)
     app = App(
         name="swaplog",
         help=HELP,
@@ -49,8 +50,9 @@ def make_app() -> App:
         commands.replay,
         commands.journey,
         commands.status,
-        commands.parked,
-        commands.redrive,
+        parking.parked,
+        parking.redrive,
+        parking.discard,
     ):
         app.command(command)
     return app

@@ -22,7 +22,7 @@ from services.ops.show import (
     replay_table,
 )
 from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE, Refusal, Stack, find_settings
-from services.ops.status import PARKED_MAX, parked_id, print_parked, print_status, put_back, read_status
+from services.ops.status import print_status, read_status
 from services.ops.times import to_ms
 
 AsJson = Annotated[bool, Parameter(name="--json")]
@@ -157,47 +157,6 @@ class Commands:
             json_line(numbers)
         else:
             print_status(numbers, make_console())
-        return 0
-
-    async def parked(self, *, as_json: AsJson = False) -> int:
-        """List the work items no service could handle, oldest first.
-
-        Parameters
-        ----------
-        as_json
-            One JSON document per item.
-        """
-        settings, _ = find_settings()
-        async with self._open(settings) as stack:
-            items = await stack.log.parked(PARKED_MAX)
-        if not as_json:
-            print_parked(items, make_console())
-            return 0
-        for item in items:
-            json_line(
-                {
-                    "id": parked_id(item),
-                    "service": item.service,
-                    "order": item.order_id,
-                    "deliveries": item.deliveries,
-                    "reason": item.reason,
-                    "fingerprint": item.fingerprint,
-                }
-            )
-        return 0
-
-    async def redrive(self, item: str, /) -> int:
-        """Put a parked item back to work, with its order as it is now.
-
-        Parameters
-        ----------
-        item
-            The id `swaplog parked` shows.
-        """
-        settings, _ = find_settings()
-        async with self._open(settings) as stack:
-            moved = await put_back(stack, item)
-        make_console().print(f"order {moved.order_id} is with the {moved.service} again")
         return 0
 
 

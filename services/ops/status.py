@@ -4,14 +4,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from libs.events.log import Parked
 from libs.events.reactions import WORKERS
 from services.ops.history import tips
-from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE, Refusal, Stack
-
-PARKED_MAX = 1_000
+from services.ops.parking import PARKED_MAX
+from services.ops.stack import Stack
 
 
 async def read_status(stack: Stack) -> dict[str, Any]:
@@ -53,37 +50,3 @@ def print_status(status: dict[str, Any], console: Console) -> None:
     if status["archive"] != "ok":
         console.print("archive   ", end="")
         console.print(status["archive"], style="red", markup=False)
-
-
-def parked_id(parked: Parked) -> str:
-    """How operators name a parked item: ids are unique within a partition only."""
-    return f"{parked.partition}:{parked.id}"
-
-
-def print_parked(items: list[Parked], console: Console) -> None:
-    """For people."""
-    if not items:
-        console.print("nothing is parked", style="green")
-        return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("id", "service", "order", "tries", "reason"):
-        table.add_column(title, overflow="fold")
-    for item in items:
-        table.add_row(parked_id(item), item.service, item.order_id, str(item.deliveries), Text(item.reason))
-    console.print(table)
-
-
-async def put_back(stack: Stack, wanted: str) -> Parked:
-    """Put one parked item back to work.
-
-    Raises:
-        Refusal: there is no such item, or it was gone when it was its turn.
-    """
-    if wanted.count(":") != 1:
-        raise Refusal(f"{wanted!r} is not the id of a parked item: see `swaplog parked`", EXIT_USAGE)
-    for item in await stack.log.parked(PARKED_MAX):
-        if parked_id(item) == wanted:
-            if not await stack.log.redrive(item):
-                break
-            return item
-    raise Refusal(f"no parked item {wanted}", EXIT_DIFFERS)

@@ -1,0 +1,223 @@
+"""Items no service could handle: shown, put back to work, or given up. Nothing changes without `--apply`."""
+
+import asyncio
+import getpass
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from libs.events.log import Discarded, Parked
+from libs.events.parking import NotDiscardable, discard
+from libs.service.settings import Settings
+from services.ops.show import json_line, make_console
+from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE, Refusal, Stack, find_settings
+
+PARKED_MAX = 1_000
+REDRIVES_PER_S = 20.0
+AsJson = Annotated[bool, Parameter(name="--json")]
+
+
+class ParkingCommands:
+    """`open_stack` gives the stack some settings describe; it is asked anew by each command."""
+
+    def __init__(self, open_stack: Callable[[Settings], AbstractAsyncContextManager[Stack]]) -> None:
+        self._open = open_stack
+
+    async def parked(
+        self, *, service: str = "", fingerprint: str = "", discarded: bool = False, as_json: AsJson = False
+    ) -> int:
+        """List the work items no service could handle, oldest first.
+
+        Parameters
+        ----------
+        service
+            Only this service's.
+        fingerprint
+            Only those that failed in this way.
+        discarded
+            Those that were given up instead, with who and why.
+        as_json
+            One JSON document per item.
+        """
+        settings, _ = find_settings()
+        async with self._open(settings) as stack:
+            given_up = await stack.log.discarded(PARKED_MAX) if discarded else []
+            items = [d.parked for d in given_up] if discarded else await stack.log.parked(PARKED_MAX)
+        about = {_name(d.parked): d for d in given_up}
+        shown = [item for item in items if _wanted(item, service, fingerprint)]
+        if as_json:
+            for item in shown:
+                json_line(parked_json(item) | discarded_json(about.get(_name(item))))
+        else:
+            _print(shown, about, make_console())
+        return 0
+
+    async def redrive(
+        self,
+        *items: str,
+        every: Annotated[bool, Parameter(name="--all")] = False,
+        service: str = "",
+        fingerprint: str = "",
+        rate: float = REDRIVES_PER_S,
+        apply: bool = False,
+    ) -> int:
+        """Put parked items back to work, with their orders as they are now. Without --apply it only says which.
+
+        Parameters
+        ----------
+        items
+            Ids that `swaplog parked` shows.
+        every
+            All of them, or all that --service and --fingerprint leave.
+        service
+            With --all: only this service's.
+        fingerprint
+            With --all: only those that failed in this way.
+        rate
+            At most so many a second.
+        apply
+            Do it.
+        """
+        if bool(items) == every or rate <= 0:
+            raise Refusal("name items, or say --all; --rate must be above 0", EXIT_USAGE)
+        settings, _ = find_settings()
+        console = make_console()
+        async with self._open(settings) as stack:
+            found = await _find(stack, items)
+            chosen = found if items else [item for item in found if _wanted(item, service, fingerprint)]
+            moved = 0
+            for number, item in enumerate(chosen):
+                if apply and number:
+                    await asyncio.sleep(1 / rate)
+                done = not apply or await stack.log.redrive(item)
+                moved += done
+                said = "back with" if apply else "would go back to"
+                fate = f"{said} the {item.service}" if done else "left: it or its order is gone"
+                console.print(f"{_name(item)}  order {item.order_id}  {fate}", markup=False)
+        _say_how_many(moved, apply, console)
+        return 0 if moved == len(chosen) else EXIT_DIFFERS
+
+    async def discard(
+        self, item: str, /, *, reason: str, by: str = "", not_settled: bool = False, apply: bool = False
+    ) -> int:
+        """Give a parked item up: its order ends as FAILED, and who did it and why is kept. Without --apply, a dry run.
+
+        Parameters
+        ----------
+        item
+            The id `swaplog parked` shows.
+        reason
+            Why; the order's owner can read it.
+        by
+            Who; the name of this login by itself.
+        not_settled
+            You have proof that the submitted transaction of this order is not on the chain and never will be.
+        apply
+            Do it.
+        """
+        if not reason.strip():
+            raise Refusal("--reason must say why", EXIT_USAGE)
+        settings, _ = find_settings()
+        console = make_console()
+        async with self._open(settings) as stack:
+            (parked,) = await _find(stack, (item,))
+            if apply:
+                try:
+                    order = await discard(
+                        stack.log,
+                        parked,
+                        by=by or _login(),
+                        reason=reason.strip(),
+                        now=datetime.now(UTC),
+                        not_settled=not_settled,
+                    )
+                except NotDiscardable as doubt:
+                    raise Refusal(f"order {parked.order_id}: {doubt}", EXIT_DIFFERS) from None
+                fate = f"order {order.id} is {order.status}" if order else "there is no order of it"
+                console.print(f"{item} is discarded; {fate}", markup=False)
+            else:
+                console.print(f"{item} would be discarded, and order {parked.order_id} end as FAILED", markup=False)
+        _say_how_many(1, apply, console)
+        return 0
+
+
+def parked_json(item: Parked) -> dict[str, Any]:
+    """One item for programs."""
+    return {
+        "id": _name(item),
+        "service": item.service,
+        "order": item.order_id,
+        "event": item.event_id,
+        "type": item.event_type,
+        "deliveries": item.deliveries,
+        "reason": item.reason,
+        "fingerprint": item.fingerprint,
+        "traceparent": item.traceparent,
+        "made": _time(item.made_ms),
+        "parked": _time(item.parked_ms),
+    }
+
+
+def discarded_json(about: Discarded | None) -> dict[str, Any]:
+    """What was said when it was given up."""
+    return {"discarded": _time(about.at_ms), "by": about.by, "because": about.reason} if about else {}
+
+
+async def _find(stack: Stack, names: tuple[str, ...]) -> list[Parked]:
+    """The parked items of these names, or all.
+
+    Raises:
+        Refusal: one of them is not there.
+    """
+    bad = [name for name in names if name.count(":") != 1]
+    if bad:
+        raise Refusal(f"{bad[0]!r} is not the id of a parked item: see `swaplog parked`", EXIT_USAGE)
+    held = {_name(item): item for item in await stack.log.parked(PARKED_MAX)}
+    missing = [name for name in names if name not in held]
+    if missing:
+        raise Refusal(f"no parked item {missing[0]}", EXIT_DIFFERS)
+    return [held[name] for name in names] if names else list(held.values())
+
+
+def _name(parked: Parked) -> str:
+    """How operators name a parked item: ids are unique within a partition only."""
+    return f"{parked.partition}:{parked.id}"
+
+
+def _wanted(item: Parked, service: str, fingerprint: str) -> bool:
+    return service in ("", item.service) and fingerprint in ("", item.fingerprint)
+
+
+def _print(items: list[Parked], about: dict[str, Discarded], console: Console) -> None:
+    if not items:
+        console.print("nothing", style="green")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("id", "service", "order", "event", "tries", "made", "parked", "print", "reason"):
+        table.add_column(title, overflow="fold")
+    for item in items:
+        said = about.get(_name(item))
+        reason = f"{item.reason}; discarded by {said.by}: {said.reason}" if said else item.reason
+        values = (_name(item), item.service, item.order_id, item.event_type, str(item.deliveries))
+        table.add_row(*values, _time(item.made_ms), _time(item.parked_ms), item.fingerprint, Text(reason))
+    console.print(table)
+
+
+def _say_how_many(count: int, apply: bool, console: Console) -> None:
+    console.print(f"{count} done" if apply else f"{count}, and nothing was changed: say --apply")
+
+
+def _login() -> str:
+    with suppress(KeyError, OSError):
+        return getpass.getuser()
+    return "unknown"
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,142 @@
+"""`swaplog parked`, `redrive` and `discard` against real stores."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from libs.events.log import Committed
+from libs.events.model import Status
+from libs.events.redis_log import RedisLog, open_redis_log
+from services.ops.__main__ import main
+from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE
+from tests.builders import a_request
+from tests.servers import flush_redis
+
+PARTITIONS = 4
+T = TypeVar("T")
+
+
+class Swaplog:
+    """The command, and the log it is about."""
+
+    def __init__(self, redis_url: str, output: pytest.CaptureFixture[bytes]) -> None:
+        self._redis_url, self._output = redis_url, output
+
+    def run(self, *arguments: str) -> int:
+        self._output.readouterr()
+        return main([*arguments])
+
+    def said(self) -> str:
+        return self._output.readouterr().out.decode()
+
+    def items(self, *arguments: str) -> list[dict[str, Any]]:
+        assert self.run("parked", *arguments, "--json") == 0
+        return [json.loads(line) for line in self.said().splitlines()]
+
+    def log(self, work: Callable[[RedisLog], Awaitable[T]]) -> T:
+        async def run() -> T:
+            async with open_redis_log(self._redis_url, PARTITIONS) as log:
+                await log.start(create=True)
+                return await work(log)
+
+        return asyncio.run(run())
+
+    def park(self, count: int, reason: str = "ValueError: [/bold] no such pool") -> list[str]:
+        async def park(log: RedisLog) -> list[str]:
+            for number in range(count):
+                step, _ = a_request(PARTITIONS, f"user-{number}")
+                assert isinstance(await log.commit(step), Committed)
+            parked: list[str] = []
+            while len(parked) < count:
+                for item in await log.take("router", "operator", 16, 100):
+                    assert await log.park(item, reason, f"print-{len(parked) % 2}")
+                    parked.append(item.order_id)
+            return parked
+
+        return self.log(park)
+
+    def backlog(self) -> int:
+        return self.log(lambda log: log.backlog("router"))
+
+    def status(self, order_id: str) -> Status | None:
+        snapshot = self.log(lambda log: log.find(order_id))
+        return snapshot.order.status if snapshot else None
+
+
+@pytest.fixture
+def swaplog(
+    redis_url: str,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> Swaplog:
+    flush_redis(redis_url)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    made = Swaplog(redis_url, capsysbinary)
+    assert made.backlog() == 0  # the log is there
+    return made
+
+
+def test_a_parked_item_is_listed_with_all_that_is_known(swaplog: Swaplog) -> None:
+    [order] = swaplog.park(1)
+    [item] = swaplog.items()
+
+    assert (item["service"], item["order"], item["event"]) == ("router", order, f"{order}/1")
+    assert (item["type"], item["deliveries"], item["fingerprint"]) == ("OrderRequested", 1, "print-0")
+    assert item["reason"] == "ValueError: [/bold] no such pool"
+    assert item["made"] <= item["parked"]
+    assert swaplog.run("parked") == 0
+    assert "[/bold] no such pool" in swaplog.said()
+
+
+def test_a_redrive_is_a_dry_run_until_it_is_meant(swaplog: Swaplog) -> None:
+    swaplog.park(1)
+    [item] = swaplog.items()
+    assert swaplog.run("redrive", item["id"]) == 0
+    assert "nothing was changed" in swaplog.said()
+    assert len(swaplog.items()) == 1
+    assert swaplog.backlog() == 0
+
+    assert swaplog.run("redrive", item["id"], "--apply") == 0
+    assert swaplog.items() == []
+    assert swaplog.backlog() == 1
+    assert swaplog.run("redrive", item["id"], "--apply") == EXIT_DIFFERS
+
+
+def test_all_or_all_of_one_kind_are_redriven(swaplog: Swaplog) -> None:
+    swaplog.park(6)
+    assert swaplog.run("redrive", "--all", "--fingerprint", "print-1", "--rate", "1000", "--apply") == 0
+    assert {item["fingerprint"] for item in swaplog.items()} == {"print-0"}
+    assert swaplog.backlog() == 3
+    assert swaplog.run("redrive", "--all", "--service", "executor", "--apply") == 0
+    assert swaplog.backlog() == 3
+    assert swaplog.run("redrive", "--all", "--rate", "1000", "--apply") == 0
+    assert swaplog.backlog() == 6
+
+
+def test_a_discard_needs_a_reason_and_ends_the_order(swaplog: Swaplog) -> None:
+    [order] = swaplog.park(1)
+    [item] = swaplog.items()
+    assert swaplog.run("discard", item["id"]) == EXIT_USAGE
+    assert swaplog.run("discard", item["id"], "--reason", " ") == EXIT_USAGE
+    assert swaplog.run("discard", item["id"], "--reason", "pool is gone", "--by", "mara") == 0
+    assert swaplog.status(order) is Status.PENDING
+
+    assert swaplog.run("discard", item["id"], "--reason", "pool is gone", "--by", "mara", "--apply") == 0
+    assert swaplog.status(order) is Status.FAILED
+    assert swaplog.items() == []
+    [kept] = swaplog.items("--discarded")
+    assert (kept["id"], kept["by"], kept["because"]) == (item["id"], "mara", "pool is gone")
+    assert swaplog.run("discard", item["id"], "--reason", "again", "--apply") == EXIT_DIFFERS
+
+
+@pytest.mark.parametrize("arguments", [["redrive"], ["redrive", "nonsense"], ["redrive", "--all", "--rate", "0"]])
+def test_what_cannot_be_meant_is_a_usage_error(swaplog: Swaplog, arguments: list[str]) -> None:
+    assert swaplog.run(*arguments) == EXIT_USAGE
