@@ -3,17 +3,20 @@
 --
 -- KEYS  log, meta, timers, then per step: order hash, [recent orders, idempotency key or order hash again: if created],
 --       [work stream of the item], [work stream of the next actor]
--- ARGV  epoch, number of steps, then per step the HEADER below and 22 values for each event
+-- ARGV  run, epoch, number of steps, then per step the HEADER below and 22 values for each event
 -- reply one array per step: {'ok', ms, first position} {'conflict', hash} {'not_yours'} {'duplicate', order, print}
---       {'refused', error}; or {'epoch', found} alone
+--       {'refused', error}; or, for all, {'epoch', found} or {'fenced'}: another run of Redis than this log was checked in
 
 local EVENT_WIDTH = 22
 local DAY_MS = 86400000
 local RECENT_MAX = 1000
 
-local head = redis.call('HMGET', KEYS[2], 'epoch', 'position', 'ms')
-if head[1] ~= ARGV[1] then
+local head = redis.call('HMGET', KEYS[2], 'epoch', 'position', 'ms', 'run')
+if head[1] ~= ARGV[2] then
   return {'epoch', head[1] or ''}
+end
+if head[4] ~= ARGV[1] then
+  return {'fenced'}
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -22,7 +25,7 @@ local ms = math.max(now, tonumber(head[3]))
 local ms_text = string.format('%.0f', ms)
 local first_position = position
 
-local key, arg = 4, 3
+local key, arg = 4, 4
 local replies = {}
 
 local function check(order_key, expected, idem_key, work_key, service, item, consumer)
@@ -51,7 +54,7 @@ local function check(order_key, expected, idem_key, work_key, service, item, con
   return nil, held[2] or ''
 end
 
-for step = 1, tonumber(ARGV[2]) do
+for step = 1, tonumber(ARGV[3]) do
   -- HEADER
   local expected, events = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1])
   local order, status, state = ARGV[arg + 2], ARGV[arg + 3], ARGV[arg + 4]

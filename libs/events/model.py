@@ -82,6 +82,7 @@ class OrderRequested(Event):
     slippage_bps: Bps
     expires_at: AwareDatetime = Field(description="not submitted by then: expired")
     idempotency_key: str | None = None
+    fingerprint: str | None = Field(None, description="of what was asked under the idempotency key")
     request_id: str | None = None
 
 

@@ -1,8 +1,12 @@
--- Moves work items, never facts. ARGV[1] names the move:
+-- Moves work items, never facts. KEYS[1] is meta, ARGV[1] the run of Redis this is for; both are taken away first.
+-- Then ARGV[1] names the move:
 -- 'due'     KEYS timers, work, order hashes…      ARGV order ids…        timers that are due become items
 -- 'park'    KEYS work, parked                     ARGV service, item, consumer, reason, deliveries, fingerprint
 -- 'redrive' KEYS parked, work, order hash         ARGV parked id         an item again, with the order's present state
+-- 'discard' KEYS parked, discarded                ARGV parked id, by, reason, most kept          for the record only
 
+local FENCED = -1
+local meta, run = table.remove(KEYS, 1), table.remove(ARGV, 1)
 local EVENT_FIELDS = {'id', 'type', 'v', 'source', 'subject', 'user', 'version', 'time', 'cause', 'traceparent', 'data'}
 
 local function add_item(work_key, order_key)
@@ -60,4 +64,18 @@ function move.redrive()
   return 1
 end
 
+function move.discard()
+  local entry = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])[1]
+  if not entry then
+    return 0
+  end
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], '*', 'parked', ARGV[2], 'discarded_by', ARGV[3],
+    'discarded_because', ARGV[4], unpack(entry[2]))
+  redis.call('XDEL', KEYS[1], ARGV[2])
+  return 1
+end
+
+if redis.call('HGET', meta, 'run') ~= run then
+  return FENCED
+end
 return move[ARGV[1]]()

@@ -6,15 +6,36 @@ from typing import Protocol
 
 import structlog
 
-from libs.events.errors import LogMismatch, LogUnavailable
+from libs.events.errors import LogMismatch, LogReplaced, LogUnavailable
 from libs.events.worker import Needs
 from libs.events.worker_limits import WorkerLimits, jittered
+
+
+class Works(Protocol):
+    """A worker that runs until it is stopped, or its log is another one."""
+
+    async def run(self, stop: asyncio.Event) -> None: ...
 
 
 class Starts(Protocol):
     """The part of a log that prepares it."""
 
     async def start(self) -> None: ...
+
+
+async def keep_working(log: Starts, worker: Works, health: Needs, limits: WorkerLimits, stop: asyncio.Event) -> None:
+    """Start the log and work on it until `stop`; when it was replaced (repaired, restored), start it again.
+
+    Raises:
+        LogMismatch: this is not the log we were made for.
+    """
+    while await started(log, health, limits, stop):
+        try:
+            await worker.run(stop)
+        except LogReplaced as error:
+            structlog.get_logger().warning("log_replaced", reason=str(error))
+        else:
+            return
 
 
 async def started(log: Starts, health: Needs, limits: WorkerLimits, stop: asyncio.Event) -> bool:

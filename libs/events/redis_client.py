@@ -1,6 +1,6 @@
 """Connections to Redis, with the defaults of redis-py undone where they break a log, and its errors given our names."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -17,7 +17,9 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from libs.events.errors import EventLogError, LogMismatch, LogUnavailable, OutcomeUnknown
+from libs.events.errors import EventLogError, LogUnavailable, OutcomeUnknown
+
+FENCED = "Redis restarted; the log is being checked"
 
 # redis-py types every reply as the union over both protocols and both decodings: no help to a reader or to mypy.
 Client = Any
@@ -29,8 +31,11 @@ BLOCK_MS_MAX = 2_000
 READER_TIMEOUT_S = BLOCK_MS_MAX / 1_000 + 5
 
 
-def connect(url: str, *, reply_timeout_s: float) -> Client:
-    """A client that never repeats a command by itself: a silent second XADD would be a second fact."""
+def connect(url: str, *, reply_timeout_s: float, on_connect: Callable[[Any], Any] | None = None) -> Client:
+    """A client that never repeats a command by itself: a silent second XADD would be a second fact.
+
+    `on_connect` is awaited with every new connection.
+    """
     return Redis.from_url(
         url,
         decode_responses=True,
@@ -39,15 +44,21 @@ def connect(url: str, *, reply_timeout_s: float) -> Client:
         retry=Retry(NoBackoff(), 0),
         socket_timeout=reply_timeout_s,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
+        redis_connect_func=on_connect,
     )
+
+
+async def learn_run(connection: Any) -> None:
+    """Note which run of Redis the connection leads to: a connection ends with the run, so it is true while it lasts."""
+    await connection.on_connect()
+    await connection.send_command("INFO", "server")
+    lines = str(await connection.read_response()).splitlines()
+    connection.swaplog_run = next(line.partition(":")[2] for line in lines if line.startswith("run_id:"))
 
 
 def translate(error: Exception) -> EventLogError:
     """The error of a read, or of a write that is known not to have happened."""
-    text = str(error)
-    if isinstance(error, ResponseError) and text.startswith("NOGROUP"):
-        return LogMismatch(f"a consumer group is gone: {text}")
-    return LogUnavailable(text or type(error).__name__)
+    return LogUnavailable(str(error) or type(error).__name__)
 
 
 @contextmanager
@@ -63,21 +74,28 @@ class Pipe:
     """One connection for writes: several commands out in one go, their replies back in order."""
 
     def __init__(self, client: Client) -> None:
+        """`client`: connects with `learn_run`."""
         self._pool = client.connection_pool
+        self.run = ""
+        """The run of Redis that was sent to last."""
 
-    async def send(self, commands: list[list[Any]]) -> list[Any]:
+    async def send(self, commands: list[list[Any]] | Callable[[str], list[list[Any]]]) -> list[Any]:
         """Replies in order; an error reply is an exception in the list.
+
+        Commands that must name the run of Redis they are for are given as a function of it.
 
         Raises:
             LogUnavailable: no connection could be made, nothing was sent.
             OutcomeUnknown: the connection broke after sending.
         """
-        # In C: redis-py's own packing costs four times what the rest of a commit does.
-        packed = b"".join(pack_command(tuple(command)) for command in commands)
         async with self._connection() as connection:
+            self.run = connection.swaplog_run
+            meant = commands(self.run) if callable(commands) else commands
+            # In C: redis-py's own packing costs four times what the rest of a commit does.
+            packed = b"".join(pack_command(tuple(command)) for command in meant)
             try:
                 await connection.send_packed_command(packed, check_health=False)
-                return [await _reply(connection) for _ in commands]
+                return [await _reply(connection) for _ in meant]
             except (RedisConnectionError, RedisTimeoutError, OSError) as error:
                 await connection.disconnect(nowait=True)
                 raise OutcomeUnknown(str(error) or type(error).__name__) from error

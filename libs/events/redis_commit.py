@@ -9,7 +9,7 @@ from typing import Any
 from redis.exceptions import NoScriptError, ResponseError
 
 from libs.events.crash import crossing
-from libs.events.errors import EventLogError, LogMismatch, LogUnavailable
+from libs.events.errors import EventLogError, LogMismatch, LogReplaced, LogUnavailable
 from libs.events.ids import Position, partition_of
 from libs.events.log import (
     STEPS_PER_COMMIT_MAX,
@@ -24,7 +24,7 @@ from libs.events.log import (
 from libs.events.model import Envelope
 from libs.events.order import Order
 from libs.events.reactions import TERMINAL, delay_ms, next_actor
-from libs.events.redis_client import Pipe, translate
+from libs.events.redis_client import FENCED, Pipe, translate
 from libs.events.redis_keys import Keys
 
 
@@ -37,14 +37,21 @@ class Script:
         self.digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     async def call(self, pipe: Pipe, calls: list[tuple[list[str], list[Any]]]) -> list[Any]:
-        """Run the script once for each (keys, arguments), in one round trip; error replies are raised or returned."""
-        commands = [["EVALSHA", self.digest, len(keys), *keys, *args] for keys, args in calls]
+        """Run the script once for each (keys, arguments), in one round trip; error replies are raised or returned.
+
+        The run of Redis it is meant for goes before the arguments.
+        """
+
+        def commands(run: str) -> list[list[Any]]:
+            return [["EVALSHA", self.digest, len(keys), *keys, run, *args] for keys, args in calls]
+
         replies = await pipe.send(commands)
         if any(isinstance(reply, NoScriptError) for reply in replies):
             # A missing script ran nothing, so running it again is no repetition.
             again = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             await pipe.send([["SCRIPT", "LOAD", self.text]])
-            for index, reply in zip(again, await pipe.send([commands[index] for index in again]), strict=True):
+            second = await pipe.send(lambda run: [commands(run)[index] for index in again])
+            for index, reply in zip(again, second, strict=True):
                 replies[index] = reply
         return replies
 
@@ -111,7 +118,10 @@ def _settle(batch: list[tuple[Step, asyncio.Future[Outcome]]], reply: Any) -> No
         return
     if reply and reply[0] == "epoch":
         found = f"epoch {reply[1]}" if reply[1] else "none"
-        _fail(batch, LogMismatch(f"the log this process opened is gone; Redis now holds: {found}"))
+        _fail(batch, LogReplaced(f"the log this process opened is gone; Redis now holds: {found}"))
+        return
+    if reply == ["fenced"]:
+        _fail(batch, LogUnavailable(FENCED))
         return
     for (step, done), answer in zip(batch, reply, strict=True):
         if done.done():

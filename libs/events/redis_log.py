@@ -2,18 +2,16 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
-from uuid import uuid4
 
 from libs.events.log import Outcome, Step
-from libs.events.reactions import WORKERS
-from libs.events.redis_client import READER_TIMEOUT_S, REPLY_TIMEOUT_S, Client, Pipe, connect, translate
+from libs.events.redis_client import READER_TIMEOUT_S, REPLY_TIMEOUT_S, Client, Pipe, connect, learn_run
 from libs.events.redis_commit import GroupCommit
 from libs.events.redis_keys import Keys
-from libs.events.redis_reads import RedisReads, settle_meta
+from libs.events.redis_meta import check_log, create_log
+from libs.events.redis_reads import RedisReads
+from libs.events.redis_repair import RedisRepair
 from libs.events.redis_work import RedisWork
-
-LAYOUT = "1"
+from libs.events.repair import LogRepair, layout_of
 
 
 class RedisLog(RedisReads, RedisWork):
@@ -27,28 +25,29 @@ class RedisLog(RedisReads, RedisWork):
         self._commits: GroupCommit | None = None
         self._epoch = ""
 
-    async def start(self) -> None:
-        """Make what is missing (meta data, groups) and check what is there.
+    async def start(self, *, create: bool = False) -> None:
+        """Check what is there, and know it from now on.
+
+        `create` makes a log where there is none: for those who know that no archive has one either.
 
         Raises:
-            LogUnavailable: Redis is away.
+            LogUnavailable: Redis is away, holds no log yet, or one that is still being checked.
             LogMismatch: this is not the log we were made for.
         """
-        layout = f"{LAYOUT}, {self.partitions} partitions"
-        self._epoch = await settle_meta(self._pipe, self._keys, uuid4().hex[:12], layout)
-        commands: list[list[Any]] = [
-            ["XGROUP", "CREATE", keys.work(service), service, "0", "MKSTREAM"]
-            for keys in self._keys
-            for service in WORKERS
-        ]
-        for reply in await self._pipe.send(commands):
-            if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
-                raise translate(reply)
+        layout = layout_of(self.partitions)
+        if create:
+            await create_log(self._pipe, self._keys, layout)
+        self._epoch = await check_log(self._pipe, self._keys, layout)
         self._commits = GroupCommit(self._pipe, self._keys, self._epoch)
 
     @property
     def partitions(self) -> int:
         return len(self._keys)
+
+    @property
+    def repair(self) -> LogRepair:
+        """For whoever checks the log and makes it whole."""
+        return RedisRepair(self._pipe, self._keys)
 
     @property
     def epoch(self) -> str:
@@ -66,7 +65,7 @@ class RedisLog(RedisReads, RedisWork):
 @asynccontextmanager
 async def open_redis_log(url: str, partitions: int) -> AsyncIterator[RedisLog]:
     """The log behind `url`; waits for nothing: call `start()` until it succeeds."""
-    writer = connect(url, reply_timeout_s=REPLY_TIMEOUT_S)
+    writer = connect(url, reply_timeout_s=REPLY_TIMEOUT_S, on_connect=learn_run)
     reader = connect(url, reply_timeout_s=READER_TIMEOUT_S)
     async with writer, reader:
         yield RedisLog(writer, reader, partitions)

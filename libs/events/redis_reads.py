@@ -1,16 +1,20 @@
 """Reading the log by position, and orders as the log holds them."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from libs.events.errors import LogMismatch, PositionGap
+from libs.events.errors import EventLogError, LogReplaced, LogUnavailable, PositionGap, Trimmed
 from libs.events.ids import Position, partition_of, partition_of_user
 from libs.events.log import Entry, Snapshot
-from libs.events.redis_client import Client, Pipe, reading, translate
+from libs.events.redis_client import FENCED, Client, Pipe, reading
 from libs.events.redis_commit import snapshot
 from libs.events.redis_keys import Keys
+from libs.events.redis_meta import ask, read_metas
+
+CHECK_EVERY_S = 1.0  # how long a reader may not notice that the log was replaced
 
 
 class RedisReads:
@@ -20,16 +24,33 @@ class RedisReads:
     _pipe: Pipe
     _keys: list[Keys]
 
+    _epoch: str
+    _checked_at: float = 0.0
+
     async def tip(self, partition: int) -> Position:
         """See `Reads.tip`."""
         with reading():
-            position, ms = await self._reader.hmget(self._keys[partition].meta, ["position", "ms"])
-        if position is None or ms is None:
-            raise LogMismatch(f"partition {partition}: the log's meta data are gone")
+            position, ms, epoch = await self._reader.hmget(self._keys[partition].meta, ["position", "ms", "epoch"])
+        if position is None or ms is None or epoch is None:
+            raise LogReplaced(f"partition {partition}: the log's meta data are gone")
+        if self._epoch and epoch != self._epoch:
+            raise LogReplaced(f"partition {partition}: the log has epoch {epoch} now, not {self._epoch}")
         return Position(int(ms), int(position))
 
     async def read(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
         """See `Reads.read`."""
+        try:
+            entries = await self.read_unchecked(after, count, block_ms)
+            # After the read: what was read before a check that succeeds was read from the log that was checked.
+            if self._epoch and time.monotonic() - self._checked_at > CHECK_EVERY_S:
+                await self._check_log()
+        except EventLogError:
+            self._checked_at = 0
+            raise
+        return entries
+
+    async def read_unchecked(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+        """`read`, also while the log is being checked: only for whoever checks it."""
         streams = {self._keys[partition].log: str(at) for partition, at in after.items()}
         with reading():
             reply = await self._reader.xread(streams, count=count, block=block_ms or None)
@@ -41,10 +62,26 @@ class RedisReads:
             for entry_id, fields in rows:
                 at = Position.parse(entry_id)
                 if at.position != last + 1:
-                    raise PositionGap(partition, last + 1, at.position)
+                    raise await self._gap(partition, last + 1, at)
                 last = at.position
                 entries.append(Entry(partition, at, fields))
         return entries
+
+    async def _gap(self, partition: int, expected: int, found: Position) -> PositionGap:
+        with reading():
+            first = await self._reader.xrange(self._keys[partition].log, count=1)
+        trimmed = not first or Position.parse(first[0][0]) >= found
+        return (Trimmed if trimmed else PositionGap)(partition, expected, found.position)
+
+    async def _check_log(self) -> None:
+        metas = await read_metas(self._pipe, self._keys)
+        for partition, meta in enumerate(metas):
+            if meta.get("epoch") != self._epoch:
+                found = meta.get("epoch", "none")
+                raise LogReplaced(f"partition {partition}: the log's epoch was {self._epoch} and is {found} now")
+            if meta.get("run") != self._pipe.run:
+                raise LogUnavailable(FENCED)
+        self._checked_at = time.monotonic()
 
     async def history(self, order_id: str) -> list[Entry]:
         """See `Reads.history`."""
@@ -95,38 +132,4 @@ class RedisReads:
         await self._ask(commands)
 
     async def _ask(self, commands: list[list[Any]]) -> list[Any]:
-        replies = await self._pipe.send(commands) if commands else []
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise translate(reply)
-        return replies
-
-
-async def settle_meta(pipe: Pipe, keys: list[Keys], epoch: str, layout: str) -> str:
-    """Make the log's meta data where they are missing, and read them; gives the epoch.
-
-    Raises:
-        LogMismatch: the log in Redis was made with other partitions, or parts of it are missing.
-    """
-    first, *_ = await _create(pipe, keys[:1], epoch, layout)
-    metas = [first, *await _create(pipe, keys[1:], first["epoch"], layout)]
-    for partition, meta in enumerate(metas):
-        if meta["layout"] != layout:
-            raise LogMismatch(f"this log was made as '{meta['layout']}', not '{layout}': set PARTITIONS to match")
-        if meta["epoch"] != first["epoch"]:
-            raise LogMismatch(f"partition {partition} is of another log than partition 0")
-    return first["epoch"]
-
-
-async def _create(pipe: Pipe, keys: list[Keys], epoch: str, layout: str) -> list[dict[str, str]]:
-    commands: list[list[Any]] = []
-    for key in keys:
-        for name, value in (("epoch", epoch), ("layout", layout), ("position", 0), ("ms", 0)):
-            commands.append(["HSETNX", key.meta, name, value])
-        commands.append(["HGETALL", key.meta])
-    replies = await pipe.send(commands) if commands else []
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise translate(reply)
-    flats = replies[4::5]
-    return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in flats]
+        return await ask(self._pipe, commands) if commands else []

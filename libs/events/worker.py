@@ -63,14 +63,16 @@ class Worker:
         self._limits = limits or WorkerLimits()
         self._in_hand: dict[tuple[int, str], tuple[Item, asyncio.Task[None]]] = {}
         self._room = asyncio.Event()
+        self._mismatch: LogMismatch | None = None
         self._say = structlog.get_logger().bind(consumer=consumer)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then finish what is in hand within the drain window.
 
         Raises:
-            LogMismatch: the log is not the one this process opened; it must start again.
+            LogMismatch: the log is not the one this process opened; start it again, then run again.
         """
+        self._mismatch = None
         limits = self._limits
         keepers = [self._every(limits.renew_every_s, self._renew), self._every(limits.claim_every_s, self._claim)]
         if NEXT_ACTOR[AttemptFailed] == self._service:
@@ -80,6 +82,8 @@ class Worker:
             await self._read(stop)
             await self._drain()
         finally:
+            # After a mismatch there is still work in hand, and none of it can be committed.
+            tasks += [task for _, task in self._in_hand.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -89,6 +93,8 @@ class Worker:
         failures, seen_pending = 0, False
         while not stop.is_set():
             try:
+                if self._mismatch:
+                    raise self._mismatch
                 if not seen_pending:
                     with crossing("work.take_pending"):
                         pending = await self._log.take_pending(self._service, self._consumer)
@@ -138,6 +144,10 @@ class Worker:
                 await self._handle_item(item)
             except Poison as error:
                 await self._park(item, error)
+            except LogMismatch as error:
+                # Not this item's trouble but everybody's: the reader ends the run.
+                self._mismatch = self._mismatch or error
+                self._room.set()
             except asyncio.CancelledError:
                 raise
             except Exception:

@@ -31,9 +31,14 @@ FROM unnest($3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[]) AS moved (
 WHERE checkpoints.projection = $1 AND checkpoints.epoch = $2 AND checkpoints.partition = moved.partition
   AND checkpoints.position = moved.expected"""
 
+ADOPT_EPOCH = "UPDATE checkpoints SET epoch = $1, updated_at = now() WHERE epoch <> $1"
+
 ORDER = "SELECT state FROM orders WHERE id = $1"
 ORDERS = "SELECT state FROM orders WHERE id = ANY($1::uuid[])"
 NEWEST = "SELECT state FROM orders WHERE user_id = $1 ORDER BY id DESC LIMIT $2"
 NEWEST_BEFORE = "SELECT state FROM orders WHERE user_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
 HISTORY = f"SELECT {_EVENTS} FROM events WHERE order_id = $1 ORDER BY version"  # noqa: S608
 ARCHIVED = f"SELECT {_EVENTS} FROM events WHERE partition = $1 AND position > $2 ORDER BY position LIMIT $3"  # noqa: S608
+
+UNFINISHED = "SELECT state FROM orders WHERE id > $1 AND status <> ALL($2::text[]) ORDER BY id LIMIT $3"
+ENTRIES_OF = f"SELECT {_EVENTS} FROM events WHERE order_id = ANY($1::uuid[]) ORDER BY order_id, version"  # noqa: S608

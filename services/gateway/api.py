@@ -90,6 +90,7 @@ class Api:
         now = self._parts.clock()
         asked = dto.read_order(await read_body(request), now)
         log = self._log()
+        fingerprint = asked.fingerprint() if key else None
         event = OrderRequested(
             token_in=asked.token_in.symbol,
             token_out=asked.token_out.symbol,
@@ -99,6 +100,7 @@ class Api:
             slippage_bps=self._parts.slippage_bps if asked.slippage_bps is None else asked.slippage_bps,
             expires_at=asked.expires_at or now + self._parts.order_lifetime,
             idempotency_key=key,
+            fingerprint=fingerprint,
             request_id=request[REQUEST_ID],
         )
         step, made = order_step(
@@ -108,7 +110,7 @@ class Api:
             source=SOURCE,
             now=now,
             traceparent=traceparent_of(request.headers.get("traceparent")),
-            idempotency=Idempotency(key, asked.fingerprint()) if key else None,
+            idempotency=Idempotency(key, fingerprint) if key and fingerprint else None,
         )
         started = time.perf_counter()
         try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from libs.events.commands import follow
-from libs.events.errors import LogUnavailable, OutcomeUnknown
+from libs.events.errors import LogReplaced, LogUnavailable, OutcomeUnknown
 from libs.events.log import Commits, Committed, Conflict, Duplicate, Outcome, Snapshot, Step
 from libs.events.model import OrderCancelled
 from libs.events.order import Order
@@ -90,7 +90,7 @@ async def commit(log: Commits, step: Step) -> Outcome:
                 pause_s = min(2 * pause_s, limits.OUTCOME_PAUSE_MAX_S)
                 try:
                     return await log.commit(step)
-                except LogUnavailable as away:
+                except (LogUnavailable, LogReplaced) as away:
                     # Also when this time nothing was written: the first time still may have been.
                     reason = str(away)
     except TimeoutError:

@@ -5,7 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from libs.events.crash import crossing
-from libs.events.errors import LogMismatch, LogUnavailable
+from libs.events.errors import LogMismatch, LogReplaced, LogUnavailable
 from libs.events.ids import Position
 from libs.events.log import Entry, Reads
 from services.notifier import observe
@@ -38,7 +38,7 @@ class Tail:
                 await self._step()
                 failures = 0
                 health("")
-            except LogUnavailable as away:
+            except (LogUnavailable, LogReplaced) as away:
                 failures += 1
                 health(str(away))
                 await _pause(stop, failures, str(away))

@@ -11,6 +11,7 @@ from libs.service.lifecycle import run
 from libs.service.settings import Settings
 from services.projector import observe
 from services.projector.handlers import Projector
+from services.projector.repair import Repair
 
 EXIT_STOPPED = 1
 
@@ -24,7 +25,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         open_store(settings.database_url) as store,
     ):
         try:
-            await Projector(log, store.projection(), health).run(stop)
+            projection = store.projection()
+            await Projector(log, projection, health, Repair(log, store, projection)).run(stop)
         except (EventLogError, StoreError) as error:
             observe.stopped(error)
             sys.exit(EXIT_STOPPED)

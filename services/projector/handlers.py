@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from libs.events.crash import crossing
-from libs.events.errors import LogMismatch, LogUnavailable
+from libs.events.errors import LogMismatch, LogReplaced, LogUnavailable
 from libs.events.ids import Position
 from libs.events.log import Reads
 from libs.orders.batch import Batch
@@ -34,11 +34,20 @@ class Log(Reads, Protocol):
     async def start(self) -> None: ...
 
 
+class Mender(Protocol):
+    """Who makes the log and keeps it whole; `Repair` is one."""
+
+    async def mend(self) -> None: ...
+
+    async def glance(self, at: Mapping[int, Position]) -> None: ...
+
+
 class Projector:
     """One process follows all partitions; a second one stops at the checkpoint."""
 
-    def __init__(self, log: Log, projection: Projection, health: Health) -> None:
+    def __init__(self, log: Log, projection: Projection, health: Health, mender: Mender | None = None) -> None:
         self._log = log
+        self._mender = mender
         self._projection = projection
         self._health = health
         self._reported_at = 0.0
@@ -53,12 +62,18 @@ class Projector:
         while not stop.is_set():
             try:
                 await self._follow(stop)
+            except LogReplaced as error:
+                if not self._mender:
+                    raise
+                observe.replaced(error)
             except LogUnavailable as error:
                 await self._wait_for("redis", error, stop)
             except StoreUnavailable as error:
                 await self._wait_for("postgres", error, stop)
 
     async def _follow(self, stop: asyncio.Event) -> None:
+        if self._mender:
+            await self._mender.mend()
         await self._log.start()
         epoch = self._log.epoch
         with crossing("projection.resume"):
@@ -84,6 +99,8 @@ class Projector:
     async def _report(self, at: Mapping[int, Position]) -> None:
         """Publish how far the archive is, and see that the log did not fall behind it."""
         self._reported_at = time.monotonic()
+        if self._mender:
+            await self._mender.glance(at)
         for partition, position in at.items():
             tip = await self._log.tip(partition)
             if tip.position < position.position:

@@ -1,7 +1,7 @@
 """What the projector says of itself: log line and metric in one place, in the domain's words."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -15,6 +15,7 @@ LAG_EVENTS = Gauge("swaplog_projection_lag_events", "Entries in the log beyond t
 LAG_SECONDS = Gauge("swaplog_projection_lag_seconds", "Age of the oldest entry read and not yet projected")
 BATCHES = Counter("swaplog_projection_batches_total", "Batches committed")
 EVENTS = Counter("swaplog_projection_events_total", "Events committed")
+REPAIRS = Counter("swaplog_log_repairs_total", "Times the log or its work was made again from the archive")
 BATCH_SECONDS = Histogram("swaplog_projection_batch_seconds", "Time to commit a batch")
 
 
@@ -44,6 +45,38 @@ def lag(partition: int, events: int) -> None:
 def waiting(need: str, reason: str, attempt: int, delay_s: float) -> None:
     """A store is away."""
     _log.warning("waiting for a store", need=need, reason=reason, attempt=attempt, delay_s=round(delay_s, 2))
+
+
+def repair_begun(epoch: str, reasons: Sequence[str]) -> None:
+    """Redis lost something: the alarm for a human, though the rest goes by itself."""
+    REPAIRS.inc()
+    _log.error("alarm_log_lost: it is restored from the archive, with a new epoch", epoch=epoch, reasons=list(reasons))
+
+
+def log_made(epoch: str) -> None:
+    """Neither Redis nor Postgres had one."""
+    _log.info("log made", epoch=epoch)
+
+
+def entries_restored(partition: int, entries: int) -> None:
+    """They are in the log again."""
+    _log.warning("entries restored from the archive", partition=partition, entries=entries)
+
+
+def work_remade(partitions: Sequence[int]) -> None:
+    """Somebody missed work items."""
+    REPAIRS.inc()
+    _log.error("alarm_work_lost: it is made again from the archive", partitions=list(partitions))
+
+
+def fence_opened(epoch: str) -> None:
+    """The log is the one it should be: everybody may write."""
+    _log.info("log checked", epoch=epoch)
+
+
+def replaced(reason: Exception) -> None:
+    """The log is not what it was a second ago."""
+    _log.warning("the log must be checked", reason=str(reason))
 
 
 def stopped(reason: Exception) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import structlog
 
 from libs.events.errors import LogMismatch
-from libs.events.opening import started
+from libs.events.opening import keep_working
 from libs.events.reactions import ROUTER
 from libs.events.redis_log import open_redis_log
 from libs.events.retry import RetryPolicy
@@ -48,8 +48,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             log, ROUTER, router.handle, consumer=consumer, health=health, limits=limits, drain_s=settings.drain_s
         )
         try:
-            if await started(log, health, limits, stop):
-                await worker.run(stop)
+            await keep_working(log, worker, health, limits, stop)
         except LogMismatch as error:
             structlog.get_logger().error("stopped_by_the_log", reason=str(error))
             sys.exit(EXIT_STOPPED)

@@ -34,7 +34,7 @@ async def log(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[E
         return
     async with open_redis_log(redis_url, PARTITIONS) as redis_log:
         await redis_log._pipe.send([["FLUSHALL"]])
-        await redis_log.start()
+        await redis_log.start(create=True)
         yield redis_log
 
 
@@ -306,7 +306,7 @@ async def test_concurrent_commits_of_one_version_leave_one(log: EventLog) -> Non
 
 async def test_commits_survive_a_redis_that_forgot_its_scripts(redis_url: str) -> None:
     async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log.start()
+        await log.start(create=True)
         await requested(log)
         for reply in await log._pipe.send([["SCRIPT", "FLUSH"]]):
             assert reply in (b"OK", "OK")
@@ -316,7 +316,7 @@ async def test_commits_survive_a_redis_that_forgot_its_scripts(redis_url: str) -
 async def test_concurrent_commits_share_calls(redis_url: str) -> None:
     """Group commit: many steps at once take far fewer calls than steps."""
     async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log.start()
+        await log.start(create=True)
         before = await calls_of_scripts(log)
         await asyncio.gather(*(requested(log, f"user-{number}") for number in range(400)))
 
@@ -333,13 +333,13 @@ async def calls_of_scripts(log: RedisLog) -> int:
 async def test_an_unreachable_redis_is_said_to_be_unavailable() -> None:
     async with open_redis_log("redis://127.0.0.1:1/0", PARTITIONS) as log:
         with pytest.raises(LogUnavailable):
-            await log.start()
+            await log.start(create=True)
 
 
 async def test_another_number_of_partitions_is_refused(redis_url: str) -> None:
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(open_redis_log(redis_url, PARTITIONS))
-        await log.start()
+        await log.start(create=True)
         other = await stack.enter_async_context(open_redis_log(redis_url, PARTITIONS - 1))
         with pytest.raises(Exception, match="set PARTITIONS to match"):
             await other.start()

@@ -77,7 +77,7 @@ async def store(database_url: str, direct: asyncpg.Connection) -> AsyncIterator[
 async def redis_log(redis_url: str) -> AsyncIterator[RedisLog]:
     await asyncio.to_thread(flush_redis, redis_url)
     async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log.start()
+        await log.start(create=True)
         yield log
 
 

@@ -178,7 +178,7 @@ async def notifier(request: pytest.FixtureRequest, redis_url: str) -> AsyncItera
             yield made
         return
     async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log.start()
+        await log.start(create=True)
         async with running(log) as made:
             yield made
 

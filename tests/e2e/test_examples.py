@@ -35,7 +35,7 @@ def orders_happen(url: str, *users: str) -> list[str]:
     async def happen() -> list[str]:
         told: list[str] = []
         async with open_redis_log(url, PARTITIONS) as log:
-            await log.start()
+            await log.start(create=True)
             for user in users:
                 step, before = a_request(PARTITIONS, user)
                 following, _ = then(before, *WHOLE_STORY)

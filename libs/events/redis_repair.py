@@ -1,0 +1,185 @@
+"""What a repair reads and writes in Redis. Only for whoever holds the fence down; see `services.projector.repair`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any
+
+import orjson
+
+from libs.events.errors import LogUnavailable
+from libs.events.ids import START, Position, partition_of
+from libs.events.log import Entry
+from libs.events.model import AttemptFailed, OrderRequested
+from libs.events.reactions import TERMINAL, WORKERS, next_actor
+from libs.events.redis_client import FENCED, Pipe
+from libs.events.redis_keys import Keys
+from libs.events.redis_meta import ask
+from libs.events.repair import KEPT, Held, Restored, layout_of
+
+RECENT_MAX = 1_000
+COMMANDS_PER_CALL = 500
+SCAN_PAGE = 1_000
+
+# One call, so that no commit comes in between.
+LOOK = """
+return {redis.call('HGETALL', KEYS[1]), redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1),
+  redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1), redis.call('HVALS', KEYS[3])}"""
+OPEN = """
+if ARGV[1] ~= ARGV[2] or redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[3] then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'run', ARGV[1])
+return 1"""
+
+
+class RedisRepair:
+    """The `LogRepair` port."""
+
+    def __init__(self, pipe: Pipe, keys: list[Keys]) -> None:
+        self._pipe, self._keys = pipe, keys
+
+    async def look(self) -> tuple[str, list[Held]]:
+        """See `LogRepair.look`."""
+        looks: list[list[Any]] = [["EVAL", LOOK, 3, keys.meta, keys.log, keys.readers] for keys in self._keys]
+        replies = await ask(self._pipe, looks)
+        return self._pipe.run, [_held(partition, reply) for partition, reply in enumerate(replies)]
+
+    async def entry(self, partition: int, at: Position) -> Entry | None:
+        """See `LogRepair.entry`."""
+        (rows,) = await ask(self._pipe, [["XRANGE", self._keys[partition].log, str(at), str(at)]])
+        return _entry(partition, rows[0]) if rows else None
+
+    async def close(self) -> None:
+        """See `LogRepair.close`."""
+        await ask(self._pipe, [["HDEL", keys.meta, "run"] for keys in self._keys])
+
+    async def open(self, run: str, epoch: str) -> None:
+        """See `LogRepair.open`."""
+        done = await ask(self._pipe, lambda now: [["EVAL", OPEN, 1, keys.meta, now, run, epoch] for keys in self._keys])
+        if not all(done):
+            raise LogUnavailable(FENCED)
+
+    async def settle(self, partition: int, epoch: str, at: Position) -> None:
+        """See `LogRepair.settle`."""
+        meta = ["epoch", epoch, "layout", layout_of(len(self._keys)), "position", at.position, "ms", at.ms]
+        await ask(self._pipe, [["HSET", self._keys[partition].meta, *meta]])
+
+    async def empty_log(self, partition: int) -> None:
+        """See `LogRepair.empty_log`."""
+        await ask(self._pipe, [["DEL", self._keys[partition].log]])
+
+    async def append(self, partition: int, entries: Sequence[Entry]) -> None:
+        """See `LogRepair.append`."""
+        log = self._keys[partition].log
+        await self._all([["XADD", log, str(entry.at), *chain(*entry.fields.items())] for entry in entries])
+
+    async def forget_readers(self, partition: int) -> None:
+        """See `LogRepair.forget_readers`."""
+        await ask(self._pipe, [["DEL", self._keys[partition].readers]])
+
+    async def forget_orders(self, partition: int) -> None:
+        """See `LogRepair.forget_orders`."""
+        cursor, pattern = "0", self._keys[partition].order("*")
+        while True:
+            ((cursor, found),) = await ask(self._pipe, [["SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_PAGE]])
+            if found:
+                await ask(self._pipe, [["DEL", *found]])
+            if cursor == "0":
+                return
+
+    async def drop_work(self, partition: int) -> None:
+        """See `LogRepair.drop_work`."""
+        keys = self._keys[partition]
+        streams = [keys.work(service) for service in WORKERS]
+        groups = [["XGROUP", "CREATE", keys.work(service), service, "0", "MKSTREAM"] for service in WORKERS]
+        await ask(self._pipe, [["MULTI"], ["DEL", keys.timers, *streams], *groups, ["EXEC"]])
+
+    async def parked_versions(self, partition: int) -> dict[str, int]:
+        """See `LogRepair.parked_versions`."""
+        (rows,) = await ask(self._pipe, [["XRANGE", self._keys[partition].parked, "-", "+"]])
+        found = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in rows]
+        return {fields["subject"]: int(fields["version"]) for fields in found if "subject" in fields}
+
+    async def remake_orders(self, orders: Sequence[Restored], now: datetime) -> None:
+        """See `LogRepair.remake_orders`."""
+        await self._all(list(chain(*(self._order(restored, now) for restored in orders))))
+
+    async def remake_work(self, orders: Sequence[Restored], parked: Mapping[str, int]) -> None:
+        """See `LogRepair.remake_work`."""
+        waiting = [restored for restored in orders if parked.get(restored.order.id) != restored.order.version]
+        await self._all(list(chain(*map(self._work, waiting))))
+
+    async def remake_keys(self, entries: Sequence[Entry], now: datetime) -> None:
+        """See `LogRepair.remake_keys`."""
+        await self._all(list(chain(*(self._key(entry, now) for entry in entries))))
+
+    def _order(self, restored: Restored, now: datetime) -> list[list[Any]]:
+        order, last = restored.order, restored.entries[-1]
+        key = self._keys[partition_of(order.id)].order(order.id)
+        trail = " ".join(str(entry.at) for entry in restored.entries)
+        state = ["status", order.status.value, "state", order.model_dump_json(), "trail", trail]
+        commands: list[list[Any]] = [["DEL", key], ["HSET", key, *state, *chain(*last.fields.items())]]
+        if order.status in TERMINAL:
+            left = KEPT - (now - order.updated_at)
+            commands.append(["PEXPIRE", key, max(1, left // timedelta(milliseconds=1))])
+        return commands
+
+    def _work(self, restored: Restored) -> list[list[Any]]:
+        order, last = restored.order, restored.entries[-1]
+        keys, event = self._keys[partition_of(order.id)], last.decode().data
+        if isinstance(event, AttemptFailed):
+            return [["ZADD", keys.timers, int(event.retry_at.timestamp() * 1_000), order.id]]
+        actor = next_actor(event)
+        if actor is None:
+            return []
+        return [["XADD", keys.work(actor), "*", "state", order.model_dump_json(), *chain(*last.fields.items())]]
+
+    def _key(self, entry: Entry, now: datetime) -> list[list[Any]]:
+        event = entry.decode()
+        keys, recent = self._keys[entry.partition], self._keys[entry.partition].recent(event.user)
+        kept_ms = KEPT // timedelta(milliseconds=1)
+        commands: list[list[Any]] = [
+            ["ZADD", recent, 0, event.subject],
+            ["ZREMRANGEBYRANK", recent, 0, -RECENT_MAX - 1],
+            ["PEXPIRE", recent, kept_ms],
+        ]
+        if isinstance(event.data, OrderRequested) and event.data.idempotency_key:
+            name = keys.idempotency(event.user, event.data.idempotency_key)
+            left_ms = kept_ms - (int(now.timestamp() * 1_000) - entry.at.ms)
+            # Without a fingerprint (an older release) the key refuses every other request: better than a second order.
+            commands.append(["HSET", name, "order", event.subject, "fingerprint", event.data.fingerprint or ""])
+            commands.append(["PEXPIRE", name, max(1, left_ms)])
+        return commands
+
+    async def _all(self, commands: list[list[Any]]) -> None:
+        for start in range(0, len(commands), COMMANDS_PER_CALL):
+            await ask(self._pipe, commands[start : start + COMMANDS_PER_CALL])
+
+
+def _held(partition: int, reply: Any) -> Held:
+    flat, first, last, readers = reply
+    meta = dict(zip(flat[::2], flat[1::2], strict=True))
+    return Held(
+        partition,
+        meta.get("epoch", ""),
+        meta.get("layout", ""),
+        meta.get("run", ""),
+        int(meta.get("position", -1)),
+        int(meta.get("ms", 0)),
+        Position.parse(first[0][0]) if first else START,
+        Position.parse(last[0][0]) if last else START,
+        max(map(_position_of, readers), default=0),
+    )
+
+
+def _entry(partition: int, row: Any) -> Entry:
+    entry_id, flat = row
+    return Entry(partition, Position.parse(entry_id), dict(zip(flat[::2], flat[1::2], strict=True)))
+
+
+def _position_of(reader: str) -> int:
+    try:
+        return Position.parse(str(orjson.loads(reader)["at"])).position
+    except (ValueError, KeyError, TypeError):
+        return 0  # not one of ours

@@ -1,0 +1,122 @@
+"""The log as a repair sees it: the port of whoever may take the fence down."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import uuid4
+
+from libs.events.ids import Position
+from libs.events.log import Entry, Reads
+from libs.events.order import Order
+
+KEPT = timedelta(hours=24)  # how long the log remembers ended orders, keys and lists: as in commit.lua
+LAYOUT = "1"
+
+
+def layout_of(partitions: int) -> str:
+    """What must not change while a log exists."""
+    return f"{LAYOUT}, {partitions} partitions"
+
+
+def new_epoch() -> str:
+    """A name no other log has."""
+    return uuid4().hex[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What Redis holds of one partition. `run`: where the fence stands, "" when it is down; `position`: meta's."""
+
+    partition: int
+    epoch: str
+    layout: str
+    run: str
+    position: int
+    ms: int
+    first: Position
+    last: Position
+    farthest_reader: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """An order as the archive knows it, with all its entries."""
+
+    order: Order
+    entries: Sequence[Entry]
+
+
+class LogRepair(Protocol):
+    """The writing is raw: nothing here checks a version, and everything may be done twice."""
+
+    async def look(self) -> tuple[str, list[Held]]:
+        """The present run of Redis, and each partition as it is."""
+        ...
+
+    async def entry(self, partition: int, at: Position) -> Entry | None:
+        """The entry of exactly this id."""
+        ...
+
+    async def close(self) -> None:
+        """Take the fence down: from now on nobody writes."""
+        ...
+
+    async def open(self, run: str, epoch: str) -> None:
+        """Let everybody write again.
+
+        Raises:
+            LogUnavailable: this is not the run, or not the log, that was checked.
+        """
+        ...
+
+    async def settle(self, partition: int, epoch: str, at: Position) -> None:
+        """The log of the partition ends here and has this epoch."""
+        ...
+
+    async def empty_log(self, partition: int) -> None:
+        """Drop all entries, and the memory of the last id."""
+        ...
+
+    async def append(self, partition: int, entries: Sequence[Entry]) -> None:
+        """Add entries as they were, ids and all, after the log's last."""
+        ...
+
+    async def forget_readers(self, partition: int) -> None:
+        """Positions that lie beyond the log's end mean nothing any more."""
+        ...
+
+    async def forget_orders(self, partition: int) -> None:
+        """Drop every order's hash: some are of events that are nowhere any more."""
+        ...
+
+    async def drop_work(self, partition: int) -> None:
+        """No timers, no items; the groups are there at every moment, so that no reader takes fright."""
+        ...
+
+    async def parked_versions(self, partition: int) -> dict[str, int]:
+        """Orders set aside, by the version at which they were."""
+        ...
+
+    async def remake_orders(self, orders: Sequence[Restored], now: datetime) -> None:
+        """The orders as after the commit of their last events."""
+        ...
+
+    async def remake_work(self, orders: Sequence[Restored], parked: Mapping[str, int]) -> None:
+        """One item or timer for each order that waits for somebody; one that was set aside stays so."""
+        ...
+
+    async def remake_keys(self, entries: Sequence[Entry], now: datetime) -> None:
+        """What a request leaves behind for a day: its idempotency key, and its place in the user's list."""
+        ...
+
+
+class RepairableLog(Reads, Protocol):
+    """A log that can be made whole."""
+
+    @property
+    def repair(self) -> LogRepair: ...
+
+    async def read_unchecked(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+        """`read`, also while the log is being checked."""
+        ...

@@ -1,0 +1,79 @@
+"""What the archive gives back when Redis lost something: the store's side of a repair."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from uuid import UUID
+
+from libs.events.log import Entry
+from libs.events.order import Order
+from libs.events.reactions import TERMINAL
+from libs.orders import sql
+from libs.orders.rows import entry_of
+from libs.orders.store import ORDERS, OrderStore, StoreUnavailable
+
+ORDERS_PER_PAGE = 200
+REPAIR_LOCK = 0x5377_4C67  # any number, but always this one
+NO_ORDER = UUID(int=0)
+
+
+class Recovery:
+    """Every method raises StoreUnavailable when Postgres does not answer."""
+
+    def __init__(self, store: OrderStore) -> None:
+        self._store = store
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """One repair at a time.
+
+        Raises:
+            StoreUnavailable: another process is at it.
+        """
+        async with self._store.connection() as connection:
+            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", REPAIR_LOCK):
+                raise StoreUnavailable("Postgres: another projector checks the log")
+            try:
+                yield
+            finally:
+                await connection.execute("SELECT pg_advisory_unlock($1)", REPAIR_LOCK)
+
+    async def adopt(self, epoch: str, partitions: int) -> None:
+        """All projections follow this log from now on; where they are stays."""
+        async with self._store.connection() as connection, connection.transaction():
+            await connection.execute(sql.START_CHECKPOINTS, ORDERS, epoch, list(range(partitions)))
+            await connection.execute(sql.ADOPT_EPOCH, epoch)
+
+    async def unfinished(self) -> AsyncIterator[dict[str, Order]]:
+        """Every order that has not ended, in pages."""
+        after = NO_ORDER
+        ended = [status.value for status in TERMINAL]
+        while True:
+            async with self._store.connection() as connection:
+                # No index tells open orders from ended ones (see the migration), so this may read the whole table.
+                rows = await connection.fetch(sql.UNFINISHED, after, ended, ORDERS_PER_PAGE, timeout=None)
+            if not rows:
+                return
+            orders = [Order.model_validate_json(row["state"]) for row in rows]
+            yield {order.id: order for order in orders}
+            after = UUID(orders[-1].id)
+
+    async def entries_of(self, order_ids: Sequence[str]) -> dict[str, list[Entry]]:
+        """The archived entries of these orders, in version order."""
+        async with self._store.connection() as connection:
+            rows = await connection.fetch(sql.ENTRIES_OF, [UUID(order_id) for order_id in order_ids])
+        found: dict[str, list[Entry]] = {}
+        for row in rows:
+            found.setdefault(str(row["order_id"]), []).append(entry_of(dict(row)))
+        return found
+
+    async def before(self, partition: int, since_ms: int, until: int) -> int:
+        """The last archived position older than `since_ms`; by halving: times never go back."""
+        low, high = 0, until
+        while low < high:
+            middle = (low + high + 1) // 2
+            found = await self._store.archived(partition, middle - 1, 1)
+            if found and found[0].at.ms < since_ms:
+                low = middle
+            else:
+                high = middle - 1
+        return low

@@ -1,0 +1,194 @@
+"""Is the log in Redis the one the archive knows, and whole? If not, the archive makes it so; the fence opens last.
+
+Every part may be done again, so a repair that was cut short is simply begun anew: until the last step nobody else
+writes, and a partition counts as damaged until its new epoch is set. The order within a partition matters: orders and
+work first, then the entries, then the end of the log; what is still missing at its end tells which orders to make.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from libs.events.crash import crash_point
+from libs.events.errors import LogReplaced, LogUnavailable
+from libs.events.ids import START, Position
+from libs.events.log import Entry
+from libs.events.model import OrderRequested
+from libs.events.order import Order
+from libs.events.reactions import TERMINAL
+from libs.events.repair import KEPT, Held, RepairableLog, Restored, new_epoch
+from libs.orders.batch import Batch
+from libs.orders.recovery import Recovery
+from libs.orders.store import Checkpoint, OrderStore, Projection
+from services.projector import observe
+from services.projector.verdict import (
+    Verdict,
+    check_layout,
+    check_reach,
+    compare,
+    is_new,
+    judge,
+    place_to_compare,
+    told,
+)
+
+PAGE = 500
+# Of a log that must be made from nothing this much comes back; the rest is read from the archive.
+RESTORED_ENTRIES_MAX = 10_000
+
+
+class Repair:
+    """The one that may take the fence down and open it."""
+
+    def __init__(
+        self, log: RepairableLog, store: OrderStore, projection: Projection, *, window: int = RESTORED_ENTRIES_MAX
+    ) -> None:
+        self._log, self._redis = log, log.repair
+        self._store, self._recovery, self._projection = store, Recovery(store), projection
+        self._window = window
+
+    async def glance(self, at: Mapping[int, Position]) -> None:
+        """Once a second: is the log still as it was?
+
+        Raises:
+            LogReplaced: no; `mend` must look at it.
+        """
+        run, held = await self._redis.look()
+        verdicts = {one.partition: judge(one, Checkpoint(self._log.epoch, at[one.partition])) for one in held}
+        if any(verdict.lost or verdict.alarm for verdict in verdicts.values()) or {one.run for one in held} != {run}:
+            raise LogReplaced("; ".join(told(verdicts)) or "somebody missed work, or Redis restarted")
+
+    async def mend(self) -> None:
+        """Leave a log that is whole, and open.
+
+        Raises:
+            LogUnavailable, StoreUnavailable: begin again.
+            LogMismatch, StoreError: nothing can be said for certain; an operator must look.
+        """
+        async with self._recovery.alone():
+            run, held = await self._redis.look()
+            checkpoints = await self._store.checkpoints()
+            check_layout(held, checkpoints)
+            for one in held:
+                await self._compare(one, checkpoints.get(one.partition))
+            verdicts = {
+                one.partition: judge(one, checkpoints.get(one.partition), restarted=one.run not in {"", run})
+                for one in held
+            }
+            if any(verdict.lost for verdict in verdicts.values()):
+                epoch = await self._restore(held, verdicts)
+            else:
+                epoch = held[0].epoch
+                if any(verdict.alarm for verdict in verdicts.values()):
+                    await self._remake_work(held, verdicts, epoch)
+            crash_point("repair.open.before")
+            if any(one.run != run for one in held) or epoch != held[0].epoch:
+                await self._redis.open(run, epoch)
+                observe.fence_opened(epoch)
+            crash_point("repair.open.after")
+
+    async def _compare(self, held: Held, checkpoint: Checkpoint | None) -> None:
+        check_reach(held, checkpoint)
+        at = place_to_compare(held, checkpoint) if checkpoint else None
+        if at is None:
+            return
+        archived = await self._store.archived(held.partition, at.position - 1, 1)
+        compare(at, await self._redis.entry(held.partition, at), archived[0] if archived else None)
+
+    async def _restore(self, held: list[Held], verdicts: Mapping[int, Verdict]) -> str:
+        """Facts are missing: another epoch for everybody, and everything from the archive."""
+        epoch = new_epoch()
+        if is_new(held, await self._store.checkpoints()):
+            observe.log_made(epoch)
+        else:
+            observe.repair_begun(epoch, told(verdicts))
+        await self._redis.close()
+        crash_point("repair.adopt.before")
+        await self._recovery.adopt(epoch, len(held))
+        crash_point("repair.adopt.after")
+        at = await self._catch_up(held, epoch)
+        hurt = {one.partition for one in held if verdicts[one.partition].lost or verdicts[one.partition].alarm}
+        for one in held:
+            if one.partition in hurt:
+                if one.position > max(one.last.position, at[one.partition].position):
+                    await self._redis.forget_orders(one.partition)
+                await self._redis.drop_work(one.partition)
+                await self._remake_recent(one, at[one.partition])
+        crash_point("repair.orders.after")
+        await self._remake_open(hurt)
+        for one in held:
+            if one.last.position < at[one.partition].position:
+                await self._append(one, at[one.partition])
+            crash_point("repair.append.after")
+            if one.farthest_reader > one.last.position:
+                await self._redis.forget_readers(one.partition)
+            end = Position(max(one.ms, at[one.partition].ms), at[one.partition].position)
+            await self._redis.settle(one.partition, epoch, end)
+        return epoch
+
+    async def _remake_work(self, held: list[Held], verdicts: Mapping[int, Verdict], epoch: str) -> None:
+        """No fact is missing, but work may be."""
+        hurt = {partition for partition, verdict in verdicts.items() if verdict.alarm}
+        observe.work_remade(sorted(hurt))
+        await self._redis.close()
+        await self._catch_up(held, epoch)
+        for partition in hurt:
+            await self._redis.drop_work(partition)
+        await self._remake_open(hurt)
+
+    async def _catch_up(self, held: list[Held], epoch: str) -> dict[int, Position]:
+        """Archive what the log has beyond the checkpoints, so that Postgres knows everything there is to know."""
+        at = await self._projection.resume(epoch, len(held))
+        ends = {one.partition: one.last for one in held}
+        while behind := {p: at[p] for p, last in ends.items() if at[p].position < last.position}:
+            entries = await self._log.read_unchecked(behind, PAGE, 0)
+            if not entries:
+                raise LogUnavailable("the log was emptied while it was checked")
+            at |= await self._projection.apply(epoch, Batch(behind, entries))
+        return at
+
+    async def _remake_open(self, hurt: set[int]) -> None:
+        """Hash, and item or timer, of every order that has not ended."""
+        parked = {partition: await self._redis.parked_versions(partition) for partition in hurt}
+        now = datetime.now(UTC)
+        async for page in self._recovery.unfinished():
+            orders = [one for one in await self._with_entries(page) if one.entries[0].partition in hurt]
+            await self._redis.remake_orders(orders, now)
+            for partition in hurt:
+                mine = [one for one in orders if one.entries[0].partition == partition]
+                await self._redis.remake_work(mine, parked[partition])
+
+    async def _remake_recent(self, held: Held, end: Position) -> None:
+        """Of a day's missing events: the keys of requests, and the orders that have ended."""
+        now = datetime.now(UTC)
+        since_ms = int((now - KEPT).timestamp() * 1_000)
+        after = max(held.last.position, await self._recovery.before(held.partition, since_ms, end.position))
+        while entries := await self._store.archived(held.partition, after, PAGE):
+            after = entries[-1].at.position
+            await self._redis.remake_keys([e for e in entries if e.fields["type"] == OrderRequested.__name__], now)
+            orders = await self._store.get_many(sorted({entry.fields["subject"] for entry in entries}))
+            await self._redis.remake_orders(await self._with_entries(_ended_in(entries, orders, now)), now)
+
+    async def _with_entries(self, orders: Mapping[str, Order]) -> list[Restored]:
+        found = await self._recovery.entries_of(list(orders)) if orders else {}
+        return [Restored(orders[order_id], entries) for order_id, entries in found.items()]
+
+    async def _append(self, held: Held, end: Position) -> None:
+        after = held.last.position
+        if end.position - after > self._window or held.last == START:
+            after = max(0, end.position - self._window)
+            await self._redis.empty_log(held.partition)
+        while after < end.position and (entries := await self._store.archived(held.partition, after, PAGE)):
+            await self._redis.append(held.partition, entries)
+            after = entries[-1].at.position
+        observe.entries_restored(held.partition, end.position - held.last.position)
+
+
+def _ended_in(entries: list[Entry], orders: Mapping[str, Order], now: datetime) -> dict[str, Order]:
+    """Orders whose last event is among these: each is met once, however many pages its events fill."""
+    ended: dict[str, Order] = {}
+    for entry in entries:
+        order = orders.get(entry.fields["subject"])
+        last_of = order if order and int(entry.fields["version"]) == order.version else None
+        if last_of and last_of.status in TERMINAL and now - last_of.updated_at < KEPT:
+            ended[last_of.id] = last_of
+    return ended
