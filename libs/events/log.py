@@ -48,7 +48,8 @@ class Snapshot:
 class Item:
     """Work handed to one consumer: act on `event`, the last of its order.
 
-    `fields` is what the item carried; a `fresh` one needs no second look, after a redelivery the log is asked.
+    `fields` is what the item carried; a fresh one needs no second look, after a redelivery the log is asked.
+    `deliveries` counts this one too; that of an item handed out before is recorded by `Work.count_delivery` only.
     """
 
     service: str

@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from libs.events.ids import Position, partition_of, partition_of_user
 from libs.events.log import (
@@ -168,8 +168,9 @@ class MemoryLog:
         for number, part in enumerate(self._parts):
             for item_id, held in list(part.pending[service].items()):
                 if wanted(held):
-                    part.pending[service][item_id] = _Pending(consumer, self._clock_ms(), held.deliveries + 1)
-                    items.append(self._item(number, service, item_id))
+                    part.pending[service][item_id] = _Pending(consumer, self._clock_ms(), held.deliveries)
+                    item = self._item(number, service, item_id)
+                    items.append(replace(item, deliveries=held.deliveries + 1))
         return items
 
     async def renew(self, items: Sequence[Item]) -> None:

@@ -1,7 +1,8 @@
 """Connections to Redis, with the defaults of redis-py undone where they break a log, and its errors given our names."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from hiredis import pack_command
@@ -31,10 +32,12 @@ BLOCK_MS_MAX = 2_000
 READER_TIMEOUT_S = BLOCK_MS_MAX / 1_000 + 5
 
 
-def connect(url: str, *, reply_timeout_s: float, on_connect: Callable[[Any], Any] | None = None) -> Client:
+def connect(url: str, *, on_connect: Callable[[Any], Any] | None = None) -> Client:
     """A client that never repeats a command by itself: a silent second XADD would be a second fact.
 
-    `on_connect` is awaited with every new connection.
+    `on_connect` is awaited with every new connection. There is no timeout in it: redis-py's needs a task for every
+    command, and before Python 3.12 its `wait_for` may swallow a cancellation (bpo-37658), so that nothing would end.
+    `Pipe` and `reading` bound every exchange.
     """
     return Redis.from_url(
         url,
@@ -42,7 +45,7 @@ def connect(url: str, *, reply_timeout_s: float, on_connect: Callable[[Any], Any
         encoding_errors="replace",
         protocol=2,
         retry=Retry(NoBackoff(), 0),
-        socket_timeout=reply_timeout_s,
+        socket_timeout=None,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         redis_connect_func=on_connect,
     )
@@ -61,11 +64,12 @@ def translate(error: Exception) -> EventLogError:
     return LogUnavailable(str(error) or type(error).__name__)
 
 
-@contextmanager
-def reading() -> Iterator[None]:
-    """Give Redis' errors our names, where repeating the command does no harm."""
+@asynccontextmanager
+async def reading() -> AsyncIterator[None]:
+    """Bound a read, and give Redis' errors our names: where repeating the command does no harm."""
     try:
-        yield
+        async with asyncio.timeout(READER_TIMEOUT_S):
+            yield
     except (RedisError, OSError) as error:
         raise translate(error) from error
 
@@ -94,8 +98,9 @@ class Pipe:
             # In C: redis-py's own packing costs four times what the rest of a commit does.
             packed = b"".join(pack_command(tuple(command)) for command in meant)
             try:
-                await connection.send_packed_command(packed, check_health=False)
-                return [await _reply(connection) for _ in meant]
+                async with asyncio.timeout(REPLY_TIMEOUT_S):
+                    await connection.send_packed_command(packed, check_health=False)
+                    return [await _reply(connection) for _ in meant]
             except (RedisConnectionError, RedisTimeoutError, OSError) as error:
                 await connection.disconnect(nowait=True)
                 raise OutcomeUnknown(str(error) or type(error).__name__) from error
@@ -107,7 +112,8 @@ class Pipe:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
         try:
-            connection = await self._pool.get_connection()
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                connection = await self._pool.get_connection()
         except (RedisError, OSError) as error:
             raise LogUnavailable(str(error) or type(error).__name__) from error
         try:

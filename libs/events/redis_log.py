@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from libs.events.log import Outcome, Step
-from libs.events.redis_client import READER_TIMEOUT_S, REPLY_TIMEOUT_S, Client, Pipe, connect, learn_run
+from libs.events.redis_client import Client, Pipe, connect, learn_run
 from libs.events.redis_commit import GroupCommit
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import check_log, create_log
@@ -65,7 +65,7 @@ class RedisLog(RedisReads, RedisWork):
 @asynccontextmanager
 async def open_redis_log(url: str, partitions: int) -> AsyncIterator[RedisLog]:
     """The log behind `url`; waits for nothing: call `start()` until it succeeds."""
-    writer = connect(url, reply_timeout_s=REPLY_TIMEOUT_S, on_connect=learn_run)
-    reader = connect(url, reply_timeout_s=READER_TIMEOUT_S)
+    writer = connect(url, on_connect=learn_run)
+    reader = connect(url)
     async with writer, reader:
         yield RedisLog(writer, reader, partitions)

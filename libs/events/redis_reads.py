@@ -29,7 +29,7 @@ class RedisReads:
 
     async def tip(self, partition: int) -> Position:
         """See `Reads.tip`."""
-        with reading():
+        async with reading():
             position, ms, epoch = await self._reader.hmget(self._keys[partition].meta, ["position", "ms", "epoch"])
         if position is None or ms is None or epoch is None:
             raise LogReplaced(f"partition {partition}: the log's meta data are gone")
@@ -52,7 +52,7 @@ class RedisReads:
     async def read_unchecked(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
         """`read`, also while the log is being checked: only for whoever checks it."""
         streams = {self._keys[partition].log: str(at) for partition, at in after.items()}
-        with reading():
+        async with reading():
             reply = await self._reader.xread(streams, count=count, block=block_ms or None)
         partitions = {self._keys[partition].log: partition for partition in after}
         entries: list[Entry] = []
@@ -68,7 +68,7 @@ class RedisReads:
         return entries
 
     async def _gap(self, partition: int, expected: int, found: Position) -> PositionGap:
-        with reading():
+        async with reading():
             first = await self._reader.xrange(self._keys[partition].log, count=1)
         trimmed = not first or Position.parse(first[0][0]) >= found
         return (Trimmed if trimmed else PositionGap)(partition, expected, found.position)
@@ -87,7 +87,7 @@ class RedisReads:
         """See `Reads.history`."""
         partition = partition_of(order_id)
         keys = self._keys[partition]
-        with reading():
+        async with reading():
             trail = await self._reader.hget(keys.order(order_id), "trail")
         ids = trail.split() if trail else []
         commands: list[list[Any]] = [["XRANGE", keys.log, entry_id, entry_id] for entry_id in ids]
@@ -123,7 +123,7 @@ class RedisReads:
 
     async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
         """See `Reads.register_reader`."""
-        with reading():
+        async with reading():
             seconds, _ = await self._reader.time()
         commands: list[list[Any]] = [
             ["HSET", self._keys[partition].readers, name, orjson.dumps({"at": str(position), "seen": seconds})]

@@ -85,7 +85,7 @@ class RedisWork:
     async def _grouped(self, service: str) -> AsyncIterator[None]:
         """Reading through the groups. One that is gone is made again, and the log no longer trusted."""
         try:
-            with reading():
+            async with reading():
                 yield
         except LogUnavailable as error:
             if "NOGROUP" not in str(error):
@@ -126,7 +126,7 @@ class RedisWork:
         work = self._keys[item.partition].work(item.service)
         _, pending = await self._send(
             [
-                ["XCLAIM", work, item.service, item.consumer, 0, item.id],
+                self._claim_of(item),
                 ["XPENDING", work, item.service, item.id, item.id, 1, item.consumer],
             ]
         )
@@ -142,7 +142,7 @@ class RedisWork:
         """See `Work.parked`."""
         found: list[Parked] = []
         for partition, keys in enumerate(self._keys):
-            with reading():
+            async with reading():
                 entries = await self._reader.xrange(keys.parked, count=count)
             found += [read_parked(partition, entry_id, fields) for entry_id, fields in entries]
         return sorted(found, key=lambda parked: Position.parse(parked.id))[:count]
@@ -163,14 +163,14 @@ class RedisWork:
         """See `Work.discarded`."""
         found: list[Discarded] = []
         for partition, keys in enumerate(self._keys):
-            with reading():
+            async with reading():
                 entries = await self._reader.xrevrange(keys.discarded, count=count)
             found += [read_discarded(partition, entry_id, fields) for entry_id, fields in entries]
         return sorted(found, key=lambda item: item.at_ms)[-count:]
 
     async def move_due(self) -> int:
         """See `Work.move_due`. Redis' own clock decides what is due."""
-        with reading():
+        async with reading():
             seconds, micros = await self._reader.time()
         now = seconds * 1000 + micros // 1000
         looks: list[list[Any]] = [["ZRANGEBYSCORE", keys.timers, "-inf", now, "LIMIT", 0, PAGE] for keys in self._keys]
@@ -186,6 +186,9 @@ class RedisWork:
     async def backlog(self, service: str) -> int:
         """See `Work.backlog`."""
         return sum(await self._send([["XLEN", keys.work(service)] for keys in self._keys]))
+
+    def _claim_of(self, item: Item) -> list[Any]:
+        return ["XCLAIM", self._keys[item.partition].work(item.service), item.service, item.consumer, 0, item.id]
 
     async def _move(self, keys: Keys, names: list[str], args: list[Any]) -> int:
         (reply,) = await MOVE.call(self._pipe, [([keys.meta, *names], args)])
@@ -227,9 +230,7 @@ class RedisWork:
         counts = [max(2, int(rows[0][3])) if rows else 2 for rows in pending]
         again = [replace(item, deliveries=count) for item, count in zip(items, counts, strict=True)]
         uncount: list[list[Any]] = [
-            ["XCLAIM", self._keys[item.partition].work(item.service), item.service, item.consumer, 0, item.id]
-            + ["RETRYCOUNT", item.deliveries - 1, "JUSTID"]
-            for item in again
+            [*self._claim_of(item), "RETRYCOUNT", item.deliveries - 1, "JUSTID"] for item in again
         ]
         if uncount:
             await self._send(uncount)

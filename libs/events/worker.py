@@ -8,7 +8,8 @@ result.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import blake2s
 from typing import Protocol, TypeVar
@@ -41,7 +42,11 @@ class Needs(Protocol):
 
 
 class Poison(Exception):
-    """The item cannot be handled by this release, however often it is tried."""
+    """The item cannot be handled by this release, however often it is tried (`deliveries`, if more than it says)."""
+
+    def __init__(self, reason: str, deliveries: int | None = None) -> None:
+        super().__init__(reason)
+        self.deliveries = deliveries
 
 
 class Worker:
@@ -63,6 +68,7 @@ class Worker:
         self._limits = limits or WorkerLimits()
         self._in_hand: dict[tuple[int, str], tuple[Item, asyncio.Task[None]]] = {}
         self._room = asyncio.Event()
+        self._alone = asyncio.Lock()
         self._mismatch: LogMismatch | None = None
         self._say = structlog.get_logger().bind(consumer=consumer)
 
@@ -98,7 +104,8 @@ class Worker:
                 if not seen_pending:
                     with crossing("work.take_pending"):
                         pending = await self._log.take_pending(self._service, self._consumer)
-                    for item in pending:
+                    # The least suspicious first.
+                    for item in sorted(pending, key=lambda item: item.deliveries):
                         self._begin(item)
                     seen_pending = True
                 free = self._limits.in_flight_max - len(self._in_hand)
@@ -141,7 +148,9 @@ class Worker:
     async def _work(self, item: Item) -> None:
         with structlog.contextvars.bound_contextvars(order_id=item.order_id):
             try:
-                await self._handle_item(item)
+                # Suspects one after the other: when the process dies of one, the others were not even counted.
+                async with self._alone if item.deliveries >= self._limits.alone_from_delivery else nullcontext():
+                    await self._handle_item(item)
             except Poison as error:
                 await self._park(item, error)
             except LogMismatch as error:
@@ -156,7 +165,12 @@ class Worker:
 
     async def _handle_item(self, item: Item) -> None:
         if item.deliveries > self._limits.deliveries_max:
-            raise Poison(f"handed out {item.deliveries} times and never finished")
+            times = item.deliveries - 1
+            raise Poison(f"handed out {times} times and never finished", times)
+        if item.deliveries > 1:
+            # Before it is handled: whoever comes after a process that died of it must find this time counted.
+            with crossing("work.count"):
+                await self._retrying(lambda: self._log.count_delivery(item))
         now = await self._present(item)
         while now and next_actor(now.event.data) == self._service:
             step, then = follow(
@@ -208,7 +222,7 @@ class Worker:
                 with crossing("work.count"):
                     deliveries = await self._retrying(lambda: self._log.count_delivery(item))
                 if deliveries > self._limits.deliveries_max:
-                    raise Poison(f"{type(error).__name__}: {error}") from error
+                    raise Poison(f"{type(error).__name__}: {error}", deliveries - 1) from error
                 self._say.warning("handler_failed", event_id=now.event.id, deliveries=deliveries, exc_info=True)
                 await asyncio.sleep(jittered(deliveries, self._limits))
 
@@ -237,6 +251,7 @@ class Worker:
             self._say.info("item_left_pending", item=item.id)
 
     async def _park(self, item: Item, error: Poison) -> None:
+        item = replace(item, deliveries=error.deliveries or item.deliveries)
         cause = error.__cause__ or error
         trace = cause.__traceback__
         while trace and trace.tb_next:

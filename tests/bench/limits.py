@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 
 from libs.events.log import Committed, Step
-from libs.events.redis_client import REPLY_TIMEOUT_S, Pipe, connect as connect_redis
+from libs.events.redis_client import Pipe, connect as connect_redis
 from libs.events.redis_commit import COMMIT, GroupCommit, encode
 from libs.events.redis_keys import Keys
 from tests.bench.client import request_bytes
@@ -62,7 +62,7 @@ async def appends(redis_url: str, count: int) -> Result:
     keys = Keys(SCRATCH_PARTITION)
     steps = [a_request(SCRATCH_PARTITION + 1, f"bench-{number}")[0] for number in range(count)]
     steps = [_moved(step) for step in steps]
-    client = connect_redis(redis_url, reply_timeout_s=REPLY_TIMEOUT_S)
+    client = connect_redis(redis_url)
     async with client:
         pipe = Pipe(client)
         try:

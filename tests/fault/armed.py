@@ -34,7 +34,7 @@ def hurry() -> None:
 
     changed = {"deliveries_max": 1_000, "renew_every_s": 0.2, "claim_every_s": 0.2, "retry_base_s": 0.02}
     given = dict(zip(WorkerLimits.__slots__, WorkerLimits.__init__.__defaults__ or (), strict=True))
-    WorkerLimits.__init__.__defaults__ = tuple({**given, **changed}.values())  # type: ignore[attr-defined]
+    WorkerLimits.__init__.__defaults__ = tuple({**given, **changed}.values())
     handlers.RESEND_MS = 300
 
 
