@@ -9,7 +9,7 @@ import asyncpg
 import orjson
 
 from libs.events.log import Committed, Step
-from libs.events.redis_client import Pipe, connect as connect_redis
+from libs.events.redis_client import Pipe, connect as connect_redis, learn_run
 from libs.events.redis_commit import COMMIT, GroupCommit, encode
 from libs.events.redis_keys import Keys
 from tests.bench.client import request_bytes
@@ -62,12 +62,12 @@ async def appends(redis_url: str, count: int) -> Result:
     keys = Keys(SCRATCH_PARTITION)
     steps = [a_request(SCRATCH_PARTITION + 1, f"bench-{number}")[0] for number in range(count)]
     steps = [_moved(step) for step in steps]
-    client = connect_redis(redis_url)
+    client = connect_redis(redis_url, on_connect=learn_run)
     async with client:
         pipe = Pipe(client)
         try:
-            meta = ["HSET", keys.meta, "epoch", "bench", "position", "0", "ms", "0"]
             raw = await _raw_appends(pipe, keys, steps)
+            meta = ["HSET", keys.meta, "epoch", "bench", "position", "0", "ms", "0", "run", pipe.run]
             await pipe.send([["DEL", keys.log], meta])
             batched = await _committed(pipe, keys, steps, BATCH)
             grouped = await _grouped(pipe, [_moved(step, "-group") for step in steps])

@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import psutil  # type: ignore[import-untyped]
 
-from libs.events.redis_client import Pipe, connect
+from libs.events.redis_client import Pipe, connect, learn_run
 from tests.bench.figures import Result
 from tests.bench.target import Target
 
@@ -32,7 +32,7 @@ async def machine(target: Target) -> Result:
 
 
 async def _redis(url: str) -> Result:
-    async with connect(url) as client:
+    async with connect(url, on_connect=learn_run) as client:
         info, aof, fsync = await Pipe(client).send(
             [["INFO", "server"], ["CONFIG", "GET", "appendonly"], ["CONFIG", "GET", "appendfsync"]]
         )

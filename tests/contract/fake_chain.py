@@ -42,6 +42,7 @@ class FakeChain:
     lose_replies: int = 0  # sends that land, but whose reply is a broken connection
     away: int = 0  # requests answered with 503
     nulls: int = 0  # statuses told as unknown although they are there
+    seen_from_height_on: bool = False  # until somebody asks for the height
     hidden_transactions: int = 0  # getTransaction answers null although it is there
     knows_blockhash_valid: bool = True
     status_slot_lag: int = 0
@@ -117,6 +118,8 @@ class FakeChain:
             case "getSlot":
                 return {"result": self.slot}
             case "getBlockHeight":
+                if self.seen_from_height_on:
+                    self.nulls = 0
                 return {"result": self.height}
             case "isBlockhashValid" if self.knows_blockhash_valid:
                 return {"result": self._at_tip(self.blockhashes.get(params[0], -1) >= self.height)}

@@ -15,7 +15,10 @@ import pytest
 from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 from redis.asyncio import Redis
 
+from libs.events.redis_log import open_redis_log
+from libs.service.settings import Settings
 from tests.contract.http_gateway import ORDER, SECRET, Client
+from tests.servers import flush_redis
 from tests.waiting import eventually
 
 
@@ -98,15 +101,24 @@ async def relay(port: int, url: str) -> AsyncIterator[None]:
         yield
 
 
-async def test_stores_may_come_late(redis_url: str, database_url: str) -> None:
+@pytest.fixture
+async def log_url(redis_url: str) -> str:
+    """Where a log is, made and checked as the projector does it."""
+    await asyncio.to_thread(flush_redis, redis_url)
+    async with open_redis_log(redis_url, Settings(_env_file=None).partitions) as log:
+        await log.start(create=True)
+    return redis_url
+
+
+async def test_stores_may_come_late(log_url: str, database_url: str) -> None:
     port = free_port()
-    login, at, _ = urlsplit(redis_url).netloc.rpartition("@")
+    login, at, _ = urlsplit(log_url).netloc.rpartition("@")
     async with process(REDIS_URL=f"redis://{login}{at}127.0.0.1:{port}/0", DATABASE_URL=database_url) as gateway:
         client = gateway.client
         await eventually(lambda: gateway.status("/livez"), what="the process serves")
         assert await gateway.status("/readyz") == 503
         assert (await client.post()).code == "log_unavailable"
-        async with relay(port, redis_url):
+        async with relay(port, log_url):
 
             async def ready() -> bool:
                 return await gateway.status("/readyz") == 200
@@ -116,8 +128,8 @@ async def test_stores_may_come_late(redis_url: str, database_url: str) -> None:
         assert gateway.process.returncode is None
 
 
-async def test_what_is_in_hand_is_finished_before_the_end(redis_url: str, database_url: str) -> None:
-    async with process(REDIS_URL=redis_url, DATABASE_URL=database_url) as gateway, Redis.from_url(redis_url) as redis:
+async def test_what_is_in_hand_is_finished_before_the_end(log_url: str, database_url: str) -> None:
+    async with process(REDIS_URL=log_url, DATABASE_URL=database_url) as gateway, Redis.from_url(log_url) as redis:
         client = gateway.client
 
         async def ready() -> bool:
@@ -153,8 +165,8 @@ async def test_what_is_in_hand_is_finished_before_the_end(redis_url: str, databa
         assert client.token not in gateway.stderr
 
 
-async def test_an_account_an_order_and_its_story(redis_url: str, database_url: str) -> None:
-    async with process(REDIS_URL=redis_url, DATABASE_URL=database_url) as gateway:
+async def test_an_account_an_order_and_its_story(log_url: str, database_url: str) -> None:
+    async with process(REDIS_URL=log_url, DATABASE_URL=database_url) as gateway:
 
         async def ready() -> bool:
             return await gateway.status("/readyz") == 200
