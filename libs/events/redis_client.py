@@ -22,6 +22,9 @@ from libs.events.errors import EventLogError, LogUnavailable, OutcomeUnknown
 
 FENCED = "Redis restarted; the log is being checked"
 
+# Writing to a connection that was reset between two commands, uvloop raises a bare RuntimeError.
+_BROKEN = (RedisError, OSError, RuntimeError)
+
 # redis-py types every reply as the union over both protocols and both decodings: no help to a reader or to mypy.
 Client = Any
 
@@ -70,7 +73,7 @@ async def reading() -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(READER_TIMEOUT_S):
             yield
-    except (RedisError, OSError) as error:
+    except _BROKEN as error:
         raise translate(error) from error
 
 
@@ -101,7 +104,7 @@ class Pipe:
                 async with asyncio.timeout(REPLY_TIMEOUT_S):
                     await connection.send_packed_command(packed, check_health=False)
                     return [await _reply(connection) for _ in meant]
-            except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            except (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError) as error:
                 await connection.disconnect(nowait=True)
                 raise OutcomeUnknown(str(error) or type(error).__name__) from error
             except BaseException:
@@ -114,7 +117,7 @@ class Pipe:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 connection = await self._pool.get_connection()
-        except (RedisError, OSError) as error:
+        except _BROKEN as error:
             raise LogUnavailable(str(error) or type(error).__name__) from error
         try:
             yield connection

@@ -1,5 +1,6 @@
 """The gateway as an aiohttp application: its addresses, and one middleware around them all."""
 
+import asyncio
 import time
 
 from aiohttp import hdrs, web
@@ -17,6 +18,8 @@ from services.gateway.dto import Invalid, Malformed
 from services.gateway.problems import Problem, problem_of_status, problem_response
 from services.gateway.tracing import request_id_of
 from services.gateway.tunnel import NotifierUnavailable, TooManyTunnels
+
+_SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 # Errors with a problem of their own; what the client is told says nothing about our insides.
 _FATES: tuple[tuple[type[Exception], str, str], ...] = (
@@ -66,7 +69,7 @@ def _middleware(parts: Parts) -> Middleware:
         started = time.perf_counter()
         request_id = request[REQUEST_ID] = request_id_of(request.headers.get("X-Request-Id"))
         try:
-            response = await handler(request)
+            response = await _in_time(handler, request)
         except ConnectionResetError:
             raise  # the client has gone: nobody is left to answer
         except Exception as error:
@@ -84,6 +87,17 @@ def _middleware(parts: Parts) -> Middleware:
         return response
 
     return answer
+
+
+async def _in_time(handler: Handler, request: web.Request) -> web.StreamResponse:
+    """Bound what only reads: a store that stays silent must not keep the client waiting. Writes bound themselves."""
+    if request.method not in _SAFE or request.path.startswith("/api/ws/"):
+        return await handler(request)
+    try:
+        async with asyncio.timeout(limits.READ_DEADLINE_S):
+            return await handler(request)
+    except TimeoutError:
+        raise DatabaseUnavailable(f"no answer within {limits.READ_DEADLINE_S} s") from None
 
 
 def _problem_of(error: Exception) -> Problem:

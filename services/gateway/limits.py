@@ -23,6 +23,7 @@ TOKEN_CHARS_MAX = 64
 EXPIRES_IN_MAX = timedelta(hours=24)
 IDEMPOTENCY_KEY_CHARS_MAX = 255
 PAGE_DEFAULT = 50
+READ_DEADLINE_S = 6.0  # beyond: 503; asyncpg may take as long again to give a silent connection up
 
 # Commits
 OUTCOME_DEADLINE_S = 2.0  # how long an unknown outcome is asked after

@@ -1,10 +1,11 @@
 """Clients under fault: every operation is recorded as ok, failed or unknown, and nothing is assumed from a timeout."""
 
 import asyncio
+import json
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import uuid4
@@ -115,6 +116,9 @@ class FaultyClient:
         except (aiohttp.ClientError, OSError):
             self.history.record(kind, key, "unknown", None, "", began)
             return None, {}
+        except asyncio.CancelledError:
+            self.history.record(kind, key, "unknown", None, "", began)
+            raise
         self.history.record(kind, key, _outcome(status, answer), status, str(answer.get("orderId", "")), began)
         return status, answer
 
@@ -125,23 +129,60 @@ def _outcome(status: int, answer: dict[str, Any]) -> Outcome:
     return "unknown" if answer.get("code") == "outcome_unknown" or status == 500 else "failed"
 
 
+class Watcher:
+    """A subscriber who comes back whenever the connection ends; keeps what each connection said."""
+
+    def __init__(self, session: aiohttp.ClientSession, base_url: str) -> None:
+        self.transcripts: list[list[dict[str, Any]]] = []
+        self._session, self._url = session, f"{base_url}/api/ws/orders"
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        while True:
+            with suppress(aiohttp.ClientError, OSError, TimeoutError):
+                await self._listen()
+            await asyncio.sleep(PAUSE_S)
+
+    async def _listen(self) -> None:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            socket = await self._session.ws_connect(self._url, heartbeat=20)
+        transcript: list[dict[str, Any]] = []
+        self.transcripts.append(transcript)
+        try:
+            async for message in socket:
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    break
+                transcript.append(json.loads(message.data))
+        finally:
+            await socket.close()
+
+    def seen(self) -> dict[str, int]:
+        """Version by order, as the present connection shows them; empty while there is none."""
+        versions: dict[str, int] = {}
+        for message in self.transcripts[-1] if self.transcripts else ():
+            if message["type"] in {"snapshot", "reset"}:
+                versions = {order["orderId"]: order["version"] for order in message.get("orders", ())}
+            else:
+                versions[message["orderId"]] = message["version"]
+        return versions
+
+
 @asynccontextmanager
 async def signed_up_somehow(base_url: str, history: History) -> AsyncIterator[FaultyClient]:
     """A new user, however often the gateway goes away meanwhile."""
 
-    async def sign_up() -> dict[str, Any] | None:
+    async def sign_up() -> dict[str, Any]:
         body = {"email": f"{uuid4().hex}@example.org", "password": "correct horse battery"}
         try:
             async with (
                 aiohttp.ClientSession(base_url) as anonymous,
                 anonymous.post("/api/auth/signup", json=body) as answer,
             ):
-                return dict(await answer.json()) if answer.status == 201 else None
+                return dict(await answer.json()) if answer.status == 201 else {}
         except (aiohttp.ClientError, OSError):
-            return None
+            return {}
 
     given = await eventually(sign_up, what="signed up", within_s=60, poll_s=PAUSE_S)
-    assert given
     headers = {"Authorization": f"Bearer {given['token']}"}
     async with aiohttp.ClientSession(base_url, headers=headers) as session:
         yield FaultyClient(session, given["userId"], history)
