@@ -1,0 +1,355 @@
+"""What Redis lost comes back from the archive as it was: facts with their ids, and all that follows from them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from libs.events.commands import follow, request
+from libs.events.errors import LogReplaced, LogUnavailable
+from libs.events.ids import new_order_id, partition_of, partition_of_user
+from libs.events.log import Committed, Duplicate, Idempotency, Snapshot
+from libs.events.model import Event, OrderCancelled
+from libs.events.reactions import EXECUTOR, ROUTER, next_actor
+from libs.events.redis_keys import Keys
+from libs.events.redis_log import RedisLog, open_redis_log
+from libs.orders.batch import Batch
+from libs.orders.store import OrderStore, open_store
+from services.projector import repair
+from services.projector.repair import Repair
+from services.projector.verdict import Diverged, Unreachable
+from tests.builders import (
+    an_order_requested,
+    attempt_failed,
+    route_selected,
+    routing_started,
+    tx_confirmed,
+    tx_submitted,
+)
+from tests.servers import flush_redis
+
+PARTITIONS = 2
+USERS = ("user-1", "user-2", "user-3")
+POINTS = (
+    "repair.adopt.before",
+    "repair.adopt.after",
+    "repair.orders.after",
+    "repair.append.after",
+    "repair.open.before",
+)
+LATER = attempt_failed(delay_ms=3_600_000)
+LATER = LATER.model_copy(update={"retry_at": datetime.now(UTC) + timedelta(hours=1)})
+# One order in each state it can be in.
+JOURNEYS: tuple[tuple[Event, ...], ...] = (
+    (),
+    (routing_started(),),
+    (routing_started(), route_selected()),
+    (routing_started(), route_selected(), tx_submitted()),
+    (routing_started(), route_selected(), tx_submitted(), tx_confirmed()),
+    (routing_started(), LATER),
+    (OrderCancelled(),),
+)
+
+Copy = dict[bytes, tuple[int, bytes]]
+
+
+@dataclass
+class World:
+    """A log, its archive, and the one who compares them."""
+
+    url: str
+    redis: Any
+    raw: Any
+    log: RedisLog
+    store: OrderStore
+    postgres: asyncpg.Connection
+
+    def repair(self, **options: int) -> Repair:
+        return Repair(self.log, self.store, self.store.projection(), **options)
+
+    async def mended(self, **options: int) -> None:
+        await self.repair(**options).mend()
+        await self.log.start()
+
+    async def archive(self) -> None:
+        """Project everything there is."""
+        projection = self.store.projection()
+        at = await projection.resume(self.log.epoch, PARTITIONS)
+        while entries := await self.log.read(at, 100, 0):
+            at = await projection.apply(self.log.epoch, Batch(at, entries))
+
+    async def copy(self) -> Copy:
+        """Redis as it is now."""
+        names = [name async for name in self.raw.scan_iter("*")]
+        return {name: (max(0, await self.raw.pttl(name)), await self.raw.dump(name)) for name in names}
+
+    async def bring_back(self, copy: Copy) -> None:
+        for name, (ttl_ms, content) in copy.items():
+            await self.raw.restore(name, ttl_ms, content)
+
+    async def lose_everything(self) -> None:
+        await asyncio.to_thread(flush_redis, self.url)
+
+
+@pytest.fixture
+async def world(redis_url: str, database_url: str) -> AsyncIterator[World]:
+    await asyncio.to_thread(flush_redis, redis_url)
+    postgres = await asyncpg.connect(database_url)
+    await postgres.execute("TRUNCATE events, orders, checkpoints")
+    async with (
+        Redis.from_url(redis_url, decode_responses=True) as redis,
+        Redis.from_url(redis_url) as raw,
+        open_redis_log(redis_url, PARTITIONS) as log,
+        open_store(database_url) as store,
+    ):
+        made = World(redis_url, redis, raw, log, store, postgres)
+        await made.mended()
+        yield made
+    await postgres.close()
+
+
+async def an_order(log: RedisLog, user: str, bodies: Sequence[Event] = (), key: str = "") -> Snapshot:
+    now = datetime.now(UTC)
+    idempotency = Idempotency(key, "print") if key else None
+    body = an_order_requested().model_copy(update={"idempotency_key": key or None, "fingerprint": "print"})
+    order_id = new_order_id(partition_of_user(user, PARTITIONS))
+    step, snapshot = request(body, order_id=order_id, user=user, source="gateway", now=now, idempotency=idempotency)
+    assert isinstance(await log.commit(step), Committed)
+    for event in bodies:
+        snapshot = await gone_on(log, snapshot, event)
+    return snapshot
+
+
+async def gone_on(log: RedisLog, before: Snapshot, event: Event) -> Snapshot:
+    """The next step, by whoever has the order's item."""
+    items = [item for service in (ROUTER, EXECUTOR) for item in await log.take_pending(service, "w")]
+    items += [item for service in (ROUTER, EXECUTOR) for item in await log.take(service, "w", 100, 0)]
+    item = next((item for item in items if item.order_id == before.order.id), None)
+    if isinstance(event, OrderCancelled):
+        item = None
+    step, after = follow(before, [event], source="router", now=datetime.now(UTC), item=item)
+    assert isinstance(await log.commit(step), Committed)
+    return after
+
+
+async def every_state(log: RedisLog, keys: str = "key") -> list[Snapshot]:
+    return [
+        await an_order(log, USERS[number % len(USERS)], journey, key=f"{keys}-{number}")
+        for number, journey in enumerate(JOURNEYS)
+    ]
+
+
+async def remembered(world: World) -> dict[str, Any]:
+    """All that Redis holds, but what names a log, a run or an item."""
+    found: dict[str, Any] = {}
+    async for name in world.redis.scan_iter("orders:*"):
+        match await world.redis.type(name):
+            case "hash":
+                value: Any = await world.redis.hgetall(name)
+            case "zset":
+                value = await world.redis.zrange(name, 0, -1)
+            case _:
+                rows = await world.redis.xrange(name)
+                value = await waiting(world, name, rows) if ":work:" in name else rows
+        if name.endswith(":meta"):
+            value = {field: value[field] for field in ("position", "layout")}
+        if not name.endswith(":readers"):
+            found[name] = (value, await world.redis.ttl(name) > 0)
+    return found
+
+
+async def waiting(world: World, work: str, rows: Sequence[tuple[str, dict[str, str]]]) -> list[str]:
+    """Orders with an item that still asks for something: an item keeps what it first carried, an ended order's goes."""
+    orders = [fields["subject"] for _, fields in rows]
+    held = await world.log.find_many(orders)
+    return sorted(order for order in orders if work.endswith(f":{next_actor(held[order].event.data)}"))
+
+
+async def test_everything_comes_back_as_it_was(world: World) -> None:
+    await every_state(world.log)
+    await world.archive()
+    before, epoch = await remembered(world), world.log.epoch
+    await world.lose_everything()
+
+    await world.mended()
+    assert await remembered(world) == before
+    assert world.log.epoch != epoch
+    [[(_, due)]] = [
+        found
+        for partition in range(PARTITIONS)
+        if (found := await world.redis.zrange(Keys(partition).timers, 0, -1, withscores=True))
+    ]
+    assert due == int(LATER.retry_at.timestamp() * 1_000)
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("copy_is", ["empty", "old"])
+async def test_a_repair_cut_short_is_begun_anew(
+    world: World, point: str, copy_is: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await an_order(world.log, "user-2", JOURNEYS[3])
+    old = await world.copy() if copy_is == "old" else {}
+    await every_state(world.log)
+    await world.archive()
+    before = await remembered(world)
+    await world.lose_everything()
+    await world.bring_back(old)
+
+    class Crashed(Exception):
+        pass
+
+    def crash(name: str) -> None:
+        if name == point:
+            raise Crashed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(repair, "crash_point", crash)
+        with pytest.raises(Crashed):
+            await world.mended()
+        with pytest.raises((LogUnavailable, LogReplaced)):
+            await an_order(world.log, "user-1")
+    await world.mended()
+    assert await remembered(world) == before
+
+
+async def test_every_prefix_of_the_log_grows_to_the_whole(world: World) -> None:
+    """Whatever was last written before Redis lost its memory: the same log comes out."""
+    copies: list[Copy] = []
+    snapshots: list[Snapshot] = []
+    for journey in JOURNEYS:
+        copies.append(await world.copy())
+        snapshots.append(await an_order(world.log, "user-1", journey, key=f"key-{len(copies)}"))
+    await world.archive()
+    before = await remembered(world)
+    for copy in copies:
+        await world.lose_everything()
+        await world.bring_back(copy)
+        await world.mended()
+        assert await remembered(world) == before
+
+
+async def test_keys_of_the_last_day_still_answer(world: World) -> None:
+    made = await an_order(world.log, "user-1", key="key-1")
+    await world.archive()
+    await world.lose_everything()
+    await world.mended()
+    body = an_order_requested().model_copy(update={"idempotency_key": "key-1", "fingerprint": "print"})
+    step, _ = request(
+        body,
+        order_id=new_order_id(partition_of_user("user-1", PARTITIONS)),
+        user="user-1",
+        source="gateway",
+        now=datetime.now(UTC),
+        idempotency=Idempotency("key-1", "print"),
+    )
+    assert await world.log.commit(step) == Duplicate(made.order.id, "print")
+
+
+async def test_writers_stay_out_until_the_log_was_checked(world: World) -> None:
+    await an_order(world.log, "user-1")
+    await world.archive()
+    for partition in range(PARTITIONS):
+        await world.redis.hset(Keys(partition).meta, "run", "the run before")
+    before = await remembered(world)
+    with pytest.raises(LogUnavailable):
+        await an_order(world.log, "user-1")
+    with pytest.raises(LogUnavailable):
+        await world.log.start()
+    assert await remembered(world) == before
+    epoch = world.log.epoch
+
+    await world.mended()
+    assert world.log.epoch == epoch, "nothing was lost"
+    await an_order(world.log, "user-1")
+
+
+async def test_a_group_that_was_destroyed_and_items_that_were_deleted_are_made_again(world: World) -> None:
+    made = await every_state(world.log)
+    await world.archive()
+    before = await remembered(world)
+    partition = partition_of(made[0].order.id)
+    work = Keys(partition).work(ROUTER)
+    await world.log.take(ROUTER, "a", 100, 0)
+    await world.redis.xtrim(work, maxlen=0, approximate=False)
+    assert await world.log.take_pending(ROUTER, "a") == [] or partition != partition_of(made[1].order.id)
+    with suppress(LogUnavailable):
+        await world.log.claim(ROUTER, "b", 0)
+    with pytest.raises(LogUnavailable):
+        await an_order(world.log, USERS[0])
+    await world.mended()
+    assert await remembered(world) == before
+
+    await world.redis.xgroup_destroy(work, ROUTER)
+    with pytest.raises(LogUnavailable, match="was gone"):
+        await world.log.take(ROUTER, "a", 100, 0)
+    await world.mended()
+    assert await remembered(world) == before
+
+
+async def test_a_glance_sees_that_the_log_was_replaced(world: World) -> None:
+    await an_order(world.log, "user-1")
+    await world.archive()
+    at = {partition: await world.log.tip(partition) for partition in range(PARTITIONS)}
+    await world.repair().glance(at)
+    await world.lose_everything()
+    with pytest.raises(LogReplaced):
+        await world.repair().glance(at)
+
+
+async def test_postgres_from_an_old_backup_catches_up(world: World) -> None:
+    old = await every_state(world.log)
+    await world.archive()
+    tables = {name: await world.postgres.fetch(f"TABLE {name}") for name in ("events", "orders", "checkpoints")}
+    await every_state(world.log, "another")
+    await world.archive()
+    await world.postgres.execute("TRUNCATE events, orders, checkpoints")
+    for name, rows in tables.items():
+        await world.postgres.copy_records_to_table(
+            name, records=[tuple(row) for row in rows], columns=list(rows[0].keys())
+        )
+
+    await world.mended()
+    await world.archive()
+    assert await world.postgres.fetchval("SELECT count(*) FROM orders") == 2 * len(old)
+    for partition in range(PARTITIONS):
+        logged = await world.redis.xlen(Keys(partition).log)
+        assert len(await world.store.archived(partition, 0, 1_000)) == logged
+
+
+async def test_two_stories_are_never_mixed(world: World) -> None:
+    await an_order(world.log, "user-1")
+    await world.archive()
+    await world.lose_everything()
+    await world.log.start(create=True)
+    await an_order(world.log, "user-1")
+    before = await remembered(world)
+    with pytest.raises(Diverged):
+        await world.mended()
+    assert await remembered(world) == before
+
+
+async def test_an_archive_the_log_was_trimmed_beyond_is_told(world: World) -> None:
+    for _ in range(3):
+        made = await an_order(world.log, "user-1")
+    await world.redis.xtrim(Keys(partition_of(made.order.id)).log, maxlen=1, approximate=False)
+    with pytest.raises(Unreachable, match="Restore a backup"):
+        await world.mended()
+
+
+async def test_of_a_long_log_only_the_newest_entries_come_back(world: World) -> None:
+    for _ in range(8):
+        made = await an_order(world.log, "user-1")
+    await world.archive()
+    log = Keys(partition_of(made.order.id)).log
+    await world.lose_everything()
+    await world.mended(window=3)
+    assert await world.redis.xlen(log) == 3
+    after = await an_order(world.log, "user-1")
+    tip = await world.log.tip(partition_of(after.order.id))
+    assert tip.position == 9, "no position is used twice"
