@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
+from libs.events.errors import Trimmed
 from libs.events.ids import Position, partition_of, partition_of_user
 from libs.events.log import (
     Committed,
@@ -21,44 +21,22 @@ from libs.events.log import (
     Snapshot,
     Step,
 )
+from libs.events.memory_parts import MemoryUpkeep, Partition, Pending
 from libs.events.model import AttemptFailed
-from libs.events.reactions import NEXT_ACTOR, TERMINAL, WORKERS, delay_ms, next_actor
+from libs.events.reactions import NEXT_ACTOR, TERMINAL, delay_ms, next_actor
 
 RECENT_MAX = 1_000
-
-
-@dataclass
-class _Pending:
-    consumer: str
-    since_ms: int
-    deliveries: int
-
-
-@dataclass
-class _Partition:
-    entries: list[Entry] = field(default_factory=list)
-    ms: int = 0
-    orders: dict[str, Snapshot] = field(default_factory=dict)
-    trails: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
-    keys: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
-    recent: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    timers: dict[str, int] = field(default_factory=dict)
-    work: dict[str, dict[str, dict[str, str]]] = field(default_factory=lambda: {name: {} for name in WORKERS})
-    pending: dict[str, dict[str, _Pending]] = field(default_factory=lambda: {name: {} for name in WORKERS})
-    parked: dict[str, Parked] = field(default_factory=dict)
-    discarded: list[Discarded] = field(default_factory=list)
-    readers: dict[str, Position] = field(default_factory=dict)
 
 
 def _wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class MemoryLog:
+class MemoryLog(MemoryUpkeep):
     """The `EventLog` port. `clock_ms` stands for Redis' clock."""
 
     def __init__(self, partitions: int, clock_ms: Callable[[], int] = _wall_clock_ms) -> None:
-        self._parts = [_Partition() for _ in range(partitions)]
+        self._parts = [Partition() for _ in range(partitions)]
         self._clock_ms = clock_ms
         self._made = 0
         self._changed = asyncio.Event()
@@ -83,7 +61,7 @@ class MemoryLog:
             return Committed(written)
         return refusal
 
-    def _check(self, part: _Partition, step: Step) -> Outcome | None:
+    def _check(self, part: Partition, step: Step) -> Outcome | None:
         held = part.orders.get(step.order_id)
         if (held.order.version if held else 0) != step.expected_version:
             return Conflict(held)
@@ -93,7 +71,7 @@ class MemoryLog:
             return Duplicate(*taken)
         return None
 
-    def _write(self, part: _Partition, step: Step) -> tuple[Position, ...]:
+    def _write(self, part: Partition, step: Step) -> tuple[Position, ...]:
         part.ms = max(part.ms, self._clock_ms())
         for event in step.events:
             at = Position(part.ms, len(part.entries) + 1)
@@ -115,7 +93,7 @@ class MemoryLog:
                 self._add_item(part, actor, step.order_id)
         return tuple(entry.at for entry in part.entries[len(part.entries) - len(step.events) :])
 
-    def _remember(self, part: _Partition, step: Step, now: Snapshot) -> None:
+    def _remember(self, part: Partition, step: Step, now: Snapshot) -> None:
         part.orders[step.order_id] = now
         if step.expected_version == 0:
             part.recent[step.user] = sorted([*part.recent[step.user], step.order_id])[-RECENT_MAX:]
@@ -126,9 +104,10 @@ class MemoryLog:
         held = self._parts[item.partition].pending[item.service].get(item.id)
         return held is not None and held.consumer == item.consumer
 
-    def _add_item(self, part: _Partition, service: str, order_id: str) -> None:
+    def _add_item(self, part: Partition, service: str, order_id: str) -> None:
         held = part.orders[order_id]
         self._made += 1
+        part.work_ms[f"{self._made}-0"] = self._clock_ms()
         part.work[service][f"{self._made}-0"] = {"state": held.order.model_dump_json(), **held.event.fields()}
 
     async def find(self, order_id: str) -> Snapshot | None:
@@ -148,7 +127,7 @@ class MemoryLog:
         for number, part in enumerate(self._parts):
             unseen = [item_id for item_id in part.work[service] if item_id not in part.pending[service]]
             for item_id in unseen[: max(1, count // len(self._parts))]:
-                part.pending[service][item_id] = _Pending(consumer, self._clock_ms(), 1)
+                part.pending[service][item_id] = Pending(consumer, self._clock_ms(), 1)
                 items.append(self._item(number, service, item_id))
         return items
 
@@ -163,12 +142,12 @@ class MemoryLog:
     async def claim(self, service: str, consumer: str, idle_ms: int) -> list[Item]:
         return self._redeliver(service, consumer, lambda held: self._clock_ms() - held.since_ms >= idle_ms)
 
-    def _redeliver(self, service: str, consumer: str, wanted: Callable[[_Pending], bool]) -> list[Item]:
+    def _redeliver(self, service: str, consumer: str, wanted: Callable[[Pending], bool]) -> list[Item]:
         items: list[Item] = []
         for number, part in enumerate(self._parts):
             for item_id, held in list(part.pending[service].items()):
                 if wanted(held):
-                    part.pending[service][item_id] = _Pending(consumer, self._clock_ms(), held.deliveries)
+                    part.pending[service][item_id] = Pending(consumer, self._clock_ms(), held.deliveries)
                     item = self._item(number, service, item_id)
                     items.append(replace(item, deliveries=held.deliveries + 1))
         return items
@@ -263,6 +242,9 @@ class MemoryLog:
         return entries
 
     def _entries(self, after: Mapping[int, Position], count: int) -> list[Entry]:
+        for partition, at in after.items():
+            if at.position + 1 < (first := self._parts[partition].first):
+                raise Trimmed(partition, at.position + 1, first)
         return [
             entry
             for partition, at in after.items()
@@ -270,7 +252,8 @@ class MemoryLog:
         ]
 
     async def history(self, order_id: str) -> list[Entry]:
-        return list(self._parts[partition_of(order_id)].trails.get(order_id, ()))
+        part = self._parts[partition_of(order_id)]
+        return [entry for entry in part.trails.get(order_id, ()) if entry.at.position >= part.first]
 
     async def recent(self, user: str, before: str | None, limit: int) -> list[str]:
         ids: Iterable[str] = self._parts[partition_of_user(user, self.partitions)].recent.get(user, ())
@@ -282,7 +265,7 @@ class MemoryLog:
 
     async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
         for partition, position in at.items():
-            self._parts[partition].readers[name] = position
+            self._parts[partition].readers[name] = (position, self._clock_ms())
 
     def _wake(self) -> None:
         self._changed.set()

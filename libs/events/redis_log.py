@@ -10,12 +10,16 @@ from libs.events.redis_keys import Keys
 from libs.events.redis_meta import check_log, create_log
 from libs.events.redis_reads import RedisReads
 from libs.events.redis_repair import RedisRepair
+from libs.events.redis_upkeep import RedisUpkeep
 from libs.events.redis_work import RedisWork
 from libs.events.repair import LogRepair, layout_of
 
 
-class RedisLog(RedisReads, RedisWork):
-    """The `EventLog` port. Writes and blocking reads have a client each: a waiting read never delays a commit."""
+class RedisLog(RedisReads, RedisWork, RedisUpkeep):
+    """The `EventLog` and `Upkeep` ports.
+
+    Writes and blocking reads have a client each: a waiting read never delays a commit.
+    """
 
     def __init__(self, writer: Client, reader: Client, partitions: int) -> None:
         self._reader = reader

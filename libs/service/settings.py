@@ -52,6 +52,10 @@ class Settings(BaseSettings):
     partitions: int = Field(4, ge=1, le=16, description="fixed when the log is created")
     consumer: str = Field("", description="name of this worker in its group; default host-pid")
 
+    log_keep_s: int = Field(900, ge=60, description="how long archived events stay in Redis, while there is room")
+    redis_memory_mb: int = Field(1_024, ge=16, description="Redis memory beyond which new orders are refused")
+    overload_wait_s: float = Field(15, gt=0, description="new orders are refused while work waits for longer")
+
     # Orders
     slippage_bps: int = Field(50, ge=0, le=10_000, description="slippage of an order that names none")
     order_lifetime_s: int = Field(600, ge=1, le=86_400, description="an order not submitted by then expires")

@@ -15,6 +15,7 @@ from services.gateway.accounts import Accounts, open_database
 from services.gateway.api import Parts
 from services.gateway.app import make_app
 from services.gateway.auth import Passwords
+from services.gateway.overload import Overload
 from services.gateway.readiness import DATABASE, LOG, watch
 from services.gateway.tunnel import Tunnels
 
@@ -30,9 +31,13 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         accounts = Accounts(await stack.enter_async_context(open_database(settings.database_url)))
         passwords = Passwords()
         stack.callback(passwords.close)
+        overload = Overload(
+            log, wait_s_max=settings.overload_wait_s, memory_max_bytes=settings.redis_memory_mb * 1024 * 1024
+        )
         parts = Parts(
             log=log,
             log_open=asyncio.Event(),
+            overload=overload,
             views=OrderViews(log, store),
             accounts=accounts,
             passwords=passwords,
@@ -44,11 +49,15 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(admin_server(health, settings.host, settings.admin_port))
         app = make_app(parts, health)
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(watch(log, parts.log_open, accounts, health))
+            watching = [
+                group.create_task(watch(log, parts.log_open, accounts, health)),
+                group.create_task(overload.watch()),
+            ]
             async with serve(app, settings.host, settings.port, drain_s=settings.drain_s):
                 await stop.wait()
                 health.trouble("process", "stopping")
-            watching.cancel()
+            for task in watching:
+                task.cancel()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from services.gateway import dto, observe
 from services.gateway.accounts import Accounts
 from services.gateway.auth import Passwords, claims_of
 from services.gateway.commands import SOURCE, KeyReused, cancel, place
+from services.gateway.overload import Overload
 from services.gateway.problems import Problem
 from services.gateway.reading import check_handshake, idempotency_key, page_size, read_body
 from services.gateway.tracing import traceparent_of
@@ -43,6 +44,7 @@ class Parts:
 
     log: EventLog
     log_open: asyncio.Event
+    overload: Overload
     views: OrderViews
     accounts: Accounts
     passwords: Passwords
@@ -86,6 +88,7 @@ class Api:
     async def place_order(self, request: web.Request) -> web.Response:
         """POST /api/orders: answered once the order is in the log."""
         user = self._user(request)
+        self._parts.overload.check()
         key = idempotency_key(request)
         now = self._parts.clock()
         asked = dto.read_order(await read_body(request), now)

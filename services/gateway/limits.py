@@ -38,6 +38,11 @@ ANSWER_TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 64 * 1024
 LINGER_S = 5.0  # for what is still to be written when the other end has closed
 
+# Overload
+PRESSURE_EVERY_S = 1.0
+REDIS_FULL_AT = 0.9  # of what Redis allows itself: scripts of workers must still find room
+OVERLOAD_RETRY_AFTER_S = 5
+
 # Readiness
 CHECK_EVERY_S = 2.0
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.2, 5.0

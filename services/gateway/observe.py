@@ -13,6 +13,7 @@ _CANCELLED = Counter("swaplog_gateway_orders_cancelled", "orders cancelled")
 _SIGNUPS = Counter("swaplog_gateway_signups", "accounts made")
 _LOGINS = Counter("swaplog_gateway_logins", "attempts to log in", ["outcome"])
 _TUNNELS = Gauge("swaplog_gateway_tunnels", "WebSockets handed over to the notifier and still open")
+_OVERLOADED = Gauge("swaplog_gateway_overloaded", "1 while new orders are refused")
 _COMMIT = Histogram(
     "swaplog_gateway_commit_seconds",
     "wait for the log to accept an order",
@@ -107,3 +108,16 @@ def need_away(need: str, reason: str, wait_s: float) -> None:
 
 def need_back(need: str) -> None:
     _log.info("need_there", need=need)
+
+
+def overload_changed(reason: str) -> None:
+    """`reason`: "" when orders are taken again."""
+    _OVERLOADED.set(1 if reason else 0)
+    if reason:
+        _log.warning("orders_refused", reason=reason)
+    else:
+        _log.info("orders_taken_again")
+
+
+def pressure_unknown(reason: str) -> None:
+    _log.debug("pressure_unknown", reason=reason)

@@ -1,8 +1,11 @@
 """Starts the notifier: the WebSockets that carry every event of an order to its owner."""
 
 import asyncio
+import os
+import socket
 
 from libs.events.redis_log import open_redis_log
+from libs.orders.archived import ArchivedReads
 from libs.orders.store import open_store
 from libs.orders.views import OrderViews
 from libs.service.health import Health, admin_server, serve
@@ -33,7 +36,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         hub = Hub(log, views, limits)
         endpoint = OrdersSocket(hub, views, lambda token: verify_token(token, secret), log.partitions, limits)
         async with serve(make_app(endpoint, health), settings.host, settings.notifier_port):
-            await Tail(log, hub, limits, reopen=log.start).follow(stop, heard)
+            name = f"notifier-{settings.consumer or f'{socket.gethostname()}-{os.getpid()}'}"
+            await Tail(ArchivedReads(log, store), hub, limits, name=name, reopen=log.start).follow(stop, heard)
             health.trouble("process", "stopping")
             await hub.drain()
 

@@ -2,26 +2,32 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 
 from libs.events.crash import crossing
 from libs.events.errors import LogMismatch, LogReplaced, LogUnavailable
 from libs.events.ids import Position
 from libs.events.log import Entry, Reads
+from libs.orders.store import StoreUnavailable
 from services.notifier import observe
 from services.notifier.hub import Hub
 from services.notifier.limits import Limits
 
 BACKOFF_BASE_S, BACKOFF_CAP_S = 0.1, 5.0
+REGISTER_EVERY_S = 5.0
 YIELD_AFTER_FRAMES = 2_000  # about 20 ms of writing: sockets that come and go must not wait longer
 
 
 class Tail:
     """One reader for the whole process, without a group: nothing is acknowledged, and what is older is in snapshots."""
 
-    def __init__(self, log: Reads, hub: Hub, limits: Limits, *, reopen: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, log: Reads, hub: Hub, limits: Limits, *, name: str, reopen: Callable[[], Awaitable[None]]
+    ) -> None:
         """`reopen` makes the log usable: at the start, and after it turned out not to be the one read before."""
-        self._log, self._hub, self._limits, self._reopen = log, hub, limits, reopen
+        self._log, self._hub, self._limits, self._name, self._reopen = log, hub, limits, name, reopen
+        self._registered_at = 0.0
         self._at: dict[int, Position] = {}
 
     async def follow(self, stop: asyncio.Event, health: Callable[[str], None] = lambda _trouble: None) -> None:
@@ -38,7 +44,7 @@ class Tail:
                 await self._step()
                 failures = 0
                 health("")
-            except (LogUnavailable, LogReplaced) as away:
+            except (LogUnavailable, LogReplaced, StoreUnavailable) as away:
                 failures += 1
                 health(str(away))
                 await _pause(stop, failures, str(away))
@@ -53,12 +59,19 @@ class Tail:
             with crossing("log.read"):
                 entries = await self._log.read(self._at, self._limits.read_count, self._limits.read_block_ms)
             await self._deliver(entries)
+            await self._register()
         except LogMismatch as hole:
             # What is missing cannot be sent any more; the snapshots everybody gets now are the truth.
             observe.hole_found(str(hole))
             self._hub.pause()
             self._at = {}
             raise LogUnavailable(str(hole)) from hole
+
+    async def _register(self) -> None:
+        """Nothing this reader still needs is trimmed while it keeps saying where it is."""
+        if time.monotonic() - self._registered_at >= REGISTER_EVERY_S:
+            self._registered_at = time.monotonic()
+            await self._log.register_reader(self._name, self._at)
 
     async def _deliver(self, entries: list[Entry]) -> None:
         await self._hub.prepare(entries)

@@ -6,6 +6,7 @@ import random
 from libs.events.errors import LogUnavailable, PositionGap
 from libs.events.ids import Position
 from libs.events.log import Entry
+from libs.orders.archived import ArchivedReads
 from services.ops.history import Selection, live, past
 from services.ops.replay import replay as tell
 from services.ops.show import Describer, entry_json, event_line, json_line, make_console, print_line
@@ -66,9 +67,10 @@ async def print_live(stack: Stack, ends: dict[int, Position], selection: Selecti
     """
     at = dict(ends)
     everything = Selection()
+    log = ArchivedReads(stack.log, stack.store) if stack.store else stack.log
     while True:
         try:
-            async for entry in live(stack.log, at, everything):
+            async for entry in live(log, at, everything):
                 at[entry.partition] = entry.at
                 if selection.wants(entry):
                     await output.event(entry)

@@ -11,9 +11,11 @@ from libs.service.lifecycle import run
 from libs.service.settings import Settings
 from services.projector import observe
 from services.projector.handlers import Projector
+from services.projector.janitor import Janitor
 from services.projector.repair import Repair
 
 EXIT_STOPPED = 1
+MIB = 1024 * 1024
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
@@ -26,7 +28,9 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     ):
         try:
             projection = store.projection()
-            await Projector(log, projection, health, Repair(log, store, projection)).run(stop)
+            mender = Repair(log, store, projection)
+            sweeper = Janitor(log, keep_s=settings.log_keep_s, memory_max_bytes=settings.redis_memory_mb * MIB)
+            await Projector(log, projection, health, mender, sweeper).run(stop)
         except (EventLogError, StoreError) as error:
             observe.stopped(error)
             sys.exit(EXIT_STOPPED)

@@ -42,12 +42,25 @@ class Mender(Protocol):
     async def glance(self, at: Mapping[int, Position]) -> None: ...
 
 
+class Sweeper(Protocol):
+    """Who trims the log; `Janitor` is one."""
+
+    async def sweep(self, archived: Mapping[int, Position], now_ms: int) -> None: ...
+
+
 class Projector:
     """One process follows all partitions; a second one stops at the checkpoint."""
 
-    def __init__(self, log: Log, projection: Projection, health: Health, mender: Mender | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        projection: Projection,
+        health: Health,
+        mender: Mender | None = None,
+        sweeper: Sweeper | None = None,
+    ) -> None:
         self._log = log
-        self._mender = mender
+        self._mender, self._sweeper = mender, sweeper
         self._projection = projection
         self._health = health
         self._reported_at = 0.0
@@ -111,6 +124,8 @@ class Projector:
             observe.lag(partition, tip.position - position.position)
         with crossing("reader.report"):
             await self._log.register_reader(READER, at)
+        if self._sweeper:
+            await self._sweeper.sweep(at, time.time_ns() // 1_000_000)
 
     def _healthy(self) -> None:
         self._failures = 0

@@ -16,6 +16,7 @@ LAG_SECONDS = Gauge("swaplog_projection_lag_seconds", "Age of the oldest entry r
 BATCHES = Counter("swaplog_projection_batches_total", "Batches committed")
 EVENTS = Counter("swaplog_projection_events_total", "Events committed")
 REPAIRS = Counter("swaplog_log_repairs_total", "Times the log or its work was made again from the archive")
+TRIMMED = Counter("swaplog_log_trimmed_entries_total", "Entries the janitor took out of Redis", ["partition"])
 BATCH_SECONDS = Histogram("swaplog_projection_batch_seconds", "Time to commit a batch")
 
 
@@ -82,3 +83,15 @@ def replaced(reason: Exception) -> None:
 def stopped(reason: Exception) -> None:
     """Going on would write something wrong; an operator must look."""
     _log.error("projection stopped: nothing more will be projected", error=type(reason).__name__, reason=str(reason))
+
+
+def trimmed(partition: int, entries: int) -> None:
+    """They are in the archive only, from now on."""
+    if entries:
+        TRIMMED.labels(partition).inc(entries)
+        _log.info("log trimmed", partition=partition, entries=entries)
+
+
+def reader_expired(name: str, partition: int, silent_s: float) -> None:
+    """It holds nothing back any more; when it comes again it may find its place in the archive only."""
+    _log.warning("reader expired", reader=name, partition=partition, silent_s=round(silent_s))

@@ -22,6 +22,7 @@ from services.gateway.accounts import Accounts
 from services.gateway.api import Parts
 from services.gateway.app import make_app
 from services.gateway.auth import Passwords
+from services.gateway.overload import Overload
 from services.gateway.tunnel import Tunnels
 
 PARTITIONS = 4
@@ -102,6 +103,7 @@ async def gateway(
     accounts: Accounts | None = None,
     tunnels: Tunnels | None = None,
     log_open: bool = True,
+    overload: Overload | None = None,
     health: Health | None = None,
 ) -> AsyncIterator[Client]:
     """Serve while the block runs; gives a client with a valid token of user-1."""
@@ -113,6 +115,7 @@ async def gateway(
     parts = Parts(
         log=log,
         log_open=opened,
+        overload=overload or Overload(MemoryLog(1), wait_s_max=1, memory_max_bytes=1),
         views=OrderViews(log, store or NothingProjected()),
         accounts=cast("Accounts", accounts),
         passwords=passwords,

@@ -162,7 +162,7 @@ async def running(log: EventLog, limits: Limits = LIMITS, verify: Verify = by_na
 
     async def nothing_to_reopen() -> None: ...
 
-    tail = asyncio.create_task(Tail(log, hub, limits, reopen=nothing_to_reopen).follow(stop))
+    tail = asyncio.create_task(Tail(log, hub, limits, name="notifier", reopen=nothing_to_reopen).follow(stop))
     async with serve(make_app(endpoint, Health()), "127.0.0.1", 0) as port, ClientSession() as session:
         await eventually(lambda: hub.open)
         yield Notifier(log, views, hub, session, f"http://127.0.0.1:{port}{PATH}")

@@ -1,0 +1,74 @@
+"""What the log in memory holds, and its upkeep."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from libs.events.ids import Position
+from libs.events.log import Discarded, Entry, Parked, Snapshot
+from libs.events.reactions import WORKERS
+from libs.events.upkeep import Pressure, Reader
+
+
+@dataclass
+class Pending:
+    """An item in somebody's hands."""
+
+    consumer: str
+    since_ms: int
+    deliveries: int
+
+
+@dataclass
+class Partition:
+    """One partition, as Redis would hold it."""
+
+    entries: list[Entry] = field(default_factory=list)
+    ms: int = 0
+    orders: dict[str, Snapshot] = field(default_factory=dict)
+    trails: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    keys: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    recent: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    timers: dict[str, int] = field(default_factory=dict)
+    work: dict[str, dict[str, dict[str, str]]] = field(default_factory=lambda: {name: {} for name in WORKERS})
+    pending: dict[str, dict[str, Pending]] = field(default_factory=lambda: {name: {} for name in WORKERS})
+    parked: dict[str, Parked] = field(default_factory=dict)
+    discarded: list[Discarded] = field(default_factory=list)
+    readers: dict[str, tuple[Position, int]] = field(default_factory=dict)
+    first: int = 1  # what is older was trimmed
+    work_ms: dict[str, int] = field(default_factory=dict)
+
+
+class MemoryUpkeep:
+    """The `Upkeep` role of `MemoryLog`."""
+
+    _parts: list[Partition]
+    _clock_ms: Callable[[], int]
+
+    async def readers(self) -> list[Reader]:
+        now = self._clock_ms()
+        return [
+            Reader(name, number, at, (now - seen) / 1_000)
+            for number, part in enumerate(self._parts)
+            for name, (at, seen) in part.readers.items()
+        ]
+
+    async def forget_reader(self, reader: Reader) -> None:
+        self._parts[reader.partition].readers.pop(reader.name, None)
+
+    async def trim(self, partition: int, before: Position) -> int:
+        part = self._parts[partition]
+        kept = next((entry.at.position for entry in part.entries if entry.at >= before), len(part.entries) + 1)
+        gone, part.first = max(0, kept - part.first), max(kept, part.first)
+        return gone
+
+    async def pressure(self) -> Pressure:
+        now = self._clock_ms()
+        ages = [
+            now - part.work_ms[item_id]
+            for part in self._parts
+            for service, items in part.work.items()
+            for item_id in items
+            if item_id not in part.pending[service]
+        ]
+        return Pressure(max(ages, default=0) / 1_000, 0, 0)

@@ -1,0 +1,55 @@
+"""What keeps the log small and tells when it is full: for the janitor, and for whoever lets orders in."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from libs.events.ids import Position
+from libs.events.log import Reads
+
+READER_EXPIRES_S = 60  # a registered reader silent for longer holds nothing back any more
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A registered reader of one partition: how far it is, and how long ago it said so."""
+
+    name: str
+    partition: int
+    at: Position
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """How full the log is. `waiting_s`: age of the oldest item nobody has taken, of any service; 0: there is none.
+
+    `memory_max_bytes`: what Redis itself allows; 0: no limit.
+    """
+
+    waiting_s: float
+    memory_bytes: int
+    memory_max_bytes: int
+
+
+class Upkeep(Protocol):
+    """Every method raises LogUnavailable when Redis is away."""
+
+    async def readers(self) -> list[Reader]:
+        """Every registered reader, expired ones too."""
+        ...
+
+    async def forget_reader(self, reader: Reader) -> None:
+        """It may register again at any time."""
+        ...
+
+    async def trim(self, partition: int, before: Position) -> int:
+        """Drop entries older than `before`, by whole pages: a few older ones may stay. Gives how many went."""
+        ...
+
+    async def pressure(self) -> Pressure:
+        """Measured now."""
+        ...
+
+
+class TrimmableLog(Reads, Upkeep, Protocol):
+    """A log and its upkeep."""

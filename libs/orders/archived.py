@@ -1,0 +1,65 @@
+"""The log and the archive as one: whoever reads on from a place the log has let go of does not notice."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from libs.events.errors import PositionGap, Trimmed
+from libs.events.ids import Position
+from libs.events.log import Entry, Reads, Snapshot
+
+
+class Archive(Protocol):
+    """What holds every event; `OrderStore` is one."""
+
+    async def archived(self, partition: int, after: int, limit: int) -> list[Entry]: ...
+
+
+class ArchivedReads:
+    """The `Reads` port over both."""
+
+    def __init__(self, log: Reads, archive: Archive) -> None:
+        self._log, self._archive = log, archive
+
+    async def read(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+        """See `Reads.read`. A partition whose next entry was trimmed is read from the archive, and alone.
+
+        Raises:
+            PositionGap: neither has the entry.
+            StoreUnavailable: it is in the archive, and that is away.
+        """
+        try:
+            return await self._log.read(after, count, block_ms)
+        except Trimmed as trimmed:
+            partition, at = trimmed.partition, after[trimmed.partition]
+            entries = await self._archive.archived(partition, at.position, count)
+            if not entries or entries[0].at.position != at.position + 1:
+                raise PositionGap(partition, at.position + 1, trimmed.found) from trimmed
+            return entries
+
+    @property
+    def partitions(self) -> int:
+        return self._log.partitions
+
+    @property
+    def epoch(self) -> str:
+        return self._log.epoch
+
+    async def tip(self, partition: int) -> Position:
+        """See `Reads.tip`."""
+        return await self._log.tip(partition)
+
+    async def history(self, order_id: str) -> list[Entry]:
+        """See `Reads.history`."""
+        return await self._log.history(order_id)
+
+    async def recent(self, user: str, before: str | None, limit: int) -> list[str]:
+        """See `Reads.recent`."""
+        return await self._log.recent(user, before, limit)
+
+    async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
+        """See `Reads.find_many`."""
+        return await self._log.find_many(order_ids)
+
+    async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
+        """See `Reads.register_reader`."""
+        await self._log.register_reader(name, at)

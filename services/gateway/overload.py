@@ -1,0 +1,55 @@
+"""Whether new orders may come in: work in hand goes first, and a full Redis loses orders or stops for everybody."""
+
+import asyncio
+
+from libs.events.errors import EventLogError
+from libs.events.upkeep import Pressure, Upkeep
+from services.gateway import limits, observe
+from services.gateway.problems import Problem
+
+
+class Overload:
+    """Measured once a second; in between everybody is told the same."""
+
+    def __init__(self, log: Upkeep, *, wait_s_max: float, memory_max_bytes: int) -> None:
+        """`wait_s_max`: how long the oldest item may wait for a worker."""
+        self._log, self._wait_s_max, self._memory_max_bytes = log, wait_s_max, memory_max_bytes
+        self._reason = ""
+
+    def check(self) -> None:
+        """Raises Problem while nothing more should come in."""
+        if self._reason:
+            raise Problem(
+                "overloaded",
+                f"{self._reason} Nothing was written; orders taken before are worked on.",
+                headers={"Retry-After": str(limits.OVERLOAD_RETRY_AFTER_S)},
+            )
+
+    async def watch(self) -> None:
+        """Measure until cancelled. While Redis is away the last finding stands: commits fail by themselves then."""
+        while True:
+            try:
+                await self.measure()
+            except EventLogError as error:
+                observe.pressure_unknown(str(error))
+            await asyncio.sleep(limits.PRESSURE_EVERY_S)
+
+    async def measure(self) -> None:
+        """Look once.
+
+        Raises:
+            LogUnavailable
+        """
+        pressure = await self._log.pressure()
+        reason = self._judge(pressure)
+        if bool(reason) != bool(self._reason):
+            observe.overload_changed(reason)
+        self._reason = reason
+
+    def _judge(self, pressure: Pressure) -> str:
+        if pressure.waiting_s > self._wait_s_max:
+            return f"Orders wait for longer than {self._wait_s_max:g} s."
+        allowed = self._memory_max_bytes
+        if pressure.memory_max_bytes:
+            allowed = min(allowed, int(pressure.memory_max_bytes * limits.REDIS_FULL_AT))
+        return "The log is full." if pressure.memory_bytes > allowed else ""

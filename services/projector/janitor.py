@@ -1,0 +1,53 @@
+"""Keeps the log small: what is archived, read by everybody and old enough leaves Redis."""
+
+import time
+from collections.abc import Iterable, Mapping
+
+from libs.events.ids import Position
+from libs.events.upkeep import READER_EXPIRES_S, Reader, TrimmableLog
+from services.projector import observe
+
+SWEEP_EVERY_S = 5.0
+# However full Redis is: a socket that lost its connection comes back within this time, and finds its place.
+RESUME_WINDOW_S = 60
+# Of the memory orders may take; from here on entries stay only as long as the resume window asks.
+TIGHT_FROM = 0.8
+
+
+def keep_from(archived: Position, readers: Iterable[Reader], floor_ms: int) -> Position:
+    """The oldest entry that must stay: of the archived ones the last, and what a reader or the floor still needs.
+
+    A reader at a position has that entry, and needs the next; its own stays, so that nothing depends on who is right.
+    """
+    needed = [reader.at for reader in readers if reader.silent_s <= READER_EXPIRES_S]
+    return min([archived, Position(floor_ms, 0), *needed])
+
+
+class Janitor:
+    """One for the log: it works where the checkpoints are made."""
+
+    def __init__(self, log: TrimmableLog, *, keep_s: float, memory_max_bytes: int) -> None:
+        """`keep_s`: how long an entry stays after it was archived, while there is room."""
+        self._log, self._keep_s, self._memory_max_bytes = log, keep_s, memory_max_bytes
+        self._swept_at = 0.0
+
+    async def sweep(self, archived: Mapping[int, Position], now_ms: int) -> None:
+        """Trim every partition, if it is time again. `archived`: how far Postgres is.
+
+        Raises:
+            LogUnavailable: Redis is away, or being checked.
+        """
+        if time.monotonic() - self._swept_at < SWEEP_EVERY_S:
+            return
+        self._swept_at = time.monotonic()
+        readers = await self._log.readers()
+        for reader in readers:
+            if reader.silent_s > READER_EXPIRES_S:
+                await self._log.forget_reader(reader)
+                observe.reader_expired(reader.name, reader.partition, reader.silent_s)
+        memory = (await self._log.pressure()).memory_bytes
+        keep_s = self._keep_s if memory < TIGHT_FROM * self._memory_max_bytes else min(self._keep_s, RESUME_WINDOW_S)
+        for partition, at in archived.items():
+            mine = [reader for reader in readers if reader.partition == partition]
+            before = keep_from(at, mine, now_ms - int(keep_s * 1_000))
+            observe.trimmed(partition, await self._log.trim(partition, before))

@@ -1,0 +1,213 @@
+"""The log stays small, and nobody misses what left it."""
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+
+from libs.events.errors import PositionGap, Trimmed
+from libs.events.ids import START, Position, partition_of
+from libs.events.log import Committed, Entry
+from libs.events.memory_log import MemoryLog
+from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.upkeep import READER_EXPIRES_S, Reader
+from libs.orders.archived import ArchivedReads
+from services.gateway.overload import Overload
+from services.projector import janitor
+from services.projector.janitor import Janitor, keep_from
+from tests.builders import a_request
+from tests.contract.http_gateway import gateway
+
+PARTITIONS = 2
+FAR_FUTURE_MS = 2**50
+MIB = 1024 * 1024
+
+AnyLog = MemoryLog | RedisLog
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def log(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[AnyLog]:
+    if request.param == "memory":
+        yield MemoryLog(PARTITIONS)
+        return
+    async with open_redis_log(redis_url, PARTITIONS) as redis_log:
+        # Pages of ten entries, so that trimming by whole pages shows in a short log.
+        await redis_log._pipe.send([["FLUSHALL"], ["CONFIG", "SET", "stream-node-max-entries", 10]])
+        await redis_log.start(create=True)
+        yield redis_log
+        await redis_log._pipe.send([["CONFIG", "SET", "stream-node-max-entries", 100]])
+
+
+class Archive:
+    """Everything that was in the log when it was asked."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self.entries = entries
+
+    async def archived(self, partition: int, after: int, count: int) -> list[Entry]:
+        mine = [entry for entry in self.entries if entry.partition == partition and entry.at.position > after]
+        return mine[:count]
+
+
+async def filled(log: AnyLog, count: int) -> tuple[int, list[Entry]]:
+    for _ in range(count):
+        step, made = a_request(PARTITIONS)
+        assert isinstance(await log.commit(step), Committed)
+    partition = partition_of(made.order.id)
+    return partition, await log.read({partition: START}, count, 0)
+
+
+async def test_what_is_older_goes_and_what_is_asked_for_stays(log: AnyLog) -> None:
+    partition, entries = await filled(log, 55)
+    gone = await log.trim(partition, entries[32].at)
+    assert 30 <= gone <= 32, "by whole pages, and never more than asked for"
+    assert (await log.read({partition: entries[gone - 1].at}, 100, 0)) == entries[gone:]
+    assert await log.tip(partition) == entries[-1].at
+    with pytest.raises(Trimmed) as trimmed:
+        await log.read({partition: START}, 100, 0)
+    assert (trimmed.value.expected, trimmed.value.found) == (1, gone + 1)
+
+
+async def test_a_reader_of_the_archive_does_not_notice(log: AnyLog) -> None:
+    partition, entries = await filled(log, 55)
+    await log.trim(partition, entries[40].at)
+    both, at, read = ArchivedReads(log, Archive(entries)), START, list[Entry]()
+    while page := await both.read({partition: at, 1 - partition: START}, 7, 0):
+        read += page
+        at = page[-1].at
+    assert read == entries
+
+
+async def test_a_hole_in_both_is_told(log: AnyLog) -> None:
+    partition, entries = await filled(log, 55)
+    await log.trim(partition, entries[40].at)
+    with pytest.raises(PositionGap):
+        await ArchivedReads(log, Archive(entries[5:])).read({partition: START}, 7, 0)
+
+
+async def test_registered_readers_are_known_until_they_are_forgotten(log: AnyLog) -> None:
+    at = {0: Position(7, 3), 1: START}
+    await log.register_reader("integrator", at)
+    found = await log.readers()
+    assert {(reader.name, reader.partition, reader.at) for reader in found} == {
+        ("integrator", 0, Position(7, 3)),
+        ("integrator", 1, START),
+    }
+    assert all(reader.silent_s < READER_EXPIRES_S for reader in found)
+    await log.forget_reader(found[0])
+    assert len(await log.readers()) == 1
+
+
+def test_the_slowest_of_archive_readers_and_floor_decides() -> None:
+    archived, floor = Position(1_000, 100), 900
+    slow, gone = Reader("slow", 0, Position(800, 50), 1), Reader("gone", 0, Position(1, 1), READER_EXPIRES_S + 1)
+    assert keep_from(archived, [], 2_000) == archived
+    assert keep_from(archived, [], floor) == Position(900, 0)
+    assert keep_from(archived, [slow, gone], floor) == slow.at
+
+
+async def test_an_endless_run_stays_small(log: AnyLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0)
+    sweeper = Janitor(log, keep_s=0, memory_max_bytes=1_024 * MIB)
+    held: list[int] = []
+    for _ in range(6):
+        partition, _ = await filled_on(log, 40)
+        await sweeper.sweep({partition: await log.tip(partition)}, FAR_FUTURE_MS)
+        held.append(await kept(log, partition))
+    assert max(held) <= 20, held
+
+
+async def test_what_a_reader_needs_stays_and_an_expired_one_is_forgotten(
+    log: AnyLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0)
+    sweeper = Janitor(log, keep_s=0, memory_max_bytes=1_024 * MIB)
+    partition, entries = await filled(log, 55)
+    await log.register_reader("slow", {partition: entries[3].at})
+    await sweeper.sweep({partition: entries[-1].at}, FAR_FUTURE_MS)
+    assert await log.read({partition: entries[3].at}, 100, 0) == entries[4:]
+
+    monkeypatch.setattr(janitor, "READER_EXPIRES_S", -1)
+    await sweeper.sweep({partition: entries[-1].at}, FAR_FUTURE_MS)
+    assert await log.readers() == []
+    assert await kept(log, partition) <= 10
+
+
+async def test_a_full_redis_keeps_no_more_than_the_resume_window(log: AnyLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0)
+    partition, entries = await filled(log, 55)
+    later_ms = entries[-1].at.ms + janitor.RESUME_WINDOW_S * 1_000 + 1
+    await Janitor(log, keep_s=3_600, memory_max_bytes=10**15).sweep({partition: entries[-1].at}, later_ms)
+    assert await kept(log, partition) == 55
+    await Janitor(log, keep_s=3_600, memory_max_bytes=0).sweep({partition: entries[-1].at}, later_ms)
+    assert await kept(log, partition) <= 10
+
+
+async def filled_on(log: AnyLog, count: int) -> tuple[int, Position]:
+    for _ in range(count):
+        step, made = a_request(PARTITIONS)
+        assert isinstance(await log.commit(step), Committed)
+    partition = partition_of(made.order.id)
+    return partition, await log.tip(partition)
+
+
+async def kept(log: AnyLog, partition: int) -> int:
+    tip = await log.tip(partition)
+    try:
+        return len(await log.read({partition: START}, 10_000, 0))
+    except Trimmed as trimmed:
+        return tip.position - trimmed.found + 1
+
+
+async def test_only_work_nobody_took_presses(log: AnyLog) -> None:
+    assert (await log.pressure()).waiting_s == 0
+    await filled(log, 3)
+    before = (await log.pressure()).waiting_s
+    await until_older(log, before)
+    taken = await log.take("router", "a", 100, 0)
+    assert len(taken) == 3
+    assert (await log.pressure()).waiting_s == 0
+
+
+async def until_older(log: AnyLog, before: float) -> None:
+    for _ in range(10_000):
+        if (await log.pressure()).waiting_s > before:
+            return
+    raise AssertionError("waiting work does not age")
+
+
+async def test_orders_are_refused_while_work_waits_and_taken_again(log: AnyLog) -> None:
+    overload = Overload(log, wait_s_max=0.0001, memory_max_bytes=10**15)
+    async with gateway(log=cast("Any", log), overload=overload) as client:
+        assert (await client.post()).status == 202
+        await until_older(log, 0.001)
+        await overload.measure()
+        refused = await client.post()
+        assert (refused.code, refused.headers["Retry-After"]) == ("overloaded", "5")
+        assert (await client.get("/api/orders")).status == 200
+        for partition in range(PARTITIONS):
+            assert (await log.tip(partition)).position <= 1, "nothing was written"
+        await log.take("router", "a", 100, 0)
+        await overload.measure()
+        assert (await client.post()).status == 202
+
+
+async def test_orders_are_refused_while_redis_is_full(redis_url: str) -> None:
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log._pipe.send([["FLUSHALL"]])
+        await log.start(create=True)
+        overload = Overload(log, wait_s_max=60, memory_max_bytes=1)
+        await overload.measure()
+        async with gateway(log=cast("Any", log), overload=overload) as client:
+            assert (await client.post()).code == "overloaded"
+            used = (await log.pressure()).memory_bytes
+            overload._memory_max_bytes = 10**15
+            await overload.measure()
+            assert (await client.post()).status == 202
+            # What Redis itself allows counts too.
+            await log._pipe.send([["CONFIG", "SET", "maxmemory", int(used * 1.05)]])
+            try:
+                await overload.measure()
+                assert (await client.post()).code == "overloaded"
+            finally:
+                await log._pipe.send([["CONFIG", "SET", "maxmemory", 0]])
