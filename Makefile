@@ -9,7 +9,7 @@ SOURCES := services libs deploy tests examples
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run journey bench test check lint types imports fmt unit contract property fault e2e schemas env clean clean-data
+.PHONY: help run journey bench test check lint types imports fmt unit contract property fault e2e chaos docs env clean clean-data
 .SILENT:
 
 help: ## Show this list
@@ -57,6 +57,9 @@ fault: $(READY) ## Tests that kill, cut off and restart
 
 e2e: $(READY) ## Tests of the whole system as processes
 	$(BIN)/pytest -q tests/e2e $(ARGS)
+
+chaos: $(READY) ## 20,000 orders while everything is killed, paused and cut off; about 8 minutes
+	exec $(BIN)/python -m tests.fault.chaos $(ARGS)
 
 docs: $(READY) ## Write what is generated again: the README's settings, the events' schemas
 	$(BIN)/python -m libs.service.describe

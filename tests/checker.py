@@ -1,21 +1,24 @@
-"""Reads everything the system holds and says whether its promises were kept."""
+"""Collects everything a running system holds, for `tests.verdict` to judge."""
 
+import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import aiohttp
 
 from deploy.local.stack import Stack
 from libs.events.ids import START
 from libs.events.log import Entry
-from libs.events.model import Envelope, Status, TxConfirmed
-from libs.events.order import Order, evolve
-from libs.events.reactions import TERMINAL, WORKERS
+from libs.events.model import Envelope, Status
+from libs.events.order import Order
+from libs.events.reactions import WORKERS
 from libs.events.redis_log import open_redis_log
-from libs.orders.store import open_store
+from libs.orders.store import OrderStore, open_store
+from tests.verdict import Evidence, Transcript, fold, judge, kept, open_orders
 from tests.waiting import eventually
 
 PAGE = 1_000
+ASKED_AT_ONCE = 32
 
 
 async def whole_log(stack: Stack) -> list[Entry]:
@@ -38,58 +41,65 @@ def histories(entries: Iterable[Entry]) -> dict[str, list[Envelope]]:
     return dict(found)
 
 
-def fold(history: Iterable[Envelope]) -> Order:
-    """The order these events make. Raises VersionGap on a hole."""
-    order: Order | None = None
-    for event in history:
-        order = evolve(order, event)
-    assert order is not None
-    return order
-
-
-def check_histories(found: dict[str, list[Envelope]], expected_ids: Iterable[str]) -> None:
-    """Nothing lost, doubled, reordered or stuck; exactly one terminal event, the last."""
-    assert set(expected_ids) <= set(found), "an accepted order is not in the log"
-    for order_id, history in found.items():
-        assert [event.version for event in history] == list(range(1, len(history) + 1)), order_id
-        assert len({event.id for event in history}) == len(history), order_id
-        ends = [event for event in history if fold(history[: event.version]).status in TERMINAL]
-        assert len(ends) == 1, f"{order_id} has {len(ends)} terminal events: {[event.type for event in history]}"
-        assert ends[0] is history[-1], order_id
-
-
-async def check_settlements(stack: Stack, found: dict[str, list[Envelope]]) -> None:
-    """On the chain: one settled transaction for a confirmed order, none for any other."""
+async def settled_by_order(stack: Stack, order_ids: Iterable[str]) -> dict[str, list[str]]:
+    """What the chain executed without error, by the order it was for."""
     url = f"http://127.0.0.1:{stack.ports.localnet}/admin/settled"
-    async with aiohttp.ClientSession() as session:
-        for order_id, history in found.items():
-            async with session.get(url, params={"reference": order_id}) as answer:
-                executed = await answer.json()
-            settled = [tx["signature"] for tx in executed if tx["err"] is None]
-            end = history[-1].data
-            assert settled == ([end.signature] if isinstance(end, TxConfirmed) else []), order_id
+    found: dict[str, list[str]] = {}
+    gate = asyncio.Semaphore(ASKED_AT_ONCE)
+
+    async def ask(session: aiohttp.ClientSession, order_id: str) -> None:
+        async with gate, session.get(url, params={"reference": order_id}) as answer:
+            found[order_id] = [tx["signature"] for tx in await answer.json() if tx["err"] is None]
+
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        for order_id in order_ids:
+            group.create_task(ask(session, order_id))
+    return found
 
 
-async def check_projection(stack: Stack, entries: list[Entry]) -> None:
-    """Postgres equals the fold of the log, and the archive equals the log."""
-    orders = {order_id: fold(history) for order_id, history in histories(entries).items()}
-    tips = Counter(entry.partition for entry in entries)
+async def archived(store: OrderStore, tips: Mapping[int, int]) -> list[Entry]:
+    """The whole archive, once the projector has caught up with these positions."""
+
+    async def caught_up() -> bool:
+        held = await store.checkpoints()
+        return all(held[partition].at.position >= count for partition, count in tips.items())
+
+    await eventually(caught_up, what="the projector has caught up", within_s=60)
+    entries: list[Entry] = []
+    for partition in sorted(tips):
+        after = 0
+        while page := await store.archived(partition, after, PAGE):
+            entries, after = entries + page, after + len(page)
+    return entries
+
+
+async def projected(store: OrderStore, order_ids: Sequence[str]) -> dict[str, Order]:
+    """What Postgres says of these orders."""
+    found: dict[str, Order] = {}
+    for begin in range(0, len(order_ids), PAGE):
+        found |= await store.get_many(order_ids[begin : begin + PAGE])
+    return found
+
+
+async def collect(
+    stack: Stack,
+    promised: Mapping[str, str],
+    contradictions: Sequence[str] = (),
+    transcripts: Sequence[Transcript] = (),
+) -> Evidence:
+    """All there is, once everything that was asked for has ended. `promised` is order id by key."""
+    entries = await whole_log(stack)
+    orders = sorted(histories(entries))
     async with open_store(stack.database_url) as store:
-
-        async def caught_up() -> bool:
-            held = await store.checkpoints()
-            return all(held[partition].at.position >= count for partition, count in tips.items())
-
-        await eventually(caught_up, what="the projector has caught up")
-        ids = sorted(orders)
-        projected = await store.get_many(ids)
-        assert projected == orders
-        for partition, count in tips.items():
-            archived: list[Entry] = []
-            while page := await store.archived(partition, len(archived), PAGE):
-                archived += page
-            assert len(archived) == count
-            assert archived == [entry for entry in entries if entry.partition == partition]
+        return Evidence(
+            entries=entries,
+            promised=promised,
+            contradictions=contradictions,
+            settled=await settled_by_order(stack, orders),
+            archived=await archived(store, Counter(entry.partition for entry in entries)),
+            projected=await projected(store, orders),
+            transcripts=transcripts,
+        )
 
 
 async def check_no_work_left(stack: Stack) -> None:
@@ -108,27 +118,20 @@ async def all_terminal(stack: Stack, order_ids: Iterable[str], within_s: float =
     wanted = set(order_ids)
 
     async def ended() -> bool:
-        found = histories(await whole_log(stack))
-        open_ = {order_id for order_id in wanted if order_id not in found or not _ended(found[order_id])}
-        assert not open_, f"{len(open_)} of {len(wanted)} not ended, such as {sorted(open_)[:3]}"
+        left = open_orders(histories(await whole_log(stack)), wanted)
+        assert not left, f"{len(left)} of {len(wanted)} not ended, such as {left[:3]}"
         return True
 
     await eventually(ended, what="every order has ended", within_s=within_s, poll_s=0.3)
 
 
-def _ended(history: list[Envelope]) -> bool:
-    return fold(history).status in TERMINAL
-
-
 async def check_everything(stack: Stack, order_ids: Iterable[str]) -> dict[str, list[Envelope]]:
-    """All of the above; gives the histories."""
-    entries = await whole_log(stack)
-    found = histories(entries)
-    check_histories(found, order_ids)
-    await check_settlements(stack, found)
-    await check_projection(stack, entries)
+    """Every promise was kept; gives the histories."""
+    evidence = await collect(stack, {order_id: order_id for order_id in order_ids})
+    verdict = judge(evidence)
+    assert kept(verdict), {promise: broken[:5] for promise, broken in verdict.items() if broken}
     await check_no_work_left(stack)
-    return found
+    return histories(evidence.entries)
 
 
 def statuses(found: dict[str, list[Envelope]]) -> Counter[Status]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from libs.events.errors import VersionGap
 from libs.events.log import Entry
-from libs.events.model import Envelope, OrderRequested, Status, TxConfirmed
+from libs.events.model import Envelope, OrderRequested, TxConfirmed
 from libs.events.order import Order, evolve
 from libs.events.reactions import TERMINAL
 
@@ -76,13 +76,18 @@ def kept(verdict: Verdict) -> bool:
     return not any(verdict.values())
 
 
-def statuses(entries: Iterable[Entry]) -> Counter[Status]:
-    """How many orders stand where, by their last event."""
-    orders: dict[str, Order] = {}
-    for entry in entries:
-        event = entry.decode()
-        orders[event.subject] = evolve(orders.get(event.subject), event)
-    return Counter(order.status for order in orders.values())
+def fold(history: Iterable[Envelope]) -> Order:
+    """The order these events make. Raises VersionGap on a hole."""
+    order: Order | None = None
+    for event in history:
+        order = evolve(order, event)
+    assert order is not None
+    return order
+
+
+def open_orders(histories: Mapping[str, Sequence[Envelope]], wanted: Iterable[str]) -> list[str]:
+    """Those of the wanted orders that have not ended."""
+    return sorted(name for name in wanted if name not in histories or fold(histories[name]).status not in TERMINAL)
 
 
 def judge_socket(transcript: Transcript, histories: Mapping[str, Sequence[Envelope]]) -> Iterable[str]:

@@ -1,0 +1,169 @@
+"""Orders while everything breaks: `make chaos`, or `python -m tests.fault.chaos --orders 20000 --seed 1`.
+
+Ends when every order has ended after the last fault, and judges everything the run left. Exit code 1: a promise broke.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deploy.local import supervisor
+from deploy.local.stack import Stack
+from libs.events.errors import EventLogError
+from libs.events.ids import START
+from libs.events.reactions import STATUS_AFTER, TERMINAL
+from libs.events.redis_log import open_redis_log
+from tests.checker import check_no_work_left, collect, histories, statuses
+from tests.fault.chaos_faults import Chaos
+from tests.fault.chaos_report import ChaosReport, table, takeovers
+from tests.fault.traffic import FaultyClient, History, Watcher, signed_up_somehow, until_cancelled
+from tests.verdict import judge
+from tests.waiting import eventually
+
+ENVIRONMENT = {
+    "PORT": "0",
+    "NOTIFIER_PORT": "0",
+    "LOCALNET_PORT": "0",
+    "LOCALNET_SLOT_MS": "20",
+    "RETRY_BASE_MS": "50",
+    "RETRY_CAP_MS": "500",
+    "DRAIN_S": "3",
+    "ATTEMPTS_MAX": "50",  # the world outside is away for seconds; a client would not want his order given up for that
+    "ROUTERS": "2",
+    "EXECUTORS": "2",
+    "LOG_KEEP_S": "86400",  # the judge reads the whole log
+}
+USERS = 8
+ENDS = frozenset(event.__name__ for event, status in STATUS_AFTER.items() if status in TERMINAL)
+CAUGHT_UP_WITHIN_S = 300
+
+
+@dataclass(frozen=True)
+class ChaosPlan:
+    """`rate`: orders per second; what trouble delayed is made up for. None is placed after `seconds_max`."""
+
+    orders: int
+    seed: int
+    rate: float
+    seconds_max: float
+    clients: int = 48
+    long_pauses: bool = True
+
+
+async def run_chaos(plan: ChaosPlan, folder: Path) -> ChaosReport:
+    """A run and its judgement."""
+    async with chaotic_stack(folder) as stack, AsyncExitStack() as undo:
+        history, began = History(), time.monotonic()
+        clients = [await undo.enter_async_context(signed_up_somehow(stack.base_url, history)) for _ in range(USERS)]
+        watchers = [Watcher(client.session, stack.base_url) for client in clients]
+        watching = [asyncio.create_task(watcher.run()) for watcher in watchers]
+        chaos = Chaos(stack, plan.seed, long_pauses=plan.long_pauses)
+        harm = asyncio.create_task(chaos.run())
+        try:
+            await place(plan, clients, harm)
+        finally:
+            harm.cancel()
+            await asyncio.gather(harm, return_exceptions=True)
+            await chaos.heal()
+        await all_ended(stack, set(history.promised.values()))
+        took_s = time.monotonic() - began
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+        transcripts = [transcript for watcher in watchers for transcript in watcher.transcripts]
+        evidence = await collect(stack, history.promised, [*history.contradictions, *history.hung], transcripts)
+        await check_no_work_left(stack)
+        return ChaosReport(
+            plan_seed=plan.seed,
+            seconds=took_s,
+            faults=chaos.done,
+            operations=history.summary(),
+            verdict=judge(evidence),
+            statuses=statuses(histories(evidence.entries)),
+            events=len(evidence.entries),
+            sockets=len(transcripts),
+            takeovers=takeovers(chaos.done, evidence.entries),
+        )
+
+
+@asynccontextmanager
+async def chaotic_stack(folder: Path) -> AsyncIterator[Stack]:
+    """Two of each worker; what dies comes back at once, however often."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "RESTART_FIRST_S", 0.05)
+        patch.setattr(supervisor, "RESTART_CAP_S", 0.5)
+        async with Stack(folder, env=ENVIRONMENT, durable=True) as stack:
+            yield stack
+
+
+async def place(plan: ChaosPlan, clients: list[FaultyClient], harm: asyncio.Task[None]) -> None:
+    """Orders from every client at once, each placed until it is accepted; lists are read meanwhile."""
+    left, began = iter(range(plan.orders)), time.monotonic()
+
+    async def orders(client: FaultyClient) -> None:
+        for number in left:
+            if time.monotonic() > began + plan.seconds_max:
+                return
+            await asyncio.sleep(began + number / plan.rate - time.monotonic())
+            await client.accepted(amount="0.1")
+            if harm.done():
+                harm.result()
+
+    lists = [asyncio.create_task(until_cancelled(client.list, 0.5)) for client in clients]
+    try:
+        async with asyncio.TaskGroup() as group:
+            for number in range(plan.clients):
+                group.create_task(orders(clients[number % len(clients)]))
+    finally:
+        for task in lists:
+            task.cancel()
+        await asyncio.gather(*lists, return_exceptions=True)
+
+
+async def all_ended(stack: Stack, wanted: set[str]) -> None:
+    """Wait until the log holds the end of every order."""
+    async with open_redis_log(stack.redis_url, stack.settings.partitions) as log:
+        after, left = dict.fromkeys(range(log.partitions), START), set(wanted)
+
+        async def ended() -> bool:
+            try:
+                while page := await log.read(after, 1_000, 0):
+                    after.update({entry.partition: entry.at for entry in page})
+                    left.difference_update(entry.fields["subject"] for entry in page if entry.fields["type"] in ENDS)
+            except EventLogError as error:
+                raise AssertionError(str(error)) from error
+            assert not left, f"{len(left)} of {len(wanted)} not ended, such as {sorted(left)[:3]}"
+            return True
+
+        await eventually(ended, what="every order has ended", within_s=CAUGHT_UP_WITHIN_S, poll_s=0.2)
+
+
+def main() -> int:
+    """Run, print the table, say with the exit code whether every promise was kept."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fault.chaos", description=__doc__)
+    parser.add_argument("--orders", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=1, help="the order of the faults")
+    parser.add_argument("--rate", type=float, default=50, help="orders per second")
+    parser.add_argument("--seconds", type=float, default=1_500, help="place no orders after that")
+    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    given = parser.parse_args()
+    plan = ChaosPlan(given.orders, given.seed, given.rate, given.seconds)
+    with tempfile.TemporaryDirectory(prefix="swaplog-chaos-") as folder:
+        report = asyncio.run(run_chaos(plan, Path(folder) / "data"))
+    sys.stdout.write(table(report))
+    if given.json:
+        given.json.write_text(json.dumps(report.as_json(), indent=2) + "\n")
+    return 0 if report.kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
