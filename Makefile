@@ -9,7 +9,7 @@ SOURCES := services libs deploy tests examples
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run journey bench test check lint types imports fmt unit contract property fault e2e chaos docs env clean clean-data
+.PHONY: help run journey bench test check lint types imports fmt unit contract property fault e2e chaos simulate mutants docs env clean clean-data
 .SILENT:
 
 help: ## Show this list
@@ -60,6 +60,12 @@ e2e: $(READY) ## Tests of the whole system as processes
 
 chaos: $(READY) ## 20,000 orders while everything is killed, paused and cut off; about 8 minutes
 	exec $(BIN)/python -m tests.fault.chaos $(ARGS)
+
+simulate: $(READY) ## 20,000 worlds in one process each, under seeded schedules; about 3 minutes
+	exec $(BIN)/python -m tests.simulation.runs $(ARGS)
+
+mutants: $(READY) ## Plant bugs in a copy and see the tests turn red; about 5 minutes
+	exec $(BIN)/python -m tests.mutants $(ARGS)
 
 docs: $(READY) ## Write what is generated again: the README's settings, the events' schemas
 	$(BIN)/python -m libs.service.describe

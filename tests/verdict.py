@@ -107,6 +107,17 @@ def judge_socket(transcript: Transcript, histories: Mapping[str, Sequence[Envelo
         seen[order_id] = version
 
 
+def shown(transcript: Transcript) -> dict[str, int]:
+    """Version by order, as a connection shows them after everything it said."""
+    versions: dict[str, int] = {}
+    for message in transcript:
+        if message["type"] in {"snapshot", "reset"}:
+            versions = {order["orderId"]: order["version"] for order in message.get("orders", ())}
+        else:
+            versions[message["orderId"]] = message["version"]
+    return versions
+
+
 def _judge_history(order_id: str, history: list[Envelope], found: Verdict, orders: dict[str, Order]) -> None:
     versions = [event.version for event in history]
     if versions != sorted(versions):

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Awaitable, Callable
 
 from libs.events.crash import crossing
@@ -69,8 +68,8 @@ class Tail:
 
     async def _register(self) -> None:
         """Nothing this reader still needs is trimmed while it keeps saying where it is."""
-        if time.monotonic() - self._registered_at >= REGISTER_EVERY_S:
-            self._registered_at = time.monotonic()
+        if _now() - self._registered_at >= REGISTER_EVERY_S:
+            self._registered_at = _now()
             await self._log.register_reader(self._name, self._at)
 
     async def _deliver(self, entries: list[Entry]) -> None:
@@ -93,3 +92,7 @@ async def _pause(stop: asyncio.Event, failures: int, reason: str) -> None:
             await stop.wait()
     except TimeoutError:
         pass
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -98,12 +98,12 @@ class Projector:
                 entries = await self._log.read(at, ENTRIES_PER_PARTITION_MAX, BLOCK_MS)
             if entries:
                 observe.batch_read(min(entry.at.ms for entry in entries))
-                began = time.monotonic()
+                began = _now()
                 with crossing("projection.apply"):
                     at = await self._projection.apply(epoch, Batch(at, entries))
-                observe.batch_projected(len(entries), time.monotonic() - began)
+                observe.batch_projected(len(entries), _now() - began)
             self._healthy()
-            if time.monotonic() - self._reported_at >= REPORT_EVERY_S:
+            if _now() - self._reported_at >= REPORT_EVERY_S:
                 await self._report(at)
             if len(entries) < ENTRIES_PER_PARTITION_MAX:
                 await _pause(GATHER_S, stop)
@@ -111,7 +111,7 @@ class Projector:
 
     async def _report(self, at: Mapping[int, Position]) -> None:
         """Publish how far the archive is, and see that the log did not fall behind it."""
-        self._reported_at = time.monotonic()
+        self._reported_at = _now()
         if self._mender:
             await self._mender.glance(at)
         for partition, position in at.items():
@@ -148,3 +148,7 @@ async def _pause(seconds: float, stop: asyncio.Event) -> None:
             await stop.wait()
     except TimeoutError:
         return
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -29,6 +29,11 @@ def signature_of(transaction: str) -> str:
     return str(VersionedTransaction.from_bytes(base64.b64decode(transaction)).signatures[0])
 
 
+def reference_of(transaction: str) -> str:
+    """The order a transaction of `unsigned_for` is for."""
+    return bytes(VersionedTransaction.from_bytes(base64.b64decode(transaction)).message.instructions[0].data).decode()
+
+
 @dataclass
 class FakeChain:
     """What is sent lands at once unless told otherwise: `drop`, `lose_replies` and `away` count down."""

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import aiohttp
 
+from tests.verdict import shown
 from tests.waiting import eventually
 
 Outcome = Literal["ok", "failed", "unknown"]
@@ -158,13 +159,7 @@ class Watcher:
 
     def seen(self) -> dict[str, int]:
         """Version by order, as the present connection shows them; empty while there is none."""
-        versions: dict[str, int] = {}
-        for message in self.transcripts[-1] if self.transcripts else ():
-            if message["type"] in {"snapshot", "reset"}:
-                versions = {order["orderId"]: order["version"] for order in message.get("orders", ())}
-            else:
-                versions[message["orderId"]] = message["version"]
-        return versions
+        return shown(self.transcripts[-1] if self.transcripts else ())
 
 
 @asynccontextmanager

@@ -1,0 +1,148 @@
+"""Bugs somebody might write, as one change of text each, and the tests that must not let them pass."""
+
+from dataclasses import dataclass
+
+SIMULATION = "tests/simulation/test_simulation.py::test_every_promise_is_kept_under_every_schedule"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`old` stands once in the file `path`. One of `tests` is enough to turn red."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    Mutant(
+        "an item is acknowledged before its events are in the log",
+        "libs/events/worker.py",
+        "            outcome = await self._commit(step)\n            match outcome:",
+        "            await self._commit(Step(item.order_id, now.order.user, now.order.version, item=item))\n"
+        "            outcome = await self._commit(replace(step, item=None))\n            match outcome:",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "an order's version is not checked (Redis)",
+        "libs/events/commit.lua",
+        "if (tonumber(held[1] or 0)) ~= expected then",
+        "if held[1] and expected == 0 then",
+        ("tests/contract/test_event_log.py",),
+    ),
+    Mutant(
+        "an order's version is not checked (in memory)",
+        "libs/events/memory_log.py",
+        "if (held.order.version if held else 0) != step.expected_version:",
+        "if held and step.expected_version == 0:",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "whose item it is, is not checked",
+        "libs/events/commit.lua",
+        "    if #mine == 0 then",
+        "    if false then",
+        ("tests/contract/test_event_log.py",),
+    ),
+    Mutant(
+        "the checkpoint moves outside the transaction",
+        "libs/orders/store.py",
+        "        async with self._store.connection() as connection, connection.transaction():\n"
+        "            # First of all",
+        "        async with self._store.connection() as connection:\n            # First of all",
+        ("tests/contract/test_order_store.py",),
+    ),
+    Mutant(
+        "the claim's cursor starts again every time",
+        "libs/events/redis_work.py",
+        "            self._claim_state()[where] = cursor\n",
+        '            self._claim_state()[where] = "0-0"\n',
+        ("tests/contract/test_event_log.py",),
+    ),
+    Mutant(
+        "a socket is registered after its snapshot was read",
+        "services/notifier/hub.py",
+        "        index[key].add(subscriber)\n        subscriber.hold()\n"
+        '        with crossing("snapshot.read"):\n            orders = await self._read(subscriber)\n',
+        '        subscriber.hold()\n        with crossing("snapshot.read"):\n'
+        "            orders = await self._read(subscriber)\n        index[key].add(subscriber)\n",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "signed again although the node that says so may lag behind",
+        "services/executor/domain.py",
+        "look.status is None and view is not None and look.slot >= view.slot",
+        "look.status is None and view is not None",
+        ("tests/unit/test_executor_domain.py", SIMULATION),
+    ),
+    Mutant(
+        "signed again without a last look after the height was seen",
+        "services/executor/handlers.py",
+        "(await self.chain.look([sent.signature], history=True))[0]",
+        "Look(view.slot, None)",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "sent before the intent is in the log",
+        "services/executor/handlers.py",
+        "        observe.transaction_signed(order, intent, leg.venue)\n",
+        "        observe.transaction_signed(order, intent, leg.venue)\n"
+        "        await self._send(order, intent, again=False)\n",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "after a lost reply the gateway says that nothing was written",
+        "services/gateway/commands.py",
+        "    except OutcomeUnknown as lost:\n        reason = str(lost)\n",
+        "    except OutcomeUnknown as lost:\n        raise LogUnavailable(str(lost)) from lost\n",
+        ("tests/contract/test_http_orders.py", "tests/contract/test_http_errors.py"),
+    ),
+    Mutant(
+        "after a lost reply a worker takes the step for done",
+        "libs/events/worker.py",
+        '                failures += 1\n                self._health.trouble("log", str(error))\n'
+        "                await asyncio.sleep(jittered(failures, self._limits))\n\n    async def _release",
+        '                if type(error).__name__ == "OutcomeUnknown":\n'
+        "                    return NotYours()  # type: ignore[return-value]\n"
+        '                failures += 1\n                self._health.trouble("log", str(error))\n'
+        "                await asyncio.sleep(jittered(failures, self._limits))\n\n    async def _release",
+        (SIMULATION,),
+    ),
+    Mutant(
+        "trimmed by count",
+        "libs/events/redis_upkeep.py",
+        "return redis.call('XTRIM', KEYS[2], 'MINID', '~', ARGV[3])",
+        "return redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', 100)",
+        ("tests/contract/test_upkeep.py",),
+    ),
+    Mutant(
+        "trimmed before it is archived",
+        "services/projector/janitor.py",
+        "return min([archived, Position(floor_ms, 0), *needed])",
+        "return min([Position(floor_ms, 0), *needed])",
+        ("tests/contract/test_upkeep.py",),
+    ),
+    Mutant(
+        "written to a Redis that may have lost something",
+        "libs/events/commit.lua",
+        "if head[4] ~= ARGV[1] then",
+        "if false then",
+        ("tests/contract/test_repair.py",),
+    ),
+    Mutant(
+        "a hole in the positions is read over",
+        "libs/orders/batch.py",
+        "            if entry.at.position != last.position + 1:\n",
+        "            if entry.at.position <= last.position:\n",
+        ("tests/contract/test_order_store.py",),
+    ),
+    Mutant(
+        "a delivery is counted after it was handled",
+        "libs/events/worker.py",
+        "        if item.deliveries > 1:\n            # Before",
+        "        if item.deliveries > 1_000:\n            # Before",
+        ("tests/unit/test_worker.py", "tests/fault/test_poison.py"),
+    ),
+)

@@ -1,0 +1,316 @@
+"""The whole system in one process: the real worker runtime, router, executor, projector and notifier, on the log in
+memory, with everything around them failing as a seed says, and then judged."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import orjson
+from aiohttp import web
+from solders.keypair import Keypair
+
+from libs.events.errors import LogUnavailable, OutcomeUnknown
+from libs.events.ids import START
+from libs.events.log import EventLog, Idempotency
+from libs.events.memory_log import MemoryLog
+from libs.events.reactions import TERMINAL
+from libs.events.retry import RetryPolicy
+from libs.events.worker import Worker
+from libs.events.worker_limits import WorkerLimits
+from libs.orders.store import Projection, StoreUnavailable
+from libs.orders.views import OrderViews
+from libs.service.health import Health
+from services.executor.chain import Chain, Poller
+from services.executor.handlers import Executor
+from services.executor.rpc import Rpc
+from services.executor.venues import VenueSwaps
+from services.executor.wallet import Wallet
+from services.gateway.commands import OutcomeUndecided, Replayed, place
+from services.notifier.hub import Hub
+from services.notifier.limits import Limits
+from services.notifier.subscriber import Subscriber
+from services.notifier.tail import Tail
+from services.projector.handlers import Projector
+from services.router.handlers import Router
+from services.router.venues import Venue
+from tests.builders import a_request
+from tests.simulation.chain import SimulatedChain
+from tests.simulation.projection import MemoryProjection
+from tests.verdict import Evidence, Verdict, judge, shown
+
+PARTITIONS = 2
+USERS = ("alice", "bob")
+ORDERS = 2
+ROUGH_S = 2.5
+ENDS_WITHIN_S = 600.0
+BEGAN = datetime(2026, 1, 2, tzinfo=UTC)
+WALLET = Wallet(str(Keypair()))
+POLICY = RetryPolicy(attempts_max=1_000, base_ms=50, cap_ms=400)
+LIMITS = WorkerLimits(
+    claim_idle_ms=1_200,
+    renew_every_s=0.5,
+    claim_every_s=0.5,
+    timers_every_s=0.4,
+    deliveries_max=10**6,
+    alone_from_delivery=10**6,
+    retry_base_s=0.02,
+    retry_cap_s=0.3,
+    handle_seconds_max=5,
+)
+
+
+@dataclass
+class World:
+    """What outlives the processes."""
+
+    seed: int
+    chance: random.Random = field(init=False)
+    rough: bool = True
+    transcripts: list[list[dict[str, Any]]] = field(default_factory=list)
+    promised: dict[str, str] = field(default_factory=dict)
+    contradictions: list[str] = field(default_factory=list)
+    died: list[BaseException] = field(default_factory=list)
+    live: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.chance = random.Random(self.seed)
+        self.log = MemoryLog(PARTITIONS, lambda: int(self.now().timestamp() * 1_000))
+        self.chain = SimulatedChain(
+            self.chance, WALLET.address, lambda: self.rough, knows_blockhashes=self.chance.random() < 0.7
+        )
+        self.projection = MemoryProjection()
+
+    def now(self) -> datetime:
+        return BEGAN + timedelta(seconds=asyncio.get_running_loop().time())
+
+    def bad(self, chance: float) -> bool:
+        return self.rough and self.chance.random() < chance
+
+
+class Seen:
+    """A store as one process reaches it: calls are late, fail, or lose their reply; a frozen process makes none."""
+
+    def __init__(self, world: World, store: object, gate: asyncio.Event, away: type[Exception]) -> None:
+        self._world, self._store, self._gate, self._away = world, store, gate, away
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        return self._troubled(name, found) if asyncio.iscoroutinefunction(found) else found
+
+    def _troubled(self, name: str, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        world = self._world
+
+        async def troubled(*args: Any, **kwargs: Any) -> Any:
+            await self._wait()
+            if world.bad(0.05):
+                raise self._away("connection refused")
+            answer = await call(*args, **kwargs)
+            if world.bad(0.07):
+                raise OutcomeUnknown("the reply was lost") if name == "commit" else self._away("connection reset")
+            await self._wait()
+            return answer
+
+        return troubled
+
+    async def _wait(self) -> None:
+        if self._world.bad(0.3):
+            await asyncio.sleep(self._world.chance.random() * 0.1)
+        await self._gate.wait()
+
+
+class Wire:
+    """A transport and a WebSocket that note what they are given."""
+
+    def __init__(self, transcript: list[dict[str, Any]]) -> None:
+        self.transcript, self.gone = transcript, asyncio.Event()
+
+    def write(self, frame: bytes) -> None:
+        header = {126: 4, 127: 10}.get(frame[1], 2)
+        self.transcript.append(orjson.loads(frame[header:]))
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def abort(self) -> None:
+        self.gone.set()
+
+    @property
+    def closed(self) -> bool:
+        return self.gone.is_set()
+
+    async def close(self, *, code: int, message: bytes) -> bool:
+        self.gone.set()
+        return True
+
+
+class Process:
+    """What one process may touch, from its start to its end."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.gate = world, asyncio.Event()
+        self.gate.set()
+        self.log = cast("EventLog", Seen(world, world.log, self.gate, LogUnavailable))
+        self.store = cast("Projection", Seen(world, world.projection, self.gate, StoreUnavailable))
+
+    async def router(self, consumer: str) -> None:
+        router = Router([cast("Venue", self.world.chain)], POLICY, self.world.now, self.world.chance.random)
+        await self._work("router", consumer, router.handle)
+
+    async def executor(self, consumer: str) -> None:
+        chain = Chain(cast("Rpc", self.world.chain))
+        poller = Poller(chain, pause_max_ms=200)
+        venues = {"raydium": cast("VenueSwaps", self.world.chain)}
+        executor = Executor(WALLET, venues, chain, poller, POLICY, self.world.now, self.world.chance.random)
+        try:
+            await self._work("executor", consumer, executor.handle)
+        finally:
+            await poller.aclose()
+
+    async def _work(self, service: str, consumer: str, handle: Any) -> None:
+        worker = Worker(self.log, service, handle, consumer=consumer, health=Health(), limits=LIMITS)
+        await worker.run(asyncio.Event())
+
+    async def projector(self, _consumer: str) -> None:
+        await Projector(cast("Any", self.log), self.store, Health("redis", "postgres")).run(asyncio.Event())
+
+    async def notifier(self, consumer: str) -> None:
+        """A tail with a socket for each user; a socket that is closed comes back."""
+        views = OrderViews(cast("Any", self.log), cast("Any", self.store))
+        limits = Limits(close_grace_s=0.1)
+        hub = Hub(self.log, views, limits)
+        tail = Tail(self.log, hub, limits, name=consumer, reopen=self._reopen)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(tail.follow(asyncio.Event()))
+            for user in USERS:
+                group.create_task(self._listen(hub, user, limits))
+
+    async def _reopen(self) -> None:
+        await self.log.tip(0)
+
+    async def _listen(self, hub: Hub, user: str, limits: Limits) -> None:
+        while True:
+            while not hub.open:  # noqa: ASYNC110 - time is free here
+                await asyncio.sleep(0.05)
+            wire = Wire([])
+            self.world.transcripts.append(wire.transcript)
+            self.world.live[user] = wire.transcript
+            ws, transport = cast("web.WebSocketResponse", wire), cast("asyncio.Transport", wire)
+            subscriber = Subscriber(user, None, ws, transport, limits)
+            await hub.join_or_close(subscriber)
+            lasts = self.world.chance.random() * 2 if self.world.rough else None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(lasts):
+                    await wire.gone.wait()
+            hub.leave(subscriber)
+
+
+async def keep_alive(world: World, start: Callable[[Process], Callable[[str], Awaitable[None]]], name: str) -> None:
+    """Start it again and again; while times are rough it is killed or frozen in the middle of whatever it does."""
+    life = 0
+    while True:
+        process, life = Process(world), life + 1
+        task = asyncio.ensure_future(start(process)(name if world.chance.random() < 0.5 else f"{name}-{life}"))
+        try:
+            while not task.done():
+                await asyncio.wait([task], timeout=world.chance.uniform(0.05, 1) if world.rough else None)
+                if world.rough and not task.done():
+                    if world.chance.random() < 0.6:
+                        break
+                    process.gate.clear()
+                    await asyncio.sleep(world.chance.random() * 2.5)
+                    process.gate.set()
+        finally:
+            task.cancel()
+            (ended,) = await asyncio.gather(task, return_exceptions=True)
+        if ended is not None and not isinstance(ended, asyncio.CancelledError):
+            world.died.append(ended)
+        await asyncio.sleep(world.chance.random() * 0.5)
+
+
+async def client(world: World, user: str, number: int) -> None:
+    """Asks under one key until there is an answer, as clients should."""
+    key, gate = f"key-{number}", asyncio.Event()
+    gate.set()
+    log = cast("EventLog", Seen(world, world.log, gate, LogUnavailable))
+    await asyncio.sleep(world.chance.random() * ROUGH_S / 2)
+    again = world.chance.random() < 0.3
+    while True:
+        step, made = a_request(PARTITIONS, user, Idempotency(key, "same"), expires_at=BEGAN + timedelta(days=1))
+        try:
+            replayed = await place(log, step)
+        except (LogUnavailable, OutcomeUndecided):
+            await asyncio.sleep(0.1)
+            continue
+        order = replayed.order_id if isinstance(replayed, Replayed) else made.order.id
+        if world.promised.setdefault(f"{user}/{key}", order) != order:
+            world.contradictions.append(f"{key}: {order} and {world.promised[f'{user}/{key}']}")
+        if not again:
+            return
+        again = False
+
+
+async def live_through(seed: int) -> tuple[World, Verdict]:
+    """One world, from its first order until all is told; what it left, judged."""
+    world = World(seed)
+    names = {
+        "router-a": lambda process: process.router,
+        "router-b": lambda process: process.router,
+        "executor-a": lambda process: process.executor,
+        "executor-b": lambda process: process.executor,
+        "projector": lambda process: process.projector,
+        "notifier": lambda process: process.notifier,
+    }
+    running = [asyncio.create_task(keep_alive(world, start, name)) for name, start in names.items()]
+    clients = [asyncio.create_task(client(world, USERS[n % len(USERS)], n)) for n in range(ORDERS)]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(ENDS_WITHIN_S):
+            await asyncio.sleep(ROUGH_S)
+            world.rough = False
+            await asyncio.gather(*clients)
+            while not await everybody_knows(world):  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    return world, await judged(world)
+
+
+async def everybody_knows(world: World) -> bool:
+    """Every order has ended, Postgres has it, and every socket shows it."""
+    held = await world.log.find_many(list(world.promised.values()))
+    if len(held) < len(set(world.promised.values())) or any(h.order.status not in TERMINAL for h in held.values()):
+        return False
+    points = await world.projection.checkpoints()
+    for number in range(PARTITIONS):
+        if number not in points or points[number].at != await world.log.tip(number):
+            return False
+    return all(_shows(world.live.get(now.order.user, ()), order, now.order.version) for order, now in held.items())
+
+
+def _shows(transcript: Any, order_id: str, version: int) -> bool:
+    return shown(transcript).get(order_id) == version
+
+
+async def judged(world: World) -> Verdict:
+    entries = await world.log.read(dict.fromkeys(range(PARTITIONS), START), 10**6, 0)
+    verdict = judge(
+        Evidence(
+            entries,
+            world.promised,
+            [*world.contradictions, *map(repr, world.died)],
+            world.chain.settled(),
+            world.projection.orders,
+            sorted(world.projection.entries, key=lambda entry: (entry.partition, entry.at)),
+            world.transcripts,
+        )
+    )
+    if not await everybody_knows(world):
+        verdict["stuck"].append("somebody was not told everything")
+    return verdict
