@@ -9,8 +9,9 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from libs.events.errors import EventLogError
 from libs.events.ids import START
 from libs.events.reactions import STATUS_AFTER, TERMINAL
 from libs.events.redis_log import open_redis_log
-from tests.checker import check_no_work_left, collect, histories, statuses
+from tests.checker import collect, histories, statuses
 from tests.fault.chaos_faults import Chaos
 from tests.fault.chaos_report import ChaosReport, table, takeovers
 from tests.fault.traffic import FaultyClient, History, Watcher, signed_up_somehow, until_cancelled
@@ -44,7 +45,7 @@ ENVIRONMENT = {
 }
 USERS = 8
 ENDS = frozenset(event.__name__ for event, status in STATUS_AFTER.items() if status in TERMINAL)
-CAUGHT_UP_WITHIN_S = 300
+CAUGHT_UP_WITHIN_S = 120
 
 
 @dataclass(frozen=True)
@@ -66,22 +67,19 @@ async def run_chaos(plan: ChaosPlan, folder: Path) -> ChaosReport:
         clients = [await undo.enter_async_context(signed_up_somehow(stack.base_url, history)) for _ in range(USERS)]
         watchers = [Watcher(client.session, stack.base_url) for client in clients]
         watching = [asyncio.create_task(watcher.run()) for watcher in watchers]
+        undo.push_async_callback(ended, watching)
         chaos = Chaos(stack, plan.seed, long_pauses=plan.long_pauses)
         harm = asyncio.create_task(chaos.run())
         try:
             await place(plan, clients, harm)
         finally:
-            harm.cancel()
-            await asyncio.gather(harm, return_exceptions=True)
+            await ended([harm])
             await chaos.heal()
         await all_ended(stack, set(history.promised.values()))
         took_s = time.monotonic() - began
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
+        await ended(watching)
         transcripts = [transcript for watcher in watchers for transcript in watcher.transcripts]
         evidence = await collect(stack, history.promised, [*history.contradictions, *history.hung], transcripts)
-        await check_no_work_left(stack)
         return ChaosReport(
             plan_seed=plan.seed,
             seconds=took_s,
@@ -92,6 +90,7 @@ async def run_chaos(plan: ChaosPlan, folder: Path) -> ChaosReport:
             events=len(evidence.entries),
             sockets=len(transcripts),
             takeovers=takeovers(chaos.done, evidence.entries),
+            parked=await parked(stack),
         )
 
 
@@ -124,27 +123,35 @@ async def place(plan: ChaosPlan, clients: list[FaultyClient], harm: asyncio.Task
             for number in range(plan.clients):
                 group.create_task(orders(clients[number % len(clients)]))
     finally:
-        for task in lists:
-            task.cancel()
-        await asyncio.gather(*lists, return_exceptions=True)
+        await ended(lists)
 
 
 async def all_ended(stack: Stack, wanted: set[str]) -> None:
-    """Wait until the log holds the end of every order."""
+    """Wait until the log holds the end of every order; one that never ends is for the judge."""
     async with open_redis_log(stack.redis_url, stack.settings.partitions) as log:
         after, left = dict.fromkeys(range(log.partitions), START), set(wanted)
 
-        async def ended() -> bool:
-            try:
+        async def none_left() -> bool:
+            with suppress(EventLogError):
                 while page := await log.read(after, 1_000, 0):
                     after.update({entry.partition: entry.at for entry in page})
                     left.difference_update(entry.fields["subject"] for entry in page if entry.fields["type"] in ENDS)
-            except EventLogError as error:
-                raise AssertionError(str(error)) from error
-            assert not left, f"{len(left)} of {len(wanted)} not ended, such as {sorted(left)[:3]}"
-            return True
+            return not left
 
-        await eventually(ended, what="every order has ended", within_s=CAUGHT_UP_WITHIN_S, poll_s=0.2)
+        with suppress(AssertionError):
+            await eventually(none_left, within_s=CAUGHT_UP_WITHIN_S, poll_s=0.2)
+
+
+async def parked(stack: Stack) -> Counter[str]:
+    """Why items were set aside; none should be: nothing here is poisonous."""
+    async with open_redis_log(stack.redis_url, stack.settings.partitions) as log:
+        return Counter(f"{item.service}: {item.reason}" for item in await log.parked(10_000))
+
+
+async def ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def main() -> int:
@@ -154,11 +161,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the order of the faults")
     parser.add_argument("--rate", type=float, default=50, help="orders per second")
     parser.add_argument("--seconds", type=float, default=1_500, help="place no orders after that")
+    parser.add_argument("--keep", type=Path, help="leave stores and logs in this folder")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     given = parser.parse_args()
     plan = ChaosPlan(given.orders, given.seed, given.rate, given.seconds)
-    with tempfile.TemporaryDirectory(prefix="swaplog-chaos-") as folder:
-        report = asyncio.run(run_chaos(plan, Path(folder) / "data"))
+    with ExitStack() as undo:
+        folder = given.keep or Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="swaplog-chaos-")))
+        report = asyncio.run(run_chaos(plan, folder / "data"))
     sys.stdout.write(table(report))
     if given.json:
         given.json.write_text(json.dumps(report.as_json(), indent=2) + "\n")

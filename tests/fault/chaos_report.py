@@ -29,10 +29,11 @@ class ChaosReport:
     events: int
     sockets: int
     takeovers: Mapping[str, Sequence[int]]
+    parked: Counter[str]
 
     @property
     def kept(self) -> bool:
-        return kept(self.verdict)
+        return kept(self.verdict) and not self.parked
 
     def as_json(self) -> dict[str, object]:
         """For `docs/reliability.md`."""
@@ -100,6 +101,7 @@ def table(report: ChaosReport) -> str:
         "",
         *_rows(("promise", "broken"), [(PROMISES[name], len(found)) for name, found in report.verdict.items()]),
         *(f"  {name}: {what}" for name, found in report.verdict.items() for what in found[:SHOWN]),
+        *(f"  parked {count} times, {reason}" for reason, count in report.parked.most_common(SHOWN)),
         "",
         *_rows(
             ("killed: until the last order it held moved on", "ms, p50 and longest"),

@@ -13,7 +13,7 @@ from tests.simulation.loop import simulate
 from tests.simulation.world import World, live_through
 from tests.verdict import Verdict, kept
 
-SEEDS_PER_TASK = 50
+SEEDS_PER_TASK = 20
 
 
 def silence() -> None:
@@ -41,8 +41,11 @@ def run_seeds(first: int, count: int) -> Iterator[dict[int, dict[str, list[str]]
     """`broken_of` a range, a part at a time."""
     starts = range(first, first + count, SEEDS_PER_TASK)
     sizes = [min(SEEDS_PER_TASK, first + count - start) for start in starts]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    pool = ProcessPoolExecutor(os.cpu_count())
+    try:
         yield from pool.map(broken_of, starts, sizes)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def main() -> int:

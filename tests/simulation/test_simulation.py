@@ -19,10 +19,8 @@ def silent() -> Iterator[None]:
 
 
 def test_every_promise_is_kept_under_every_schedule() -> None:
-    broken: dict[int, dict[str, list[str]]] = {}
-    for part in run_seeds(0, SEEDS):
-        broken |= part
-    assert not broken, f"of {SEEDS} seeds, {len(broken)} broke a promise: {dict(list(broken.items())[:3])}"
+    for broken in run_seeds(0, SEEDS):
+        assert not broken, f"{len(broken)} seeds broke a promise: {broken}"
 
 
 def test_a_seed_is_one_schedule() -> None:

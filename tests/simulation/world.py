@@ -46,7 +46,7 @@ PARTITIONS = 2
 USERS = ("alice", "bob")
 ORDERS = 2
 ROUGH_S = 2.5
-ENDS_WITHIN_S = 600.0
+ENDS_WITHIN_S = 120.0
 BEGAN = datetime(2026, 1, 2, tzinfo=UTC)
 WALLET = Wallet(str(Keypair()))
 POLICY = RetryPolicy(attempts_max=1_000, base_ms=50, cap_ms=400)
