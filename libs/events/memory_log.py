@@ -165,6 +165,7 @@ class MemoryLog(MemoryUpkeep):
         held = self._parts[item.partition].pending[item.service].get(item.id)
         if held is None:
             return item.deliveries + 1
+        held.consumer, held.since_ms = item.consumer, self._clock_ms()
         held.deliveries += 1
         return held.deliveries
 

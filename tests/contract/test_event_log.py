@@ -343,3 +343,14 @@ async def test_another_number_of_partitions_is_refused(redis_url: str) -> None:
         other = await stack.enter_async_context(open_redis_log(redis_url, PARTITIONS - 1))
         with pytest.raises(Exception, match="set PARTITIONS to match"):
             await other.start()
+
+
+async def test_counting_a_delivery_takes_the_item_back_as_renewing_does(log: EventLog) -> None:
+    made = await requested(log)
+    mine = await one_item(log)
+    (claimed,) = await eventually(lambda: log.claim("router", "b", 0), what="the item is claimed")
+    assert await log.count_delivery(mine) == 2
+    step, _ = then(made, routing_started(), item=claimed)
+    assert await log.commit(step) == NotYours()
+    step, _ = then(made, routing_started(), item=mine)
+    assert isinstance(await log.commit(step), Committed)
