@@ -8,7 +8,7 @@ result.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import blake2s
@@ -23,6 +23,7 @@ from libs.events.log import Commits, Committed, Conflict, Duplicate, Item, NotYo
 from libs.events.model import AttemptFailed, Envelope, Event, UnknownEvent
 from libs.events.order import Order
 from libs.events.reactions import NEXT_ACTOR, delay_ms, next_actor
+from libs.events.suspects import Suspects
 from libs.events.worker_limits import WorkerLimits, jittered
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ class Worker:
         self._limits = limits or WorkerLimits()
         self._in_hand: dict[tuple[int, str], tuple[Item, asyncio.Task[None]]] = {}
         self._room = asyncio.Event()
-        self._alone = asyncio.Lock()
+        self._suspects = Suspects(self._limits)
         self._mismatch: LogMismatch | None = None
         self._say = structlog.get_logger().bind(consumer=consumer)
 
@@ -148,8 +149,7 @@ class Worker:
     async def _work(self, item: Item) -> None:
         with structlog.contextvars.bound_contextvars(order_id=item.order_id):
             try:
-                # Suspects one after the other: when the process dies of one, the others were not even counted.
-                async with self._alone if item.deliveries >= self._limits.alone_from_delivery else nullcontext():
+                async with self._suspects.room(item.deliveries):
                     await self._handle_item(item)
             except Poison as error:
                 await self._park(item, error)

@@ -11,8 +11,10 @@ class WorkerLimits:
     in_flight_max: int = 256
     handle_seconds_max: float = 30
     deliveries_max: int = 5
-    # From this delivery on an item is suspected of killing the process, and is handled with no other suspect beside it.
-    alone_from_delivery: int = 3
+    # From this delivery on an item is suspected of killing the process; so many are then handled at once, and fewer
+    # with each delivery more, until the last try is made alone.
+    suspect_from_delivery: int = 3
+    suspects_at_once: int = 64
     block_ms: int = 1_000
     # Longer than the longest handler: an item whose holder is alive and busy is not stolen even if renewal fails once.
     claim_idle_ms: int = 45_000
