@@ -1,6 +1,7 @@
 """Items that may have killed a process: the more often they were there when one died, the fewer are handled at once."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -28,7 +29,7 @@ class Suspects:
             return 0
         levels = max(1, limits.deliveries_max - limits.suspect_from_delivery)
         left = max(0, limits.deliveries_max - deliveries)
-        return max(1, round(float(limits.suspects_at_once) ** (left / levels)))
+        return max(1, round(math.pow(limits.suspects_at_once, left / levels)))
 
     @asynccontextmanager
     async def room(self, deliveries: int) -> AsyncIterator[None]:

@@ -1,18 +1,18 @@
 """What the archive gives back when Redis lost something: the store's side of a repair."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from uuid import UUID
 
 from libs.events.log import Entry
 from libs.events.order import Order
 from libs.events.reactions import TERMINAL
 from libs.orders import sql
+from libs.orders.locks import Lock, alone
 from libs.orders.rows import entry_of
-from libs.orders.store import ORDERS, OrderStore, StoreUnavailable
+from libs.orders.store import ORDERS, OrderStore
 
 ORDERS_PER_PAGE = 200
-REPAIR_LOCK = 0x5377_4C67  # any number, but always this one
 NO_ORDER = UUID(int=0)
 
 
@@ -22,20 +22,13 @@ class Recovery:
     def __init__(self, store: OrderStore) -> None:
         self._store = store
 
-    @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
+    def alone(self) -> AbstractAsyncContextManager[None]:
         """One repair at a time.
 
         Raises:
             StoreUnavailable: another process is at it.
         """
-        async with self._store.connection() as connection:
-            if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", REPAIR_LOCK):
-                raise StoreUnavailable("Postgres: another projector checks the log")
-            try:
-                yield
-            finally:
-                await connection.execute("SELECT pg_advisory_unlock($1)", REPAIR_LOCK)
+        return alone(self._store, Lock.REPAIR, "another projector checks the log")
 
     async def adopt(self, epoch: str, partitions: int) -> None:
         """All projections follow this log from now on; where they are stays."""

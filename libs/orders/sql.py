@@ -29,7 +29,8 @@ MOVE_CHECKPOINTS = """
 UPDATE checkpoints SET ms = moved.ms, position = moved.position, updated_at = now()
 FROM unnest($3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[]) AS moved (partition, expected, ms, position)
 WHERE checkpoints.projection = $1 AND checkpoints.epoch = $2 AND checkpoints.partition = moved.partition
-  AND checkpoints.position = moved.expected"""
+  AND checkpoints.position = moved.expected
+RETURNING checkpoints.generation"""
 
 ADOPT_EPOCH = "UPDATE checkpoints SET epoch = $1, updated_at = now() WHERE epoch <> $1"
 
@@ -42,3 +43,38 @@ ARCHIVED = f"SELECT {_EVENTS} FROM events WHERE partition = $1 AND position > $2
 
 UNFINISHED = "SELECT state FROM orders WHERE id > $1 AND status <> ALL($2::text[]) ORDER BY id LIMIT $3"
 ENTRIES_OF = f"SELECT {_EVENTS} FROM events WHERE order_id = ANY($1::uuid[]) ORDER BY order_id, version"  # noqa: S608
+
+# Rebuilding: shadow tables are tables of the same names in schemas of their own.
+
+BEGIN_SHADOW = """
+CREATE SCHEMA IF NOT EXISTS {schema};
+CREATE TABLE {schema}.orders (LIKE public.orders INCLUDING ALL EXCLUDING INDEXES) WITH (fillfactor = 50);
+ALTER TABLE {schema}.orders ADD CONSTRAINT orders_pkey PRIMARY KEY (id);"""
+
+INDEXES = """
+SELECT indexname, indexdef FROM pg_indexes
+WHERE schemaname = $1 AND tablename = 'orders' AND indexname <> 'orders_pkey'"""
+
+SHADOWS = """
+SELECT table_schema AS schema, string_agg(column_name || ' ' || data_type, ', ' ORDER BY column_name) AS columns
+FROM information_schema.columns WHERE table_name = 'orders' AND table_schema = ANY($1) GROUP BY table_schema"""
+
+# By the text: json has no equality, and the text is what readers get. With `late` empty only orders that went on since
+# the given positions, with NOT only those that did not.
+DIFFERENCES = """
+SELECT coalesce(live.id, shadow.id) AS id, live.state AS live, shadow.state AS shadow
+FROM public.orders AS live FULL JOIN {schema}.orders AS shadow USING (id)
+WHERE (live.id IS NULL OR shadow.id IS NULL OR live::text IS DISTINCT FROM shadow::text)
+  AND {late} EXISTS (
+    SELECT FROM public.events AS late JOIN unnest($1::smallint[], $2::bigint[]) AS since (partition, position)
+      ON late.partition = since.partition AND late.position > since.position
+    WHERE late.order_id = coalesce(live.id, shadow.id))
+ORDER BY 1"""
+
+COUNT = "SELECT count(*) FROM {schema}.orders"
+
+COPY_CHECKPOINTS = """
+INSERT INTO checkpoints (projection, partition, epoch, ms, position, generation)
+SELECT $2, partition, epoch, ms, position, generation FROM checkpoints WHERE projection = $1"""
+DROP_CHECKPOINTS = "DELETE FROM checkpoints WHERE projection = $1"
+NEXT_GENERATION = "UPDATE checkpoints SET generation = generation + 1 WHERE projection = $1"

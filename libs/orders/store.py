@@ -119,9 +119,9 @@ class OrderStore:
         async with self.connection() as connection:
             return _checkpoints(await connection.fetch(sql.CHECKPOINTS, projection))
 
-    def projection(self, name: str = ORDERS) -> "Projection":
-        """The writing side; there should be one per name."""
-        return Projection(self, name)
+    def projection(self, name: str = ORDERS, *, archives: bool = True) -> "Projection":
+        """The writing side; there should be one per name, and one that archives."""
+        return Projection(self, name, archives=archives)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -139,10 +139,12 @@ class Projection:
     After StoreUnavailable call `resume`: only the checkpoint knows whether the last batch went in.
     """
 
-    def __init__(self, store: OrderStore, name: str) -> None:
+    def __init__(self, store: OrderStore, name: str, *, archives: bool = True) -> None:
         self._store = store
         self._name = name
+        self._archives = archives
         self._folded = Folded()
+        self._generation = 0
 
     async def resume(self, epoch: str, partitions: int) -> dict[int, Position]:
         """Where to read on, for each partition; the start for a projection that never ran.
@@ -175,7 +177,12 @@ class Projection:
             CheckpointMoved, BatchRefused, LogMismatch, VersionGap: nothing was written; stop.
         """
         try:
-            return await self._apply(epoch, batch)
+            async with self._store.connection() as connection, connection.transaction():
+                orders = await self.write(connection, epoch, batch)
+                crash_point("projection.commit.before")
+            crash_point("projection.commit.after")
+            self._folded.keep(orders)
+            return {**batch.after, **batch.until()}
         except (asyncpg.PostgresError, OverflowError, UnicodeError) as error:
             self._folded.clear()
             places = " to ".join(f"{entry.partition}:{entry.at}" for entry in (batch.entries[0], batch.entries[-1]))
@@ -184,33 +191,36 @@ class Projection:
             self._folded.clear()
             raise
 
-    async def _apply(self, epoch: str, batch: Batch) -> dict[int, Position]:
+    async def write(self, connection: Connection, epoch: str, batch: Batch) -> dict[str, Order]:
+        """`apply` in a transaction of the caller's; gives the orders as they are if it commits."""
         until = batch.until()
         events = [decode(entry) for entry in batch.entries]
-        archive = [event_row(entry, event, epoch) for entry, event in zip(batch.entries, events, strict=True)]
-        async with self._store.connection() as connection, connection.transaction():
-            # First of all: a rival waits here for the row, then finds it moved, before either has done any work.
-            with crossing("projection.checkpoint"):
-                await self._move(connection, epoch, batch.after, until)
-            known = await self._known(connection, events)
-            orders = fold(known, events)
-            await connection.copy_records_to_table("events", records=archive, columns=EVENT_COLUMNS)
-            await self._write(connection, known, orders)
-            crash_point("projection.commit.before")
-        crash_point("projection.commit.after")
-        self._folded.keep(orders)
-        return {**batch.after, **until}
+        # First of all: a rival waits here for the row, then finds it moved, before either has done any work.
+        with crossing("projection.checkpoint"):
+            await self._move(connection, epoch, batch.after, until)
+        known = await self._known(connection, events)
+        orders = fold(known, events)
+        if self._archives:
+            rows = [event_row(entry, event, epoch) for entry, event in zip(batch.entries, events, strict=True)]
+            await connection.copy_records_to_table("events", records=rows, columns=EVENT_COLUMNS)
+        await self._write(connection, known, orders)
+        return orders
 
     async def _move(
         self, connection: Connection, epoch: str, after: Mapping[int, Position], until: Mapping[int, Position]
     ) -> None:
         moves = [(partition, after[partition].position, at.ms, at.position) for partition, at in sorted(until.items())]
-        moved = await connection.execute(sql.MOVE_CHECKPOINTS, self._name, epoch, *columns(moves))
-        if moved != f"UPDATE {len(moves)}":
+        moved = await connection.fetch(sql.MOVE_CHECKPOINTS, self._name, epoch, *columns(moves))
+        if len(moved) != len(moves):
             raise CheckpointMoved(
                 f"{self._name}: the checkpoint is not where this process left it ({after} of epoch {epoch}): "
                 "another process writes the same projection"
             )
+        generation = max(row["generation"] for row in moved)
+        if generation != self._generation:
+            # Other tables were put in the place of those this was folded from.
+            self._folded.clear()
+            self._generation = generation
 
     async def _write(self, connection: Connection, known: Mapping[str, Order], orders: Mapping[str, Order]) -> None:
         # Half the work of one INSERT ... ON CONFLICT, and stricter: each order must be where the fold began.
@@ -231,8 +241,11 @@ class Projection:
 
 
 @asynccontextmanager
-async def open_store(dsn: str) -> AsyncIterator[OrderStore]:
-    """The store behind `dsn`; connects on first use, so it may be opened while Postgres is away."""
+async def open_store(dsn: str, schema: str = "public") -> AsyncIterator[OrderStore]:
+    """The store behind `dsn`; connects on first use, so it may be opened while Postgres is away.
+
+    `schema`: whose tables are meant by names that it has, such as those of a rebuild.
+    """
     pool = await asyncpg.create_pool(
         dsn,
         min_size=0,
@@ -241,6 +254,7 @@ async def open_store(dsn: str) -> AsyncIterator[OrderStore]:
         command_timeout=COMMAND_TIMEOUT_S,
         init=_begin_session,
         reset=_keep_session,
+        server_settings={"search_path": schema if schema == "public" else f"{schema}, public"},
     )
     try:
         yield OrderStore(pool)

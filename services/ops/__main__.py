@@ -12,6 +12,7 @@ from libs.orders.store import open_store
 from libs.service.settings import Settings
 from services.ops.commands import Commands
 from services.ops.parking import ParkingCommands
+from services.ops.rebuild import rebuild
 from services.ops.stack import EXIT_INTERRUPTED, EXIT_USAGE, Refusal, Stack, refusing, settle
 
 HELP = """Follow, replay and look after the orders of a running stack.
@@ -53,6 +54,7 @@ def make_app() -> App:
         parking.parked,
         parking.redrive,
         parking.discard,
+        rebuild,
     ):
         app.command(command)
     return app

@@ -1,0 +1,273 @@
+"""Blue and green: the projection is folded again from the archive into tables beside the live ones, compared with them
+row by row, and put in their place in one transaction. Orders flow meanwhile; what was live stays for a rollback.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import asyncpg
+import orjson
+
+from libs.events.ids import Position
+from libs.events.log import Entry
+from libs.orders import sql
+from libs.orders.batch import Batch
+from libs.orders.locks import Lock, alone
+from libs.orders.store import ORDERS, Checkpoint, Connection, OrderStore, StoreError, open_store
+
+ENTRIES_PER_PARTITION = 2_000
+LOCK_TIMEOUT = "5s"  # how long a switch waits for readers, and everybody else for the switch
+COMPARE_TIMEOUT_S = 3_600
+SHOWN_MAX = 20
+
+
+class RebuildRefused(StoreError):
+    """It cannot be done as things stand, and nothing was changed; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Tables that are not live: the schema they are in, and the name of their checkpoints."""
+
+    schema: str
+    projection: str
+
+
+NEXT = Side("rebuild", "orders.rebuild")
+PREVIOUS = Side("previous", "orders.previous")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An order that is not the same on both sides. `fields`: name to (live, rebuilt); a side without it has None."""
+
+    order_id: str
+    fields: Mapping[str, tuple[object, object]]
+
+
+@dataclass
+class Report:
+    """What a rebuild did. `differences` holds the first of them, `differing` counts them all."""
+
+    events: int = 0
+    seconds: float = 0.0
+    orders: int = 0
+    differing: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    switched: bool = False
+
+
+class Rebuild:
+    """One side, on its way to become the live one."""
+
+    def __init__(self, live: OrderStore, shadow: OrderStore, side: Side) -> None:
+        self._live, self._shadow, self._side = live, shadow, side
+        self._projection = shadow.projection(side.projection, archives=False)
+
+    async def begin(self) -> None:
+        """Make the tables, unless there are some to go on with.
+
+        Raises:
+            RebuildRefused: nothing was ever projected.
+        """
+        if not await self._live.checkpoints():
+            raise RebuildRefused("nothing was ever projected: there is nothing to rebuild")
+        columns = await self._columns()
+        schema = self._side.schema
+        if columns.get(schema) == columns["public"]:
+            return
+        async with self._live.connection() as connection, connection.transaction():
+            # From before a migration, or none at all.
+            await connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+            await connection.execute(sql.DROP_CHECKPOINTS, self._side.projection)
+            await connection.execute(sql.BEGIN_SHADOW.format(schema=schema))
+
+    async def catch_up(self, progress: Callable[[int], None] = lambda _: None) -> int:
+        """Fold the archive from where the tables are to its end; gives how many events that were.
+
+        Raises:
+            PositionGap: the archive has a hole.
+        """
+        epoch, partitions = await self._epoch()
+        at = await self._projection.resume(epoch, partitions)
+        count = 0
+        while entries := await self._archived(at):
+            at = await self._projection.apply(epoch, Batch(at, entries))
+            count += len(entries)
+            progress(count)
+        return count
+
+    async def compare(self, report: Report) -> dict[int, Position]:
+        """Look for orders that differ, except those that went on since both were in step; gives where that was."""
+        async with (
+            self._live.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            await connection.execute("SET LOCAL enable_seqscan = on")
+            at = _positions(await connection.fetch(sql.CHECKPOINTS, self._side.projection))
+            report.orders = await connection.fetchval(
+                sql.COUNT.format(schema=self._side.schema), timeout=COMPARE_TIMEOUT_S
+            )
+            await self._differences(connection, at, report, late=False)
+        return at
+
+    async def switch(self, compared_at: Mapping[int, Position] | None, report: Report, *, accept: bool) -> None:
+        """Put these tables in the place of the live ones, which stay as `PREVIOUS`; all or nothing.
+
+        Raises:
+            RebuildRefused: they differ, and that was not accepted.
+        """
+        if report.differing and not accept:
+            raise RebuildRefused(f"{report.differing} orders differ: look at them, then accept the differences")
+        await self._index()
+        try:
+            async with self._shadow.connection() as connection, connection.transaction():
+                await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+                await self._fall_in_step(connection)
+                if compared_at is not None:
+                    await self._differences(connection, compared_at, report, late=True)
+                    if report.differing and not accept:
+                        raise RebuildRefused(f"{report.differing} orders differ: nothing was switched")
+                await self._swap(connection)
+        except asyncpg.LockNotAvailableError as error:
+            raise RebuildRefused(f"somebody held the tables for {LOCK_TIMEOUT}: try again") from error
+        report.switched = True
+
+    # Details
+
+    async def _columns(self) -> dict[str, str]:
+        async with self._live.connection() as connection:
+            rows = await connection.fetch(sql.SHADOWS, ["public", self._side.schema])
+        return {row["schema"]: row["columns"] for row in rows}
+
+    async def _epoch(self) -> tuple[str, int]:
+        points = await self._live.checkpoints()
+        return next(iter(points.values())).epoch, len(points)
+
+    async def _archived(self, at: Mapping[int, Position], until: Mapping[int, Checkpoint] | None = None) -> list[Entry]:
+        found: list[Entry] = []
+        for partition, position in at.items():
+            page = await self._live.archived(partition, position.position, ENTRIES_PER_PARTITION)
+            end = until[partition].at.position if until else None
+            found += [entry for entry in page if end is None or entry.at.position <= end]
+        return found
+
+    async def _index(self) -> None:
+        """As the live table is; once it is filled, because that is faster."""
+        schema = self._side.schema
+        async with self._live.connection() as connection:
+            have = {row["indexname"] for row in await connection.fetch(sql.INDEXES, schema)}
+            for row in await connection.fetch(sql.INDEXES, "public"):
+                if row["indexname"] not in have:
+                    definition = row["indexdef"].replace(" ON public.orders ", f" ON {schema}.orders ")
+                    await connection.execute(definition, timeout=COMPARE_TIMEOUT_S)
+
+    async def _fall_in_step(self, connection: Connection) -> None:
+        """The projector waits for these rows until the switch is over, so the archive ends here."""
+        live = {row["partition"]: row for row in await connection.fetch(sql.LOCK_CHECKPOINTS, ORDERS)}
+        until = {n: Checkpoint(row["epoch"], Position(row["ms"], row["position"])) for n, row in live.items()}
+        at = _positions(await connection.fetch(sql.LOCK_CHECKPOINTS, self._side.projection))
+        epoch = next(iter(until.values())).epoch
+        while entries := await self._archived(at, until):
+            batch = Batch(at, entries)
+            await self._projection.write(connection, epoch, batch)
+            at |= batch.until()
+
+    async def _differences(
+        self, connection: Connection, since: Mapping[int, Position], report: Report, *, late: bool
+    ) -> None:
+        query = sql.DIFFERENCES.format(schema=self._side.schema, late="" if late else "NOT")
+        positions = [position.position for position in since.values()]
+        async for row in connection.cursor(query, list(since), positions, timeout=COMPARE_TIMEOUT_S):
+            report.differing += 1
+            if len(report.differences) < SHOWN_MAX:
+                report.differences.append(_difference(row))
+
+    async def _swap(self, connection: Connection) -> None:
+        await connection.execute(
+            f"""
+            CREATE SCHEMA outgoing;
+            ALTER TABLE public.orders SET SCHEMA outgoing;
+            ALTER TABLE {self._side.schema}.orders SET SCHEMA public;
+            DROP SCHEMA {self._side.schema};
+            DROP SCHEMA IF EXISTS {PREVIOUS.schema} CASCADE;
+            ALTER SCHEMA outgoing RENAME TO {PREVIOUS.schema};"""
+        )
+        for name in {PREVIOUS.projection, self._side.projection}:
+            await connection.execute(sql.DROP_CHECKPOINTS, name)
+        await connection.execute(sql.COPY_CHECKPOINTS, ORDERS, PREVIOUS.projection)
+        await connection.execute(sql.NEXT_GENERATION, ORDERS)
+
+
+@asynccontextmanager
+async def open_rebuild(dsn: str, side: Side = NEXT) -> AsyncIterator[Rebuild]:
+    """The one rebuild of a database.
+
+    Raises:
+        StoreUnavailable: another one runs.
+    """
+    async with (
+        open_store(dsn) as live,
+        open_store(dsn, side.schema) as shadow,
+        alone(live, Lock.REBUILD, "another rebuild is running"),
+    ):
+        yield Rebuild(live, shadow, side)
+
+
+async def rebuild(
+    dsn: str, *, switch: bool = False, accept: bool = False, progress: Callable[[int], None] = lambda _: None
+) -> Report:
+    """Fold everything again (or go on with it), compare, and switch if that is asked for.
+
+    Raises:
+        RebuildRefused, StoreUnavailable, PositionGap
+    """
+    report, began = Report(), time.monotonic()
+    async with open_rebuild(dsn) as work:
+        await work.begin()
+        report.events = await work.catch_up(progress)
+        compared_at = await work.compare(report)
+        if switch:
+            await work.catch_up()
+            await work.switch(compared_at, report, accept=accept)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+async def roll_back(dsn: str) -> Report:
+    """What was live before the last switch is live again, brought up to date first.
+
+    Raises:
+        RebuildRefused: there is nothing to go back to.
+    """
+    report, began = Report(), time.monotonic()
+    async with open_rebuild(dsn, PREVIOUS) as work:
+        columns = await work._columns()
+        if PREVIOUS.schema not in columns:
+            raise RebuildRefused("there is nothing to go back to: no rebuild was switched")
+        if columns[PREVIOUS.schema] != columns["public"]:
+            raise RebuildRefused("the tables of before are from before a migration: rebuild instead")
+        report.events = await work.catch_up()
+        await work.switch(None, report, accept=True)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+async def drop(dsn: str, side: Side) -> None:
+    """Remove a side's tables and its checkpoints."""
+    async with open_rebuild(dsn, side) as work, work._live.connection() as connection, connection.transaction():
+        await connection.execute(f"DROP SCHEMA IF EXISTS {side.schema} CASCADE")
+        await connection.execute(sql.DROP_CHECKPOINTS, side.projection)
+
+
+def _positions(rows: Sequence[asyncpg.Record]) -> dict[int, Position]:
+    return {row["partition"]: Position(row["ms"], row["position"]) for row in rows}
+
+
+def _difference(row: asyncpg.Record) -> Difference:
+    live, rebuilt = (orjson.loads(row[side]) if row[side] else {} for side in ("live", "shadow"))
+    names = sorted(live.keys() | rebuilt.keys())
+    changed = {n: (live.get(n), rebuilt.get(n)) for n in names if live.get(n) != rebuilt.get(n)}
+    return Difference(str(row["id"]), changed)
