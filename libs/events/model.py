@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
 
+from libs.events.upcast import upcast
+
 U64_MAX = 2**64 - 1
 
 Units = Annotated[
@@ -240,11 +242,16 @@ class Envelope(Frozen):
 
     def fields(self) -> dict[str, str]:
         """The flat fields of a stream entry."""
-        raw = self.data.raw if isinstance(self.data, UnknownEvent) else self.data.model_dump_json()
+        # What was read from an older version is written as it is now.
+        v, raw = (
+            (self.v, self.data.raw)
+            if isinstance(self.data, UnknownEvent)
+            else (self.data.SCHEMA_VERSION, self.data.model_dump_json())
+        )
         return {
             "id": self.id,
             "type": self.type,
-            "v": str(self.v),
+            "v": str(v),
             "source": self.source,
             "subject": self.subject,
             "user": self.user,
@@ -260,10 +267,13 @@ class Envelope(Frozen):
         """Read a stream entry's flat fields.
 
         Raises:
-            pydantic.ValidationError: a field is missing or not of its shape.
+            pydantic.ValidationError, ValueError: a field is missing or not of its shape.
         """
         model = EVENT_TYPES.get(fields.get("type", ""))
-        known = model is not None and int(fields.get("v", 0)) <= model.SCHEMA_VERSION
+        v = int(fields.get("v", 0))
         raw = fields.get("data", "")
-        data = model.model_validate_json(raw) if model and known else UnknownEvent(raw=raw)
-        return cls.model_validate({**fields, "data": data})
+        if model is None or v > model.SCHEMA_VERSION:
+            return cls.model_validate({**fields, "data": UnknownEvent(raw=raw)})
+        if v < model.SCHEMA_VERSION:
+            raw = upcast(model.__name__, v, model.SCHEMA_VERSION, raw)
+        return cls.model_validate({**fields, "data": model.model_validate_json(raw)})

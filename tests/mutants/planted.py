@@ -59,7 +59,7 @@ MUTANTS = (
         "libs/events/redis_work.py",
         "            self._claim_state()[where] = cursor\n",
         '            self._claim_state()[where] = "0-0"\n',
-        ("tests/contract/test_event_log.py",),
+        ("tests/contract/test_redis_claims.py",),
     ),
     Mutant(
         "a socket is registered after its snapshot was read",
@@ -100,14 +100,11 @@ MUTANTS = (
         ("tests/contract/test_http_orders.py", "tests/contract/test_http_errors.py"),
     ),
     Mutant(
-        "after a lost reply a worker takes the step for done",
-        "libs/events/worker.py",
-        '                failures += 1\n                self._health.trouble("log", str(error))\n'
-        "                await asyncio.sleep(jittered(failures, self._limits))\n\n    async def _release",
-        '                if type(error).__name__ == "OutcomeUnknown":\n'
-        "                    return NotYours()  # type: ignore[return-value]\n"
-        '                failures += 1\n                self._health.trouble("log", str(error))\n'
-        "                await asyncio.sleep(jittered(failures, self._limits))\n\n    async def _release",
+        "after a lost reply of the chain the order is tried again blindly",
+        "services/executor/handlers.py",
+        "            sends += 1\n",
+        "            sends += 1\n            if not taken:\n"
+        '                return [self._failed(order, Reason.VENUES_UNAVAILABLE, "not taken")]\n',
         (SIMULATION,),
     ),
     Mutant(

@@ -1,0 +1,49 @@
+"""Claiming in pages: what lies behind a thousand items in good hands is found as well."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from libs.events.log import Committed
+from libs.events.reactions import ROUTER
+from libs.events.redis_keys import Keys
+from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.redis_work import PAGE
+from tests.builders import a_request
+from tests.servers import flush_redis
+from tests.waiting import eventually
+
+# Redis looks at ten times the page, and gives up: it must be told next time where it was.
+LOOKED_AT = 10 * PAGE
+IN_GOOD_HANDS = LOOKED_AT + PAGE
+IDLE_MS = 60_000
+
+
+@pytest.fixture
+async def log(redis_url: str) -> AsyncIterator[RedisLog]:
+    await asyncio.to_thread(flush_redis, redis_url)
+    async with open_redis_log(redis_url, 1) as opened:
+        await opened.start(create=True)
+        yield opened
+
+
+async def test_an_item_behind_many_in_good_hands_is_claimed(log: RedisLog) -> None:
+    steps = [a_request(1, f"user-{number}")[0] for number in range(IN_GOOD_HANDS + 1)]
+    assert all(isinstance(outcome, Committed) for outcome in await asyncio.gather(*map(log.commit, steps)))
+    items = []
+    while len(items) <= IN_GOOD_HANDS:
+        items += await log.take(ROUTER, "a", 500, 100)
+    last = max(items, key=lambda item: tuple(map(int, item.id.split("-"))))
+    await log._pipe.send([["XCLAIM", Keys(0).work(ROUTER), ROUTER, "a", 0, last.id, "IDLE", 2 * IDLE_MS, "JUSTID"]])
+
+    looks = 0
+
+    async def claimed() -> list[str]:
+        nonlocal looks
+        looks += 1
+        if looks > 3:
+            raise RuntimeError("it is never reached")
+        return [item.id for item in await log.claim(ROUTER, "b", IDLE_MS)]
+
+    assert await eventually(claimed, what="the item is claimed") == [last.id]
