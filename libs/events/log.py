@@ -154,7 +154,7 @@ class Commits(Protocol):
         ...
 
     async def find(self, order_id: str) -> Snapshot | None:
-        """The order as the log holds it, or None: never made, or ended more than 24 h ago."""
+        """The order as the log holds it, or None: never made, or ended, archived and let go."""
         ...
 
 

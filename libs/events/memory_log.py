@@ -66,7 +66,8 @@ class MemoryLog(MemoryUpkeep):
 
     def _check(self, part: Partition, step: Step) -> Outcome | None:
         held = part.orders.get(step.order_id)
-        if (held.order.version if held else 0) != step.expected_version:
+        version = held.order.version if held else part.retired.get(step.order_id, 0)
+        if version != step.expected_version:
             return Conflict(held)
         if step.item and not self._mine(step.item):
             return NotYours()

@@ -1,10 +1,10 @@
 """What the log in memory holds, and its upkeep."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from libs.events.ids import Position
+from libs.events.ids import Position, partition_of
 from libs.events.log import Discarded, Entry, Parked, Snapshot
 from libs.events.reactions import WORKERS
 from libs.events.upkeep import Pressure, Reader
@@ -35,6 +35,7 @@ class Partition:
     parked: dict[str, Parked] = field(default_factory=dict)
     discarded: list[Discarded] = field(default_factory=list)
     readers: dict[str, tuple[Position, int]] = field(default_factory=dict)
+    retired: dict[str, int] = field(default_factory=dict)
     first: int = 1  # what is older was trimmed
     work_ms: dict[str, int] = field(default_factory=dict)
 
@@ -61,6 +62,12 @@ class MemoryUpkeep:
         kept = next((entry.at.position for entry in part.entries if entry.at >= before), len(part.entries) + 1)
         gone, part.first = max(0, kept - part.first), max(kept, part.first)
         return gone
+
+    async def retire(self, order_ids: Sequence[str]) -> None:
+        for order_id in order_ids:
+            part = self._parts[partition_of(order_id)]
+            if held := part.orders.pop(order_id, None):
+                part.retired[order_id] = held.order.version
 
     async def pressure(self) -> Pressure:
         now = self._clock_ms()

@@ -149,6 +149,10 @@ def _outcome(step: Step, answer: list[Any]) -> Outcome:
     raise LogMismatch(f"commit script answered {answer!r}")
 
 
+# What stays of an order that ended and is archived: enough to know that it was, and where its events are.
+RETIRED_FIELDS = frozenset({"version", "trail"})
+
+
 def snapshot(fields: dict[str, str]) -> Snapshot | None:
     """Read an order's hash (or a work item); None when it is empty.
 
@@ -156,6 +160,8 @@ def snapshot(fields: dict[str, str]) -> Snapshot | None:
         ValueError: the fields are not an order's.
     """
     if not fields:
+        return None
+    if fields.keys() <= RETIRED_FIELDS:
         return None
     if "state" not in fields:
         raise ValueError("field 'state' is missing")

@@ -1,14 +1,16 @@
 """Trimming and measuring over Redis. By id only: a count knows nothing of readers, nor of the archive."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
 
 from libs.events.errors import LogUnavailable
-from libs.events.ids import Position
+from libs.events.ids import Position, partition_of
+from libs.events.model import FIELD_NAMES
 from libs.events.reactions import WORKERS
 from libs.events.redis_client import FENCED, Pipe
+from libs.events.redis_commit import RETIRED_FIELDS
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import ask
 from libs.events.upkeep import Pressure, Reader
@@ -20,6 +22,9 @@ if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then
   return -1
 end
 return redis.call('XTRIM', KEYS[2], 'MINID', '~', ARGV[3])"""
+
+
+_RETIRED = tuple(sorted({"status", "state", *FIELD_NAMES} - RETIRED_FIELDS))
 
 
 class RedisUpkeep:
@@ -51,6 +56,14 @@ class RedisUpkeep:
             # Nothing to do for the janitor but to come again: whoever checks the log says what is wrong with it.
             raise LogUnavailable(FENCED)
         return int(gone)
+
+    async def retire(self, order_ids: Sequence[str]) -> None:
+        """See `Upkeep.retire`."""
+        commands: list[list[Any]] = [
+            ["HDEL", self._keys[partition_of(order_id)].order(order_id), *_RETIRED] for order_id in order_ids
+        ]
+        if commands:
+            await ask(self._pipe, commands)
 
     async def pressure(self) -> Pressure:
         """See `Upkeep.pressure`."""

@@ -1,5 +1,6 @@
 """What keeps the log small and tells when it is full: for the janitor, and for whoever lets orders in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +45,13 @@ class Upkeep(Protocol):
 
     async def trim(self, partition: int, before: Position) -> int:
         """Drop entries older than `before`, by whole pages: a few older ones may stay. Gives how many went."""
+        ...
+
+    async def retire(self, order_ids: Sequence[str]) -> None:
+        """Forget the state of orders that have ended and are archived: `find` gives None for them from now on.
+
+        Their versions stay for a day, so that nothing can make them a second time.
+        """
         ...
 
     async def pressure(self) -> Pressure:

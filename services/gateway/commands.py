@@ -41,7 +41,7 @@ async def place(log: Commits, step: Step) -> Replayed | None:
         case Committed():
             return None
         # Nobody else makes this id, so an order already there is our own step whose reply was lost.
-        case Conflict(now=Snapshot()) | Duplicate(order_id=step.order_id):
+        case Conflict() | Duplicate(order_id=step.order_id):
             return None
         case Duplicate(order_id=order_id, fingerprint=fingerprint):
             if step.idempotency is None or step.idempotency.fingerprint != fingerprint:

@@ -7,13 +7,13 @@ an error, before anything is written. Nothing is skipped: an archive with a hole
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from libs.events.crash import crossing
 from libs.events.errors import LogMismatch, LogReplaced, LogUnavailable
 from libs.events.ids import Position
-from libs.events.log import Reads
+from libs.events.log import Entry, Reads
 from libs.orders.batch import Batch
 from libs.orders.store import Projection, StoreUnavailable
 from libs.service.health import Health
@@ -44,6 +44,8 @@ class Mender(Protocol):
 
 class Sweeper(Protocol):
     """Who trims the log; `Janitor` is one."""
+
+    def archived(self, entries: Iterable[Entry]) -> None: ...
 
     async def sweep(self, archived: Mapping[int, Position], now_ms: int) -> None: ...
 
@@ -101,6 +103,8 @@ class Projector:
                 began = _now()
                 with crossing("projection.apply"):
                     at = await self._projection.apply(epoch, Batch(at, entries))
+                if self._sweeper:
+                    self._sweeper.archived(entries)
                 observe.batch_projected(len(entries), _now() - began)
             self._healthy()
             if _now() - self._reported_at >= REPORT_EVERY_S:

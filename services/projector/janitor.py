@@ -1,15 +1,22 @@
 """Keeps the log small: what is archived, read by everybody and old enough leaves Redis."""
 
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from libs.events.ids import Position
+from libs.events.log import Entry
+from libs.events.reactions import STATUS_AFTER, TERMINAL
 from libs.events.upkeep import READER_EXPIRES_S, Reader, TrimmableLog
 from services.projector import observe
 
 SWEEP_EVERY_S = 5.0
 # However full Redis is: a socket that lost its connection comes back within this time, and finds its place.
 RESUME_WINDOW_S = 60
+# Clients ask for an order most often right after it ended; later Postgres answers.
+ENDED_KEPT_S = 60
+RETIRED_PER_CALL = 500
 # Of the memory orders may take; from here on entries stay only as long as the resume window asks.
 TIGHT_FROM = 0.8
 
@@ -23,6 +30,9 @@ def keep_from(archived: Position, readers: Iterable[Reader], floor_ms: int) -> P
     return min([archived, Position(floor_ms, 0), *needed])
 
 
+ENDS = frozenset(event.__name__ for event, status in STATUS_AFTER.items() if status in TERMINAL)
+
+
 class Janitor:
     """One for the log: it works where the checkpoints are made."""
 
@@ -30,6 +40,12 @@ class Janitor:
         """`keep_s`: how long an entry stays after it was archived, while there is room."""
         self._log, self._keep_s, self._memory_max_bytes = log, keep_s, memory_max_bytes
         self._swept_at = 0.0
+        self._ended: deque[tuple[float, str]] = deque()
+
+    def archived(self, entries: Iterable[Entry]) -> None:
+        """What is in Postgres now: orders that ended in it will be let go."""
+        due = time.monotonic() + ENDED_KEPT_S
+        self._ended.extend((due, entry.fields["subject"]) for entry in entries if entry.fields["type"] in ENDS)
 
     async def sweep(self, archived: Mapping[int, Position], now_ms: int) -> None:
         """Trim every partition, if it is time again. `archived`: how far Postgres is.
@@ -40,6 +56,7 @@ class Janitor:
         if time.monotonic() - self._swept_at < SWEEP_EVERY_S:
             return
         self._swept_at = time.monotonic()
+        await self._retire()
         readers = await self._log.readers()
         for reader in readers:
             if reader.silent_s > READER_EXPIRES_S:
@@ -51,3 +68,11 @@ class Janitor:
             mine = [reader for reader in readers if reader.partition == partition]
             before = keep_from(at, mine, now_ms - int(keep_s * 1_000))
             observe.trimmed(partition, await self._log.trim(partition, before))
+
+    async def _retire(self) -> None:
+        now = time.monotonic()
+        while self._ended and self._ended[0][0] <= now:
+            page = [order_id for due, order_id in islice(self._ended, RETIRED_PER_CALL) if due <= now]
+            await self._log.retire(page)
+            for _ in page:
+                self._ended.popleft()

@@ -7,15 +7,17 @@ import pytest
 
 from libs.events.errors import PositionGap, Trimmed
 from libs.events.ids import START, Position, partition_of
-from libs.events.log import Committed, Entry
+from libs.events.log import Committed, Conflict, Entry, Snapshot, Step
 from libs.events.memory_log import MemoryLog
+from libs.events.model import OrderCancelled
 from libs.events.redis_log import RedisLog, open_redis_log
 from libs.events.upkeep import READER_EXPIRES_S, Reader
 from libs.orders.archived import ArchivedReads
+from services.gateway.commands import place
 from services.gateway.overload import Overload
 from services.projector import janitor
 from services.projector.janitor import Janitor, keep_from
-from tests.builders import a_request
+from tests.builders import a_request, then
 from tests.contract.http_gateway import gateway
 
 PARTITIONS = 2
@@ -211,3 +213,49 @@ async def test_orders_are_refused_while_redis_is_full(redis_url: str) -> None:
                 assert (await client.post()).code == "overloaded"
             finally:
                 await log._pipe.send([["CONFIG", "SET", "maxmemory", 0]])
+
+
+async def ended(log: AnyLog) -> tuple[Step, Snapshot]:
+    asked, now = a_request(PARTITIONS)
+    assert isinstance(await log.commit(asked), Committed)
+    step, now = then(now, OrderCancelled(), source="gateway")
+    assert isinstance(await log.commit(step), Committed)
+    return asked, now
+
+
+async def test_an_ended_order_is_let_go_and_can_not_be_made_again(log: AnyLog) -> None:
+    asked, now = await ended(log)
+    await log.retire([now.order.id])
+    assert await log.find(now.order.id) is None
+    assert await log.commit(asked) == Conflict(None)
+    assert [entry.fields["version"] for entry in await log.history(now.order.id)] == ["1", "2"]
+    assert await place(log, asked) is None, "to whoever asks again after a lost reply it is his order"
+
+
+async def test_only_ended_orders_are_let_go_and_not_at_once(log: AnyLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0)
+    _, done = await ended(log)
+    asked, going = a_request(PARTITIONS)
+    await log.commit(asked)
+    sweeper = Janitor(log, keep_s=3_600, memory_max_bytes=10**15)
+    sweeper.archived(await log.read(dict.fromkeys(range(PARTITIONS), START), 100, 0))
+    await sweeper.sweep({}, 0)
+    assert await log.find(done.order.id) == done
+    monkeypatch.setattr(janitor, "ENDED_KEPT_S", -1)
+    sweeper = Janitor(log, keep_s=3_600, memory_max_bytes=10**15)
+    sweeper.archived(await log.read(dict.fromkeys(range(PARTITIONS), START), 100, 0))
+    await sweeper.sweep({}, 0)
+    assert await log.find(done.order.id) is None
+    assert await log.find(going.order.id) == going
+
+
+async def test_an_ended_order_takes_little_memory(redis_url: str) -> None:
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log._pipe.send([["FLUSHALL"]])
+        await log.start(create=True)
+        _, now = await ended(log)
+        usage: list[Any] = [["MEMORY", "USAGE", log._keys[partition_of(now.order.id)].order(now.order.id)]]
+        (before,) = await log._pipe.send(usage)
+        await log.retire([now.order.id])
+        (after,) = await log._pipe.send(usage)
+        assert after < 400 < before

@@ -35,8 +35,8 @@ MUTANTS = (
     Mutant(
         "an order's version is not checked (in memory)",
         "libs/events/memory_log.py",
-        "if (held.order.version if held else 0) != step.expected_version:",
-        "if held and step.expected_version == 0:",
+        "        if version != step.expected_version:",
+        "        if held and step.expected_version == 0:",
         (SIMULATION,),
     ),
     Mutant(
