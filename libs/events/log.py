@@ -12,6 +12,7 @@ from libs.events.model import Envelope
 from libs.events.order import Order
 
 STEPS_PER_COMMIT_MAX = 100
+STEPS_WAITING_MAX = 10_000  # of one process and partition; beyond: LogUnavailable, because Redis stands still
 DISCARDED_MAX = 10_000
 
 

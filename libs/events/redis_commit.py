@@ -13,6 +13,7 @@ from libs.events.errors import EventLogError, LogMismatch, LogReplaced, LogUnava
 from libs.events.ids import Position, partition_of
 from libs.events.log import (
     STEPS_PER_COMMIT_MAX,
+    STEPS_WAITING_MAX,
     Committed,
     Conflict,
     Duplicate,
@@ -69,8 +70,11 @@ class GroupCommit:
 
     async def submit(self, step: Step) -> Outcome:
         """See `Commits.commit`."""
+        waiting = self._waiting[partition_of(step.order_id)]
+        if len(waiting) >= STEPS_WAITING_MAX:
+            raise LogUnavailable(f"{len(waiting)} steps wait for Redis already")
         done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._waiting[partition_of(step.order_id)].append((step, done))
+        waiting.append((step, done))
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
         return await done

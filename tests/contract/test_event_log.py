@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from libs.events import redis_commit
 from libs.events.errors import LogUnavailable
 from libs.events.ids import START, Position, partition_of
 from libs.events.log import Committed, Conflict, Duplicate, EventLog, Idempotency, Item, NotYours, Snapshot, Step
@@ -343,6 +344,19 @@ async def test_another_number_of_partitions_is_refused(redis_url: str) -> None:
         other = await stack.enter_async_context(open_redis_log(redis_url, PARTITIONS - 1))
         with pytest.raises(Exception, match="set PARTITIONS to match"):
             await other.start()
+
+
+async def test_steps_that_wait_for_redis_are_bounded(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_commit, "STEPS_WAITING_MAX", 20)
+    async with open_redis_log(redis_url, 1) as redis_log:
+        await redis_log._pipe.send([["FLUSHALL"]])
+        await redis_log.start(create=True)
+        steps = [a_request(1)[0] for _ in range(50)]
+        outcomes = await asyncio.gather(*map(redis_log.commit, steps), return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, LogUnavailable)]
+    assert len(refused) == 30
+    assert "20 steps wait for Redis already" in str(refused[0])
+    assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 20
 
 
 async def test_counting_a_delivery_takes_the_item_back_as_renewing_does(log: EventLog) -> None:
