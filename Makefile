@@ -9,7 +9,7 @@ SOURCES := services libs deploy tests examples
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run journey bench test check lint types imports fmt unit contract property fault e2e chaos simulate mutants docs env clean clean-data
+.PHONY: help run journey bench test check lint types imports fmt unit contract property fault e2e chaos simulate mutants reliability docs env clean clean-data
 .SILENT:
 
 help: ## Show this list
@@ -66,6 +66,9 @@ simulate: $(READY) ## 20,000 worlds in one process each, under seeded schedules;
 
 mutants: $(READY) ## Plant bugs in a copy and see the tests turn red; about 5 minutes
 	exec $(BIN)/python -m tests.mutants $(ARGS)
+
+reliability: $(READY) ## Run what docs/reliability.md tells of, and write it; about half an hour
+	exec $(BIN)/python -m tests.reliability tests durability chaos mutants
 
 docs: $(READY) ## Write what is generated again: the README's settings, the events' schemas
 	$(BIN)/python -m libs.service.describe

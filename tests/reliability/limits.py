@@ -1,0 +1,63 @@
+"""Everything that could grow, with the number that bounds it and what happens beyond."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from libs.events import log, upkeep, worker_limits
+from libs.orders import folding, store
+from libs.service import http, settings, tokens
+from services.executor import rpc
+from services.gateway import limits as gateway
+from services.notifier import limits as notifier
+from services.projector import handlers as projector, janitor
+
+_WORKER, _NOTIFIER, _SETTINGS = worker_limits.WorkerLimits(), notifier.Limits(), settings.Settings.model_fields
+
+
+@dataclass(frozen=True)
+class Bound:
+    """`where`: the one place of the number."""
+
+    what: str
+    number: Any
+    where: str
+    beyond: str
+
+
+def bounds() -> tuple[Bound, ...]:
+    """The present numbers."""
+    w, n = _WORKER, _NOTIFIER
+    return (
+        Bound("work in hand of one worker process", w.in_flight_max, "WorkerLimits.in_flight_max", "it takes no more"),
+        Bound("deliveries of one item", w.deliveries_max, "WorkerLimits.deliveries_max", "parked"),
+        Bound("one call of a handler, s", w.handle_seconds_max, "WorkerLimits.handle_seconds_max", "counts as failed"),
+        Bound("suspected items at once", w.suspects_at_once, "WorkerLimits.suspects_at_once", "the others wait"),
+        Bound(
+            "steps waiting for Redis, of a process and partition",
+            log.STEPS_WAITING_MAX,
+            "libs/events/log.py",
+            "503; workers try again",
+        ),
+        Bound("steps in one script call", log.STEPS_PER_COMMIT_MAX, "libs/events/log.py", "the next call"),
+        Bound("audit of discarded items, of a partition", log.DISCARDED_MAX, "libs/events/log.py", "the oldest go"),
+        Bound("age of waiting work, s", _SETTINGS["overload_wait_s"].default, "`OVERLOAD_WAIT_S`", "new orders: 503"),
+        Bound("memory of Redis, MiB", _SETTINGS["redis_memory_mb"].default, "`REDIS_MEMORY_MB`", "new orders: 503"),
+        Bound("age of archived entries in Redis, s", _SETTINGS["log_keep_s"].default, "`LOG_KEEP_S`", "trimmed"),
+        Bound("state of ended orders in Redis, s", janitor.ENDED_KEPT_S, "services/projector/janitor.py", "let go"),
+        Bound("silence of a registered reader, s", upkeep.READER_EXPIRES_S, "libs/events/upkeep.py", "forgotten"),
+        Bound("entries per projection", projector.ENTRIES_PER_PARTITION_MAX, "services/projector/handlers.py", "next"),
+        Bound("orders the projector remembers", folding.ORDERS_CACHED_MAX, "libs/orders/folding.py", "read again"),
+        Bound("connections to Postgres, of a process", store.POOL_MAX, "libs/orders/store.py", "reads wait, then 503"),
+        Bound("body of a request, bytes", gateway.BODY_BYTES_MAX, "services/gateway/limits.py", "413"),
+        Bound("passwords waiting", gateway.PASSWORDS_WAITING_MAX, "services/gateway/limits.py", "503"),
+        Bound("sockets through one gateway", gateway.TUNNELS_MAX, "services/gateway/limits.py", "503"),
+        Bound("tokens remembered as verified", tokens.VERIFIED_MAX, "libs/service/tokens.py", "verified again"),
+        Bound("sockets of one notifier", n.sockets_max, "notifier Limits.sockets_max", "503"),
+        Bound("sockets of one user", n.sockets_per_user_max, "notifier Limits.sockets_per_user_max", "429 or 4429"),
+        Bound("unsent bytes of a socket", n.unsent_bytes_max, "notifier Limits.unsent_bytes_max", "closed, 4008"),
+        Bound("events held for a snapshot", n.held_events_max, "notifier Limits.held_events_max", "closed, 4008"),
+        Bound("inbound message, bytes", n.message_bytes_max, "notifier Limits.message_bytes_max", "closed, 1009"),
+        Bound("requests to the chain at once", rpc.REQUESTS_IN_FLIGHT_MAX, "services/executor/rpc.py", "calls share"),
+        Bound("connections to peers, of a process", http.CONNECTIONS_MAX, "libs/service/http.py", "calls wait"),
+        Bound("answer of a peer, bytes", http.ANSWER_BYTES_MAX, "libs/service/http.py", "nonsense; tried again"),
+    )
