@@ -90,9 +90,13 @@ MATRIX = (
         ),
     ),
     Row(
-        "Redis out of memory, read-only, without its replicas",
-        "503 and Retry-After; work in hand is finished later",
-        (LOSS + "test_redis_that_takes_nothing_is_told_and_waited_for",),
+        "Redis out of memory, read-only, without its replicas, loading, misconfigured, busy",
+        "503 and Retry-After; nothing written; work in hand is finished later",
+        (
+            LOSS + "test_redis_that_takes_nothing_is_told_and_waited_for",
+            CONTRACT + "test_redis_refusals.py::test_a_log_that_cannot_be_opened_says_why",
+            CONTRACT + "test_redis_refusals.py::test_a_write_refused_is_nothing_written_and_a_503",
+        ),
     ),
     Row(
         "Postgres away, its backends terminated in mid-transaction",
