@@ -100,13 +100,13 @@ def newest_file(stack: Stack) -> Path:
 async def counted(stack: Stack, history: History, setting: str, event: str) -> Loss:
     accepted = set(history.promised.values())
 
-    async def found() -> set[str]:
+    async def found() -> list[set[str]]:
         try:
-            return set(histories(await whole_log(stack)))
+            return [set(histories(await whole_log(stack)))]  # it may be empty
         except Exception as error:
             raise AssertionError(str(error)) from error
 
-    held = await eventually(found, what="the log is open", within_s=60)
+    (held,) = await eventually(found, what="the log is open", within_s=60)
     with suppress(AssertionError):  # an order that is there always ends; if not, it shows as a difference
         await all_terminal(stack, accepted & held)
     settled = await settled_by_order(stack, accepted)
