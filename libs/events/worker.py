@@ -147,21 +147,25 @@ class Worker:
         self._room.set()
 
     async def _work(self, item: Item) -> None:
-        with structlog.contextvars.bound_contextvars(order_id=item.order_id):
-            try:
+        # For every line said in this task, which is this item's alone.
+        structlog.contextvars.bind_contextvars(order_id=item.order_id)
+        try:
+            if item.deliveries < self._limits.suspect_from_delivery:
+                await self._handle_item(item)
+            else:
                 async with self._suspects.room(item.deliveries):
                     await self._handle_item(item)
-            except Poison as error:
-                await self._park(item, error)
-            except LogMismatch as error:
-                # Not this item's trouble but everybody's: the reader ends the run.
-                self._mismatch = self._mismatch or error
-                self._room.set()
-            except asyncio.CancelledError:
-                raise
-            except Exception:
-                # Nothing is lost: the item stays pending and comes again.
-                self._say.exception("item_left_pending", item=item.id)
+        except Poison as error:
+            await self._park(item, error)
+        except LogMismatch as error:
+            # Not this item's trouble but everybody's: the reader ends the run.
+            self._mismatch = self._mismatch or error
+            self._room.set()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            # Nothing is lost: the item stays pending and comes again.
+            self._say.exception("item_left_pending", item=item.id)
 
     async def _handle_item(self, item: Item) -> None:
         if item.deliveries > self._limits.deliveries_max:
@@ -211,11 +215,11 @@ class Worker:
 
     async def _decide(self, item: Item, now: Snapshot) -> Sequence[Event]:
         """Ask the handler; an exception is tried again, each try counted before it is made."""
+        structlog.contextvars.bind_contextvars(event_id=now.event.id, trace=now.event.traceparent)
         while True:
             try:
-                with structlog.contextvars.bound_contextvars(event_id=now.event.id, trace=now.event.traceparent):
-                    async with asyncio.timeout(self._limits.handle_seconds_max):
-                        return await self._handle(now.order, now.event)
+                async with asyncio.timeout(self._limits.handle_seconds_max):
+                    return await self._handle(now.order, now.event)
             except EventLogError:
                 raise
             except Exception as error:

@@ -15,6 +15,7 @@ from libs.service.settings import ConfigurationError, Settings, load_settings
 Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
 EXIT_USAGE = 2
+GC_AFTER_OBJECTS = 20_000
 
 
 def run(service: str, main: Main, *required: str) -> None:
@@ -42,6 +43,8 @@ async def _until_done(settings: Settings, main: Main) -> None:
         loop.add_signal_handler(number, stop.set)
     log = structlog.get_logger()
     gc.freeze()  # what start-up made stays; the collector need not walk it again
+    # Nearly nothing here is in cycles: looking for them every 700 objects took a tenth of all time under load.
+    gc.set_threshold(GC_AFTER_OBJECTS, 20, 50)
     log.info("started")
     await main(settings, stop)
     log.info("stopped")

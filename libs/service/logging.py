@@ -29,17 +29,16 @@ def redact(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> st
     return fields
 
 
-def _json_line(fields: Any, **_options: Any) -> str:
+def _json_line(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> bytes:
     # Whatever somebody logs: a log line must never be what breaks a process.
-    return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode(errors="replace")
+    return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS)
 
 
 def configure_logging(service: str, level: str = "info", fmt: Literal["auto", "json", "pretty"] = "auto") -> None:
     """Set up structlog for this process; called once, in `__main__`."""
     pretty = fmt == "pretty" or (fmt == "auto" and sys.stderr.isatty())
-    render: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(serializer=_json_line)
-    )
+    render: structlog.typing.Processor = structlog.dev.ConsoleRenderer() if pretty else _json_line
+    factory = structlog.PrintLoggerFactory(sys.stderr) if pretty else structlog.BytesLoggerFactory(sys.stderr.buffer)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -50,7 +49,7 @@ def configure_logging(service: str, level: str = "info", fmt: Literal["auto", "j
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=factory,
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)

@@ -23,7 +23,8 @@ _AGAINST_QUOTE = Histogram(
 
 def transaction_signed(order: Order, event: TxSubmitted, venue: str) -> None:
     _SIGNED.inc()
-    _log.info(
+    # The event says the same, for ever.
+    _log.debug(
         "transaction_signed",
         order_id=order.id,
         attempt=event.attempt,

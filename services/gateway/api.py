@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,12 +9,11 @@ from datetime import UTC, datetime, timedelta
 import orjson
 from aiohttp import hdrs, web
 
-from libs.events.commands import request as order_step
-from libs.events.crash import crash_point, crossing
+from libs.events.crash import crossing
 from libs.events.errors import LogUnavailable
-from libs.events.ids import Cursor, new_order_id, partition_of, partition_of_user
-from libs.events.log import EventLog, Idempotency, Snapshot
-from libs.events.model import OrderRequested, Status
+from libs.events.ids import Cursor, partition_of, partition_of_user
+from libs.events.log import EventLog, Snapshot
+from libs.events.model import Status
 from libs.events.order import Order
 from libs.events.reactions import CANCELLABLE
 from libs.orders.presentation import event_body, order_body
@@ -24,16 +22,17 @@ from libs.service.tokens import InvalidToken, issue_token
 from services.gateway import dto, observe
 from services.gateway.accounts import Accounts
 from services.gateway.auth import Passwords, claims_of
-from services.gateway.commands import SOURCE, KeyReused, cancel, place
+from services.gateway.commands import cancel
+from services.gateway.fates import report
 from services.gateway.overload import Overload
-from services.gateway.problems import Problem
-from services.gateway.reading import check_handshake, idempotency_key, page_size, read_body
+from services.gateway.placing import Asker, Placed, Placing
+from services.gateway.problems import Problem, document
+from services.gateway.reading import REQUEST_ID, check_handshake, idempotency_key, page_size, read_body
 from services.gateway.tracing import traceparent_of
 from services.gateway.tunnel import Tunnels
 
-REQUEST_ID = web.RequestKey("request_id", str)
-
 _JSON = {"Content-Type": "application/json"}
+_REPLAYED = {"Idempotent-Replayed": "true"}
 _SECRET = {**_JSON, "Cache-Control": "no-store"}
 _ORDER_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -60,6 +59,7 @@ class Api:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._placing = Placing(parts.views, parts.slippage_bps, parts.order_lifetime, parts.clock)
 
     # Accounts
 
@@ -87,45 +87,31 @@ class Api:
 
     async def place_order(self, request: web.Request) -> web.Response:
         """POST /api/orders: answered once the order is in the log."""
-        user = self._user(request)
-        self._parts.overload.check()
+        asker = self._asker(request)
         key = idempotency_key(request)
-        now = self._parts.clock()
-        asked = dto.read_order(await read_body(request), now)
-        log = self._log()
-        fingerprint = asked.fingerprint() if key else None
-        event = OrderRequested(
-            token_in=asked.token_in.symbol,
-            token_out=asked.token_out.symbol,
-            mint_in=asked.token_in.mint,
-            mint_out=asked.token_out.mint,
-            amount_in=asked.amount_in,
-            slippage_bps=self._parts.slippage_bps if asked.slippage_bps is None else asked.slippage_bps,
-            expires_at=asked.expires_at or now + self._parts.order_lifetime,
-            idempotency_key=key,
-            fingerprint=fingerprint,
-            request_id=request[REQUEST_ID],
-        )
-        step, made = order_step(
-            event,
-            order_id=new_order_id(partition_of_user(user, log.partitions)),
-            user=user,
-            source=SOURCE,
-            now=now,
-            traceparent=traceparent_of(request.headers.get("traceparent")),
-            idempotency=Idempotency(key, fingerprint) if key and fingerprint else None,
-        )
-        started = time.perf_counter()
-        try:
-            replayed = await place(log, step)
-        except KeyReused:
-            raise Problem("idempotency_key_reused", "This Idempotency-Key came with another order before.") from None
-        if replayed:
-            return await self._replay(request, replayed.order_id, user)
-        took_s = time.perf_counter() - started
-        crash_point("order.answer.before")
-        observe.order_accepted(made.order.id, user, request[REQUEST_ID], made.event.traceparent, took_s)
-        return _order(made.order, 202, {"Location": f"/api/orders/{made.order.id}"})
+        asked = dto.read_order(await read_body(request), self._parts.clock())
+        placed = await self._placing.one(self._log(), asker, asked, key)
+        headers = {"Location": f"/api/orders/{placed.order.id}"}
+        return _order(placed.order, 202, headers | _REPLAYED if placed.replayed else headers)
+
+    async def place_orders(self, request: web.Request) -> web.Response:
+        """POST /api/orders/batch: each with its own outcome. 202: all are in the log; 207: some are not."""
+        asker = self._asker(request)
+        key = idempotency_key(request)
+        asked = dto.read_orders(await read_body(request), self._parts.clock(), key)
+        outcomes = await self._placing.many(self._log(), asker, asked)
+        results = [self._result(outcome, request) for outcome in outcomes]
+        accepted = sum(isinstance(outcome, Placed) for outcome in outcomes)
+        return _json({"accepted": accepted, "results": results}, 202 if accepted == len(outcomes) else 207)
+
+    def _result(self, outcome: Placed | BaseException, request: web.Request) -> dict[str, object]:
+        if isinstance(outcome, Placed):
+            replayed = {"replayed": True} if outcome.replayed else {}
+            return {"status": 202, "order": order_body(outcome.order), **replayed}
+        if not isinstance(outcome, Exception):
+            raise outcome
+        problem = report(outcome, request)
+        return {"status": problem.kind.status, "problem": document(problem, request.path, request[REQUEST_ID])}
 
     async def list_orders(self, request: web.Request) -> web.Response:
         """GET /api/orders?limit=&cursor=."""
@@ -195,6 +181,11 @@ class Api:
             raise Problem("token_missing", "Send the token of a login: Authorization: Bearer <token>.", headers=headers)
         return claims.user_id
 
+    def _asker(self, request: web.Request) -> Asker:
+        user = self._user(request)
+        self._parts.overload.check()
+        return Asker(user, request[REQUEST_ID], traceparent_of(request.headers.get("traceparent")))
+
     def _token(self, user: str, status: int) -> web.Response:
         return _json({"userId": user, "token": issue_token(user, self._parts.secret)}, status, _SECRET)
 
@@ -217,13 +208,6 @@ class Api:
             if order and order.user == user:
                 return order
         raise Problem("order_not_found", "You have no order with this id.")
-
-    async def _replay(self, request: web.Request, order_id: str, user: str) -> web.Response:
-        order = await self._parts.views.get(order_id)
-        if order is None:
-            raise LogUnavailable(f"order {order_id} of an idempotency key cannot be found")
-        observe.order_replayed(order_id, user, request[REQUEST_ID])
-        return _order(order, 202, {"Location": f"/api/orders/{order_id}", "Idempotent-Replayed": "true"})
 
 
 def _order(order: Order, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -6,34 +6,17 @@ import time
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-from libs.events.errors import LogMismatch, LogUnavailable
-from libs.orders.store import StoreUnavailable
+from libs.events.errors import LogMismatch
 from libs.service.health import Health, health_routes
 from services.gateway import limits, observe
-from services.gateway.accounts import DatabaseUnavailable, EmailTaken
-from services.gateway.api import REQUEST_ID, Api, Parts
-from services.gateway.auth import Busy
-from services.gateway.commands import OutcomeUndecided
-from services.gateway.dto import Invalid, Malformed
-from services.gateway.problems import Problem, problem_of_status, problem_response
+from services.gateway.accounts import DatabaseUnavailable
+from services.gateway.api import Api, Parts
+from services.gateway.fates import report
+from services.gateway.problems import problem_response
+from services.gateway.reading import REQUEST_ID
 from services.gateway.tracing import request_id_of
-from services.gateway.tunnel import NotifierUnavailable, TooManyTunnels
 
 _SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
-
-# Errors with a problem of their own; what the client is told says nothing about our insides.
-_FATES: tuple[tuple[type[Exception], str, str], ...] = (
-    (EmailTaken, "email_taken", "There is an account with this email already."),
-    (Busy, "busy", "Too many people are signing in at this moment."),
-    (TooManyTunnels, "busy", "Too many WebSockets are open."),
-    (OutcomeUndecided, "outcome_unknown", "Ask again with the same Idempotency-Key, or look at your orders."),
-    (LogUnavailable, "log_unavailable", "The log of orders cannot be reached."),
-    (LogMismatch, "log_unavailable", "The log of orders is not the one it was."),
-    (DatabaseUnavailable, "database_unavailable", "The database cannot be reached."),
-    (StoreUnavailable, "database_unavailable", "The database cannot be reached."),
-    (NotifierUnavailable, "notifier_unavailable", "The WebSocket service cannot be reached."),
-    (web.RequestPayloadError, "malformed_body", "The body does not arrive as its headers say."),
-)
 
 
 def make_app(parts: Parts, health: Health) -> web.Application:
@@ -45,6 +28,7 @@ def make_app(parts: Parts, health: Health) -> web.Application:
             web.post("/api/auth/signup", api.sign_up),
             web.post("/api/auth/login", api.log_in),
             web.post("/api/orders", api.place_order),
+            web.post("/api/orders/batch", api.place_orders),
             web.get("/api/orders", api.list_orders),
             web.get("/api/orders/{order_id}", api.get_order),
             web.get("/api/orders/{order_id}/events", api.get_events),
@@ -75,8 +59,7 @@ def _middleware(parts: Parts) -> Middleware:
         except Exception as error:
             if isinstance(error, LogMismatch):
                 parts.log_open.clear()
-            problem = _problem_of(error)
-            _report(problem, error, request_id, request.path)
+            problem = report(error, request)
             response = problem_response(problem, request.path, request_id)
         response.headers["X-Request-Id"] = request_id
         if response.status != 101:  # a WebSocket's life is no answering time
@@ -98,28 +81,3 @@ async def _in_time(handler: Handler, request: web.Request) -> web.StreamResponse
             return await handler(request)
     except TimeoutError:
         raise DatabaseUnavailable(f"no answer within {limits.READ_DEADLINE_S} s") from None
-
-
-def _problem_of(error: Exception) -> Problem:
-    for kind, code, detail in _FATES:
-        if isinstance(error, kind):
-            return Problem(code, detail)
-    match error:
-        case Problem():
-            return error
-        case Malformed():
-            return Problem("malformed_body", str(error))
-        case Invalid():
-            return Problem("invalid_body", str(error), errors=error.errors)
-        case web.HTTPException():
-            return problem_of_status(error)
-    return Problem("internal_error", "The error was recorded under this requestId.")
-
-
-def _report(problem: Problem, error: Exception, request_id: str, path: str) -> None:
-    if problem.kind.status == 500:
-        observe.unexpected(request_id, path, error)
-    elif problem.kind.status == 503:
-        observe.need_failed(problem.code, request_id, path, error)
-    else:
-        observe.problem_answered(problem.code, request_id, path, str(error))

@@ -19,6 +19,7 @@ _EMAIL = re.compile(
     r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])"
 )
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 _NAME = re.compile(r"[^\x00-\x1f\x7f]*")
 
 
@@ -74,6 +75,12 @@ class OrderBody(_Body):
     expires_at: str | None = None
 
 
+class BatchItemBody(OrderBody):
+    """One order of POST /api/orders/batch; its key may stand beside it."""
+
+    idempotency_key: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
     """An order as asked for, in our own terms. `amount_in`: base units. None: the client left the choice to us."""
@@ -122,7 +129,47 @@ def read_order(body: bytes, now: datetime) -> OrderRequest:
     Raises:
         Malformed, Invalid
     """
-    order = _validate(OrderBody, _parse(body))
+    return _order(_validate(OrderBody, _parse(body)), now)
+
+
+def read_orders(body: bytes, now: datetime, key: str | None) -> list[tuple[OrderRequest, str | None] | Invalid]:
+    """The orders of a batch, each with its key; what is wrong with one is its own outcome.
+
+    `key`: of the whole request; it stands for `key/0`, `key/1` … where an order has none of its own.
+
+    Raises:
+        Malformed, Invalid: the batch itself cannot be read.
+    """
+    batch = _parse(body)
+    orders = batch.get("orders")
+    if batch.keys() != {"orders"} or not isinstance(orders, list):
+        raise Invalid(FieldError("#/orders", "list_expected", 'Send {"orders": [...]} and nothing beside it.'))
+    if not 1 <= len(orders) <= limits.ORDERS_PER_BATCH_MAX:
+        raise Invalid(FieldError("#/orders", "list_length", f"Send 1 to {limits.ORDERS_PER_BATCH_MAX} orders at once."))
+    return [_batch_item(item, now, f"{key}/{place}" if key else None) for place, item in enumerate(orders)]
+
+
+def is_key(text: str) -> bool:
+    """Whether it may serve as an idempotency key."""
+    return len(text) <= limits.IDEMPOTENCY_KEY_CHARS_MAX and _KEY.fullmatch(text) is not None
+
+
+def _batch_item(item: object, now: datetime, key: str | None) -> tuple[OrderRequest, str | None] | Invalid:
+    try:
+        if not isinstance(item, dict):
+            raise Invalid(FieldError("#", "object_expected", "An order is a JSON object."))
+        order = _validate(BatchItemBody, item)
+        key = order.idempotency_key or key
+        if key is not None and not is_key(key):
+            raise Invalid(
+                FieldError("#/idempotencyKey", "key_invalid", "A key is printable ASCII, up to 255 characters.")
+            )
+        return _order(order, now), key
+    except Invalid as fault:
+        return fault
+
+
+def _order(order: OrderBody, now: datetime) -> OrderRequest:
     errors: list[FieldError] = []
     token_in = _token(order.token_in, "#/tokenIn", errors)
     token_out = _token(order.token_out, "#/tokenOut", errors)

@@ -22,6 +22,7 @@ DATABASE_TIMEOUT_S = 5.0
 TOKEN_CHARS_MAX = 64
 EXPIRES_IN_MAX = timedelta(hours=24)
 IDEMPOTENCY_KEY_CHARS_MAX = 255
+ORDERS_PER_BATCH_MAX = 100
 PAGE_DEFAULT = 50
 READ_DEADLINE_S = 6.0  # beyond: 503; asyncpg may take as long again to give a silent connection up
 

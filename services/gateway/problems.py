@@ -94,8 +94,15 @@ def problem_of_status(error: web.HTTPException) -> Problem:
 
 def problem_response(problem: Problem, instance: str, request_id: str) -> web.Response:
     """The document as an answer. `instance`: the path asked for."""
+    headers = {"Content-Type": CONTENT_TYPE, **problem.headers}
+    body = orjson.dumps(document(problem, instance, request_id))
+    return web.Response(status=problem.kind.status, body=body, headers=headers)
+
+
+def document(problem: Problem, instance: str, request_id: str) -> dict[str, object]:
+    """The members of RFC 9457, and ours."""
     kind = problem.kind
-    document = {
+    return {
         "type": f"urn:swaplog:problem:{problem.code}",
         "title": kind.title,
         "status": kind.status,
@@ -107,5 +114,3 @@ def problem_response(problem: Problem, instance: str, request_id: str) -> web.Re
         "errors": problem.errors[: limits.ERRORS_SHOWN_MAX],
         **problem.members,
     }
-    headers = {"Content-Type": CONTENT_TYPE, **problem.headers}
-    return web.Response(status=kind.status, body=orjson.dumps(document), headers=headers)

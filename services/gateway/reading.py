@@ -6,9 +6,10 @@ from aiohttp import hdrs, web
 
 from libs.orders.views import PAGE_MAX
 from services.gateway import limits
+from services.gateway.dto import is_key
 from services.gateway.problems import Problem
 
-_KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+REQUEST_ID = web.RequestKey("request_id", str)
 _SIZE = re.compile(r"[0-9]{1,4}")
 
 
@@ -26,7 +27,7 @@ def idempotency_key(request: web.Request) -> str | None:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
-    if len(key) > limits.IDEMPOTENCY_KEY_CHARS_MAX or not _KEY.fullmatch(key):
+    if not is_key(key):
         longest = limits.IDEMPOTENCY_KEY_CHARS_MAX
         raise Problem("invalid_idempotency_key", f"An Idempotency-Key is 1 to {longest} printable ASCII characters.")
     return key

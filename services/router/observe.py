@@ -44,7 +44,8 @@ def order_expired(order: Order, event: OrderExpired) -> None:
 def _route_selected(order: Order, event: RouteSelected) -> None:
     venue = event.route.legs[0].venue
     _ROUTES.labels(venue).inc()
-    _log.info(
+    # The event says the same, for ever.
+    _log.debug(
         "route_selected",
         order_id=order.id,
         attempt=event.attempt,

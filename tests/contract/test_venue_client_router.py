@@ -40,9 +40,34 @@ async def routed(router: Router) -> Any:
 
 async def test_a_new_order_and_a_failed_attempt_both_start_the_next_attempt() -> None:
     requested = a_snapshot()
-    assert await a_router().handle(requested.order, requested.event) == [RoutingStarted(attempt=1)]
+    (started, _) = await a_router().handle(requested.order, requested.event)
+    assert started == RoutingStarted(attempt=1)
     _, failed = then(requested, RoutingStarted(attempt=1), attempt_failed())
-    assert await a_router().handle(failed.order, failed.event) == [RoutingStarted(attempt=2)]
+    (started, _) = await a_router().handle(failed.order, failed.event)
+    assert started == RoutingStarted(attempt=2)
+
+
+async def test_quick_venues_are_told_of_with_the_start(world: World) -> None:
+    requested = a_snapshot()
+    started, selected = await a_router(await world.venue(FakeVenue(), "raydium")).handle(
+        requested.order, requested.event
+    )
+    assert started == RoutingStarted(attempt=1)
+    assert isinstance(selected, RouteSelected)
+    assert selected.attempt == 1
+
+
+async def test_slow_venues_are_waited_for_after_the_start_and_asked_once(world: World) -> None:
+    slow = FakeVenue()
+    slow.gate.clear()
+    router = a_router(await world.venue(slow, "raydium"))
+    requested = a_snapshot()
+    assert await router.handle(requested.order, requested.event) == [RoutingStarted(attempt=1)]
+    _, started = then(requested, RoutingStarted(attempt=1))
+    slow.gate.set()
+    (selected,) = await router.handle(started.order, started.event)
+    assert isinstance(selected, RouteSelected)
+    assert len(slow.singles) == 1
 
 
 async def test_an_order_whose_time_is_over_expires_at_any_step_of_the_router() -> None:

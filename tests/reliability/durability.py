@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from deploy.local import supervisor
 from deploy.local.stack import Stack
+from libs.events.redis_log import open_redis_log
 from tests.checker import all_terminal, histories, settled_by_order, whole_log
 from tests.fault.traffic import FaultyClient, History, signed_up_somehow
 from tests.waiting import eventually
@@ -86,10 +87,10 @@ async def happen(stack: Stack, setting: str, event: str, sizes: Sequence[tuple[f
         await stack.kill("redis", signal.SIGKILL)
         return
     await stack.stop("redis")
-    synced = [size for at, size in sizes if at <= sizes[-1][0] - UNSYNCED_S[setting]]
-    kept = synced[-1] if synced else sizes[0][1]
-    with newest_file(stack).open("r+b") as file:
-        file.truncate(kept)
+    if UNSYNCED_S[setting]:
+        synced = [size for at, size in sizes if at <= sizes[-1][0] - UNSYNCED_S[setting]]
+        with newest_file(stack).open("r+b") as file:
+            file.truncate(synced[-1] if synced else sizes[0][1])
     await stack.start("redis")
 
 
@@ -102,6 +103,8 @@ async def counted(stack: Stack, history: History, setting: str, event: str) -> L
 
     async def found() -> list[set[str]]:
         try:
+            async with open_redis_log(stack.redis_url, stack.settings.partitions) as log:
+                await log.start()  # once it is, everything that could be repaired was
             return [set(histories(await whole_log(stack)))]  # it may be empty
         except Exception as error:
             raise AssertionError(str(error)) from error

@@ -1,0 +1,56 @@
+"""What becomes of each error: a problem for the client, a line for operators."""
+
+from aiohttp import web
+
+from libs.events.errors import LogMismatch, LogUnavailable
+from libs.orders.store import StoreUnavailable
+from services.gateway import observe
+from services.gateway.accounts import DatabaseUnavailable, EmailTaken
+from services.gateway.auth import Busy
+from services.gateway.commands import OutcomeUndecided
+from services.gateway.dto import Invalid, Malformed
+from services.gateway.problems import Problem, problem_of_status
+from services.gateway.reading import REQUEST_ID
+from services.gateway.tunnel import NotifierUnavailable, TooManyTunnels
+
+# Errors with a problem of their own; what the client is told says nothing about our insides.
+_FATES: tuple[tuple[type[Exception], str, str], ...] = (
+    (EmailTaken, "email_taken", "There is an account with this email already."),
+    (Busy, "busy", "Too many people are signing in at this moment."),
+    (TooManyTunnels, "busy", "Too many WebSockets are open."),
+    (OutcomeUndecided, "outcome_unknown", "Ask again with the same Idempotency-Key, or look at your orders."),
+    (LogUnavailable, "log_unavailable", "The log of orders cannot be reached."),
+    (LogMismatch, "log_unavailable", "The log of orders is not the one it was."),
+    (DatabaseUnavailable, "database_unavailable", "The database cannot be reached."),
+    (StoreUnavailable, "database_unavailable", "The database cannot be reached."),
+    (NotifierUnavailable, "notifier_unavailable", "The WebSocket service cannot be reached."),
+    (web.RequestPayloadError, "malformed_body", "The body does not arrive as its headers say."),
+)
+
+
+def _problem_of(error: Exception) -> Problem:
+    for kind, code, detail in _FATES:
+        if isinstance(error, kind):
+            return Problem(code, detail)
+    match error:
+        case Problem():
+            return error
+        case Malformed():
+            return Problem("malformed_body", str(error))
+        case Invalid():
+            return Problem("invalid_body", str(error), errors=error.errors)
+        case web.HTTPException():
+            return problem_of_status(error)
+    return Problem("internal_error", "The error was recorded under this requestId.")
+
+
+def report(error: Exception, request: web.Request) -> Problem:
+    """Say what went wrong to operators, and give what is said to the client."""
+    problem, request_id, path = _problem_of(error), request[REQUEST_ID], request.path
+    if problem.kind.status == 500:
+        observe.unexpected(request_id, path, error)
+    elif problem.kind.status == 503:
+        observe.need_failed(problem.code, request_id, path, error)
+    else:
+        observe.problem_answered(problem.code, request_id, path, str(error))
+    return problem

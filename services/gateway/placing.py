@@ -1,0 +1,108 @@
+"""Placing orders: one, or many at once with an outcome each."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from libs.events.commands import request as order_step
+from libs.events.crash import crash_point
+from libs.events.errors import LogUnavailable
+from libs.events.ids import new_order_id, partition_of_user
+from libs.events.log import EventLog, Idempotency
+from libs.events.model import OrderRequested
+from libs.events.order import Order
+from libs.orders.views import OrderViews
+from services.gateway import observe
+from services.gateway.commands import SOURCE, KeyReused, place
+from services.gateway.dto import OrderRequest
+from services.gateway.problems import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, and the names of the request."""
+
+    user: str
+    request_id: str
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An order that is in the log. `replayed`: it was before, under the same key."""
+
+    order: Order
+    replayed: bool
+
+
+class Placing:
+    """`clock` is UTC; `slippage_bps` and `lifetime` are for orders that name none."""
+
+    def __init__(
+        self, views: OrderViews, slippage_bps: int, lifetime: timedelta, clock: Callable[[], datetime]
+    ) -> None:
+        self._views, self._slippage_bps, self._lifetime, self._clock = views, slippage_bps, lifetime, clock
+
+    async def one(self, log: EventLog, asker: Asker, asked: OrderRequest, key: str | None) -> Placed:
+        """Write it, or find what its key made before.
+
+        Raises:
+            Problem, LogUnavailable, OutcomeUndecided
+        """
+        now, fingerprint = self._clock(), asked.fingerprint() if key else None
+        step, made = order_step(
+            self._event(asked, now, key, fingerprint, asker.request_id),
+            order_id=new_order_id(partition_of_user(asker.user, log.partitions)),
+            user=asker.user,
+            source=SOURCE,
+            now=now,
+            traceparent=asker.traceparent,
+            idempotency=Idempotency(key, fingerprint) if key and fingerprint else None,
+        )
+        started = time.perf_counter()
+        try:
+            replayed = await place(log, step)
+        except KeyReused:
+            raise Problem("idempotency_key_reused", "This Idempotency-Key came with another order before.") from None
+        if replayed:
+            return Placed(await self._made_before(replayed.order_id, asker), True)
+        took_s = time.perf_counter() - started
+        crash_point("order.answer.before")
+        observe.order_accepted(made.order.id, asker.user, asker.request_id, made.event.traceparent, took_s)
+        return Placed(made.order, False)
+
+    async def many(
+        self, log: EventLog, asker: Asker, asked: Sequence[tuple[OrderRequest, str | None] | Exception]
+    ) -> list[Placed | BaseException]:
+        """All at once, so that they share the writes; what goes wrong with one is its own outcome.
+
+        Of two with the same key the first is written and the other is its replay.
+        """
+        calls = [self.one(log, asker, *each) for each in asked if not isinstance(each, Exception)]
+        outcomes = iter(await asyncio.gather(*calls, return_exceptions=True))
+        return [each if isinstance(each, Exception) else next(outcomes) for each in asked]
+
+    def _event(
+        self, asked: OrderRequest, now: datetime, key: str | None, fingerprint: str | None, request_id: str
+    ) -> OrderRequested:
+        return OrderRequested(
+            token_in=asked.token_in.symbol,
+            token_out=asked.token_out.symbol,
+            mint_in=asked.token_in.mint,
+            mint_out=asked.token_out.mint,
+            amount_in=asked.amount_in,
+            slippage_bps=self._slippage_bps if asked.slippage_bps is None else asked.slippage_bps,
+            expires_at=asked.expires_at or now + self._lifetime,
+            idempotency_key=key,
+            fingerprint=fingerprint,
+            request_id=request_id,
+        )
+
+    async def _made_before(self, order_id: str, asker: Asker) -> Order:
+        order = await self._views.get(order_id)
+        if order is None:
+            raise LogUnavailable(f"order {order_id} of an idempotency key cannot be found")
+        observe.order_replayed(order_id, asker.user, asker.request_id)
+        return order

@@ -1,0 +1,97 @@
+"""Many orders in one request: each is checked, written and answered as if it had come alone."""
+
+from typing import Any
+
+import pytest
+
+from libs.events.errors import LogUnavailable
+from libs.events.log import Outcome, Step
+from libs.events.memory_log import MemoryLog
+from services.gateway import limits
+from tests.contract.http_gateway import PARTITIONS, gateway
+
+PATH = "/api/orders/batch"
+ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5"}
+
+
+def batch(*orders: Any) -> dict[str, Any]:
+    return {"orders": list(orders)}
+
+
+async def test_all_are_accepted_and_can_be_read() -> None:
+    async with gateway() as client:
+        answer = await client.post(batch(*[ORDER] * limits.ORDERS_PER_BATCH_MAX), PATH)
+        assert (answer.status, answer.body["accepted"]) == (202, limits.ORDERS_PER_BATCH_MAX)
+        ids = {result["order"]["orderId"] for result in answer.body["results"]}
+        assert len(ids) == limits.ORDERS_PER_BATCH_MAX
+        assert {result["status"] for result in answer.body["results"]} == {202}
+        for order_id in list(ids)[:3]:
+            assert (await client.get(f"/api/orders/{order_id}")).body["status"] == "pending".upper()
+
+
+async def test_what_is_wrong_with_one_is_its_own_outcome() -> None:
+    async with gateway() as client:
+        wrong = [{**ORDER, "tokenIn": "SOLL"}, {**ORDER, "slipageBps": 1}, 7, {**ORDER, "amount": "0"}]
+        answer = await client.post(batch(ORDER, *wrong, ORDER), PATH)
+        assert (answer.status, answer.body["accepted"]) == (207, 2)
+        results = answer.body["results"]
+        assert [result["status"] for result in results] == [202, 422, 422, 422, 422, 202]
+        problem = results[1]["problem"]
+        assert (problem["code"], problem["errors"][0]["pointer"]) == ("invalid_body", "#/tokenIn")
+        assert "Did you mean SOL?" in problem["detail"]
+        assert problem["requestId"] == answer.headers["X-Request-Id"]
+
+
+async def test_the_key_of_the_request_stands_for_one_of_each_order() -> None:
+    async with gateway() as client:
+        first = await client.post(batch(ORDER, ORDER), PATH, Idempotency_Key="k")
+        again = await client.post(batch(ORDER, ORDER), PATH, Idempotency_Key="k")
+        one = await client.post(ORDER, Idempotency_Key="k/1")
+        ids = [result["order"]["orderId"] for result in first.body["results"]]
+        assert [result["order"]["orderId"] for result in again.body["results"]] == ids
+        assert [result.get("replayed") for result in again.body["results"]] == [True, True]
+        assert one.body["orderId"] == ids[1]
+
+
+async def test_an_order_may_bring_its_own_key_and_a_reused_one_is_told() -> None:
+    async with gateway() as client:
+        mine, other = {**ORDER, "idempotencyKey": "mine"}, {**ORDER, "idempotencyKey": "mine", "amount": "2"}
+        answer = await client.post(batch(mine, mine, other, {**ORDER, "idempotencyKey": " "}), PATH)
+        results = answer.body["results"]
+        assert [result["status"] for result in results] == [202, 202, 422, 422]
+        assert results[0]["order"]["orderId"] == results[1]["order"]["orderId"]
+        assert results[2]["problem"]["code"] == "idempotency_key_reused"
+        assert results[3]["problem"]["errors"][0]["pointer"] == "#/idempotencyKey"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"orders": []}, "list_length"),
+        ({"orders": [ORDER] * 101}, "list_length"),
+        ({"orders": ORDER}, "list_expected"),
+        ({"orders": [ORDER], "key": "x"}, "list_expected"),
+        ({}, "list_expected"),
+    ],
+)
+async def test_a_batch_that_is_none_is_refused_whole(body: object, code: str) -> None:
+    async with gateway() as client:
+        answer = await client.post(body, PATH)
+        assert (answer.status, answer.code) == (422, "invalid_body")
+        assert answer.body["errors"][0]["code"] == code
+
+
+async def test_a_log_that_is_away_is_the_outcome_of_each() -> None:
+    class Away(MemoryLog):
+        async def commit(self, step: Step) -> Outcome:
+            raise LogUnavailable("away")
+
+    async with gateway(log=Away(PARTITIONS)) as client:
+        answer = await client.post(batch(ORDER, ORDER), PATH)
+        assert (answer.status, answer.body["accepted"]) == (207, 0)
+        assert [result["problem"]["code"] for result in answer.body["results"]] == ["log_unavailable"] * 2
+
+
+async def test_it_needs_a_token() -> None:
+    async with gateway() as client:
+        assert (await client.post(batch(ORDER), PATH, Authorization="")).status == 401
