@@ -154,6 +154,10 @@ class Commits(Protocol):
         """
         ...
 
+    async def commit_many(self, steps: Sequence[Step]) -> list[Outcome | Exception]:
+        """`commit` for each; what one would raise is its own result."""
+        ...
+
     async def find(self, order_id: str) -> Snapshot | None:
         """The order as the log holds it, or None: never made, or ended, archived and let go."""
         ...

@@ -64,6 +64,9 @@ class MemoryLog(MemoryUpkeep):
             return Committed(written)
         return refusal
 
+    async def commit_many(self, steps: Sequence[Step]) -> list[Outcome | Exception]:
+        return [await self.commit(step) for step in steps]
+
     def _check(self, part: Partition, step: Step) -> Outcome | None:
         held = part.orders.get(step.order_id)
         version = held.order.version if held else part.retired.get(step.order_id, 0)

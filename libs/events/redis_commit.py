@@ -68,8 +68,12 @@ class GroupCommit:
         self._waiting: list[deque[tuple[Step, asyncio.Future[Outcome]]]] = [deque() for _ in keys]
         self._flushing: asyncio.Task[None] | None = None
 
-    async def submit(self, step: Step) -> Outcome:
-        """See `Commits.commit`."""
+    def submit(self, step: Step) -> asyncio.Future[Outcome]:
+        """See `Commits.commit`.
+
+        Raises:
+            LogUnavailable: too many wait already.
+        """
         waiting = self._waiting[partition_of(step.order_id)]
         if len(waiting) >= STEPS_WAITING_MAX:
             raise LogUnavailable(f"{len(waiting)} steps wait for Redis already")
@@ -77,7 +81,7 @@ class GroupCommit:
         waiting.append((step, done))
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
-        return await done
+        return done
 
     async def _flush(self) -> None:
         try:

@@ -1,8 +1,10 @@
 """The log over Redis Streams (Redis 7.0+ or Valkey)."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from libs.events.errors import LogUnavailable
 from libs.events.log import Outcome, Step
 from libs.events.redis_client import Client, Pipe, connect, learn_run
 from libs.events.redis_commit import GroupCommit
@@ -64,6 +66,17 @@ class RedisLog(RedisReads, RedisWork, RedisUpkeep):
         """See `Commits.commit`."""
         assert self._commits is not None, "start() was not awaited"
         return await self._commits.submit(step)
+
+    async def commit_many(self, steps: Sequence[Step]) -> list[Outcome | Exception]:
+        """See `Commits.commit_many`."""
+        assert self._commits is not None, "start() was not awaited"
+        try:
+            waiting = [self._commits.submit(step) for step in steps]
+        except LogUnavailable as full:
+            return [full] * len(steps)
+        if waiting:
+            await asyncio.wait(waiting)
+        return [done.exception() or done.result() for done in waiting]  # type: ignore[misc]
 
 
 @asynccontextmanager

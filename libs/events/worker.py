@@ -24,6 +24,7 @@ from libs.events.model import AttemptFailed, Envelope, Event, UnknownEvent
 from libs.events.order import Order
 from libs.events.reactions import NEXT_ACTOR, delay_ms, next_actor
 from libs.events.suspects import Suspects
+from libs.events.together import HandleMany, Left, fresh_snapshot, work_together
 from libs.events.worker_limits import WorkerLimits, jittered
 
 T = TypeVar("T")
@@ -63,8 +64,10 @@ class Worker:
         health: Needs,
         limits: WorkerLimits | None = None,
         drain_s: float = 10,
+        handle_many: HandleMany | None = None,
     ) -> None:
-        self._log, self._service, self._handle = log, service, handle
+        """`handle_many`: the handler for many at once, where it can do that cheaper than one by one."""
+        self._log, self._service, self._handle, self._handle_many = log, service, handle, handle_many
         self._consumer, self._health, self._drain_s = consumer, health, drain_s
         self._limits = limits or WorkerLimits()
         self._in_hand: dict[tuple[int, str], tuple[Item, asyncio.Task[None]]] = {}
@@ -115,8 +118,7 @@ class Worker:
                     continue
                 with crossing("work.take"):
                     items = await self._log.take(self._service, self._consumer, free, self._limits.block_ms)
-                for item in items:
-                    self._begin(item)
+                self._begin_fresh(items)
             except LogMismatch as error:
                 self._health.trouble("log", str(error))
                 raise
@@ -134,27 +136,52 @@ class Worker:
         self._room.clear()
         await self._room.wait()
 
-    def _begin(self, item: Item) -> None:
-        place = (item.partition, item.id)
-        if place in self._in_hand:
-            return
-        task = asyncio.create_task(self._work(item))
-        self._in_hand[place] = (item, task)
-        task.add_done_callback(lambda _: self._end(place))
+    def _begin(self, item: Item, now: Snapshot | None = None) -> None:
+        if (item.partition, item.id) not in self._in_hand:
+            self._keep([item], asyncio.create_task(self._work(item, now)))
 
-    def _end(self, place: tuple[int, str]) -> None:
-        del self._in_hand[place]
+    def _begin_fresh(self, items: Sequence[Item]) -> None:
+        items = [item for item in items if (item.partition, item.id) not in self._in_hand]
+        if self._handle_many is None:
+            for item in items:
+                self._begin(item)
+            return
+        size = self._limits.together_max
+        for group in (items[begin : begin + size] for begin in range(0, len(items), size)):
+            self._keep(group, asyncio.create_task(self._work_together(group, self._handle_many)))
+
+    def _keep(self, items: Sequence[Item], task: asyncio.Task[None]) -> None:
+        for item in items:
+            self._in_hand[item.partition, item.id] = (item, task)
+        task.add_done_callback(lambda _: self._end(items, task))
+
+    def _end(self, items: Sequence[Item], task: asyncio.Task[None]) -> None:
+        for item in items:
+            place = (item.partition, item.id)
+            # What was left of a group has a task of its own by now.
+            if self._in_hand.get(place, (None, None))[1] is task:
+                del self._in_hand[place]
         self._room.set()
 
-    async def _work(self, item: Item) -> None:
+    async def _work_together(self, items: Sequence[Item], handle_many: HandleMany) -> None:
+        left: list[Left] = [(item, None) for item in items]
+        try:
+            left = await work_together(self._log, self._service, handle_many, items, self._limits.handle_seconds_max)
+        except Exception as error:
+            # Whatever it was: each by itself will meet it again, and say so.
+            self._say.debug("one_by_one", reason=repr(error))
+        for item, now in left:
+            self._keep([item], asyncio.create_task(self._work(item, now)))
+
+    async def _work(self, item: Item, now: Snapshot | None = None) -> None:
         # For every line said in this task, which is this item's alone.
         structlog.contextvars.bind_contextvars(order_id=item.order_id)
         try:
             if item.deliveries < self._limits.suspect_from_delivery:
-                await self._handle_item(item)
+                await self._handle_item(item, now)
             else:
                 async with self._suspects.room(item.deliveries):
-                    await self._handle_item(item)
+                    await self._handle_item(item, now)
         except Poison as error:
             await self._park(item, error)
         except LogMismatch as error:
@@ -167,7 +194,7 @@ class Worker:
             # Nothing is lost: the item stays pending and comes again.
             self._say.exception("item_left_pending", item=item.id)
 
-    async def _handle_item(self, item: Item) -> None:
+    async def _handle_item(self, item: Item, now: Snapshot | None) -> None:
         if item.deliveries > self._limits.deliveries_max:
             times = item.deliveries - 1
             raise Poison(f"handed out {times} times and never finished", times)
@@ -175,7 +202,7 @@ class Worker:
             # Before it is handled: whoever comes after a process that died of it must find this time counted.
             with crossing("work.count"):
                 await self._retrying(lambda: self._log.count_delivery(item))
-        now = await self._present(item)
+        now = now or await self._present(item)
         while now and next_actor(now.event.data) == self._service:
             step, then = follow(
                 now, await self._decide(item, now), source=self._service, now=datetime.now(UTC), item=item
@@ -200,8 +227,7 @@ class Worker:
         """What to act on: a fresh item says it itself, after a redelivery only the log knows."""
         try:
             if item.deliveries == 1:
-                order, event = Order.model_validate_json(item.fields["state"]), Envelope.from_fields(dict(item.fields))
-                held: Snapshot | None = Snapshot(order, event)
+                held: Snapshot | None = fresh_snapshot(item)
             else:
                 with crossing("work.find"):
                     held = await self._retrying(lambda: self._log.find(item.order_id))

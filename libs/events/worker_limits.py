@@ -9,6 +9,8 @@ class WorkerLimits:
     """Every number of the runtime."""
 
     in_flight_max: int = 256
+    # Fresh items that share one call of the handler and one write: the slowest answer among them is everybody's.
+    together_max: int = 64
     handle_seconds_max: float = 30
     deliveries_max: int = 5
     # From this delivery on an item is suspected of killing the process; so many are then handled at once, and fewer

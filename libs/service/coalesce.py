@@ -44,10 +44,28 @@ class Coalescer(Generic[In, Out]):
         Raises:
             Exception: whatever `call` raised, or gave for this item.
         """
+        return await self.enqueue(item)
+
+    def enqueue(self, item: In) -> asyncio.Future[Out]:
+        """`submit` for those who wait for many."""
         result: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, result))
         self._start_calls()
-        return await result
+        return result
+
+    async def gather(self, items: Iterable[In], timeout_s: float) -> list[Out | Exception]:
+        """`submit` for all of them; what one would raise, or TimeoutError after so many seconds, is its own result."""
+        waiting = [self.enqueue(item) for item in items]
+        if waiting:
+            await asyncio.wait(waiting, timeout=timeout_s)
+        results: list[Out | Exception] = []
+        for result in waiting:
+            if result.cancel() or result.cancelled():
+                results.append(TimeoutError())
+            else:
+                error = result.exception()
+                results.append(error if isinstance(error, Exception) else result.result())
+        return results
 
     async def aclose(self) -> None:
         """End the calls in flight; everybody still waiting is cancelled."""

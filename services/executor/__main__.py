@@ -48,7 +48,14 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         executor = await _compose(settings, wallet, session, stack)
         consumer = settings.consumer or f"{socket.gethostname()}-{os.getpid()}"
         worker = Worker(
-            log, EXECUTOR, executor.handle, consumer=consumer, health=health, limits=limits, drain_s=settings.drain_s
+            log,
+            EXECUTOR,
+            executor.handle,
+            consumer=consumer,
+            health=health,
+            limits=limits,
+            drain_s=settings.drain_s,
+            handle_many=executor.handle_many,
         )
         try:
             await keep_working(log, worker, health, limits, stop)

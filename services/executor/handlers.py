@@ -27,7 +27,7 @@ from services.executor.domain import (
     past,
 )
 from services.executor.rpc import ChainUnavailable, RpcRefused
-from services.executor.venues import BuildFailed, SwapRequest, VenueSwaps
+from services.executor.venues import BuildFailed, Built, SwapRequest, VenueSwaps
 from services.executor.wallet import UnacceptableTransaction, Wallet, blockhash_of
 
 RESEND_MS = 2_000  # the same bytes again while pending: nodes drop what they cannot place
@@ -62,39 +62,73 @@ class Executor:
         Raises:
             AmountUnknown: settled, but what came out does not show.
         """
-        match event.data:
-            case RouteSelected() as selected:
-                return [await self._intend(order, selected)]
-            case TxSubmitted() as sent:
-                return await self._settle(order, sent)
-            case _:
-                raise TypeError(f"{event.type} is not for the executor")
+        (events,) = await self.handle_many([(order, event)])
+        return events
 
-    async def _intend(self, order: Order, selected: RouteSelected) -> Event:
-        """Build, check and sign. Nothing is sent: the intent must be in the log first."""
+    async def handle_many(self, pairs: Sequence[tuple[Order, Envelope]]) -> list[Sequence[Event]]:
+        """`handle` for each; what is to be built is asked for at once."""
+        found: dict[str, Sequence[Event]] = {}
+        wanted: list[tuple[Order, RouteSelected]] = []
+        for order, event in pairs:
+            match event.data:
+                case RouteSelected() as selected:
+                    if early := self._not_built(order, selected):
+                        found[order.id] = [early]
+                    else:
+                        wanted.append((order, selected))
+                case TxSubmitted() as sent:
+                    found[order.id] = await self._settle(order, sent)
+                case _:
+                    raise TypeError(f"{event.type} is not for the executor")
+        if wanted:
+            found |= await self._intend(wanted)
+        return [found[order.id] for order, _ in pairs]
+
+    def _not_built(self, order: Order, selected: RouteSelected) -> Event | None:
         if self.now() >= order.expires_at:
             expired = OrderExpired(expires_at=order.expires_at)
             observe.order_expired(order, expired)
             return expired
-        leg = selected.route.legs[0]
-        venue = self.venues.get(leg.venue)
-        if venue is None:
-            return self._failed(order, Reason.VENUES_UNAVAILABLE, f"{leg.venue} is not among the configured venues")
+        name = selected.route.legs[0].venue
+        if name not in self.venues:
+            return self._failed(order, Reason.VENUES_UNAVAILABLE, f"{name} is not among the configured venues")
+        return None
+
+    async def _intend(self, wanted: Sequence[tuple[Order, RouteSelected]]) -> dict[str, Sequence[Event]]:
+        """Build, check and sign. Nothing is sent: the intents must be in the log first."""
+        by_venue: dict[str, list[tuple[Order, RouteSelected]]] = {}
+        for order, selected in wanted:
+            by_venue.setdefault(selected.route.legs[0].venue, []).append((order, selected))
+        with crossing("venue.build"):
+            built = await asyncio.gather(*(self._build(name, group) for name, group in by_venue.items()))
+        return {
+            order.id: [self._signed(order, selected, outcome)]
+            for group, outcomes in zip(by_venue.values(), built, strict=True)
+            for (order, selected), outcome in zip(group, outcomes, strict=True)
+        }
+
+    async def _build(self, venue: str, group: Sequence[tuple[Order, RouteSelected]]) -> list[Built | BuildFailed]:
+        requests = [
+            SwapRequest(selected.route.legs[0].quote, selected.route.min_out, self.wallet.address, order.id)
+            for order, selected in group
+        ]
+        return await self.venues[venue].build_many(requests)
+
+    def _signed(self, order: Order, selected: RouteSelected, built: Built | BuildFailed) -> Event:
+        venue = selected.route.legs[0].venue
+        if isinstance(built, BuildFailed):
+            return self._failed(order, built.reason, f"{venue}: {built}")
         try:
-            with crossing("venue.build"):
-                built = await venue.build(SwapRequest(leg.quote, selected.route.min_out, self.wallet.address, order.id))
             signed = self.wallet.sign(built.transaction)
-        except BuildFailed as failure:
-            return self._failed(order, failure.reason, f"{leg.venue}: {failure}")
         except UnacceptableTransaction as refusal:
-            return self._failed(order, Reason.VENUE_REFUSED, f"{leg.venue}: not signed: {refusal}")
+            return self._failed(order, Reason.VENUE_REFUSED, f"{venue}: not signed: {refusal}")
         intent = TxSubmitted(
             attempt=selected.attempt,
             signature=signed.signature,
             transaction=signed.transaction,
             last_valid_block_height=built.last_valid_block_height,
         )
-        observe.transaction_signed(order, intent, leg.venue)
+        observe.transaction_signed(order, intent, venue)
         return intent
 
     async def _settle(self, order: Order, sent: TxSubmitted) -> Sequence[Event]:

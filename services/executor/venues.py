@@ -63,12 +63,15 @@ class VenueSwaps:
         Raises:
             BuildFailed: the venue is away, refuses, or answers nonsense.
         """
-        try:
-            return await (self._many.submit(request) if self._batches else self._build_one(request))
-        except PeerUnavailable as trouble:
-            raise BuildFailed(Reason.VENUES_UNAVAILABLE, str(trouble)) from trouble
-        except PeerNonsense as trouble:
-            raise _nonsense(str(trouble)) from trouble
+        (built,) = await self.build_many([request])
+        if isinstance(built, BuildFailed):
+            raise built
+        return built
+
+    async def build_many(self, requests: Sequence[SwapRequest]) -> list[Built | BuildFailed]:
+        """`build` for each."""
+        results = await self._many.gather(requests, BUILD_DEADLINE_MS * 2 / 1000)
+        return [result if isinstance(result, Built | BuildFailed) else _failed(result) for result in results]
 
     async def aclose(self) -> None:
         await self._many.aclose()
@@ -91,6 +94,17 @@ class VenueSwaps:
         if status != 200 or not isinstance(swaps, list) or len(swaps) != len(requests):
             raise PeerNonsense(f"no list of {len(requests)} swaps (HTTP {status})")
         return [_outcome(swap) for swap in swaps]
+
+
+def _failed(trouble: Exception) -> BuildFailed:
+    match trouble:
+        case TimeoutError():
+            return BuildFailed(Reason.VENUES_UNAVAILABLE, "no answer in time")
+        case PeerUnavailable():
+            return BuildFailed(Reason.VENUES_UNAVAILABLE, str(trouble))
+        case PeerNonsense():
+            return _nonsense(str(trouble))
+    raise trouble
 
 
 def _outcome(swap: Any) -> Built | Exception:

@@ -45,7 +45,14 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         )
         consumer = settings.consumer or f"{socket.gethostname()}-{os.getpid()}"
         worker = Worker(
-            log, ROUTER, router.handle, consumer=consumer, health=health, limits=limits, drain_s=settings.drain_s
+            log,
+            ROUTER,
+            router.handle,
+            consumer=consumer,
+            health=health,
+            limits=limits,
+            drain_s=settings.drain_s,
+            handle_many=router.handle_many,
         )
         try:
             await keep_working(log, worker, health, limits, stop)

@@ -19,7 +19,7 @@ from services.router import observe
 from services.router.domain import Answer, decide
 from services.router.venues import Venue
 
-Asked = asyncio.Future[list[Answer]]
+Asked = asyncio.Future[dict[str, list[Answer]]]
 
 ANSWER_KEPT_S = 1.0  # for a start that is in the log a moment after the answer; quotes age
 # Venues that answer within this time are told of together with the start of the attempt: one write instead of two.
@@ -43,39 +43,59 @@ class Router:
 
     async def handle(self, order: Order, event: Envelope) -> Sequence[Event]:
         """What happened next. Venues in trouble are part of the answer, never an error."""
-        if self._now() >= order.expires_at:
-            return [_expired(order)]
-        match event.data:
-            case OrderRequested() | AttemptFailed():
-                return await self._start(order)
-            case RoutingStarted():
-                return [await self._route(order, self._asked.pop((order.id, order.attempt), None))]
-            case _:
+        (events,) = await self.handle_many([(order, event)])
+        return events
+
+    async def handle_many(self, pairs: Sequence[tuple[Order, Envelope]]) -> list[Sequence[Event]]:
+        """`handle` for each; the venues are asked about all of them at once."""
+        found: dict[str, Sequence[Event]] = {}
+        starting: list[Order] = []
+        for order, event in pairs:
+            if self._now() >= order.expires_at:
+                found[order.id] = [_expired(order)]
+            elif isinstance(event.data, OrderRequested | AttemptFailed):
+                starting.append(order.model_copy(update={"attempt": order.attempt + 1}))
+            elif isinstance(event.data, RoutingStarted):
+                asked = self._asked.pop((order.id, order.attempt), None) or self._ask([order])
+                found[order.id] = [self._decide(order, (await asked)[order.id])]
+            else:
                 raise TypeError(f"{event.type} is not for the router")
+        if starting:
+            found |= await self._start(starting)
+        return [found[order.id] for order, _ in pairs]
 
-    async def _start(self, order: Order) -> Sequence[Event]:
-        started = RoutingStarted(attempt=order.attempt + 1)
-        order = order.model_copy(update={"attempt": started.attempt})
-        asked = asyncio.ensure_future(self._ask(order))
+    async def _start(self, orders: Sequence[Order]) -> dict[str, Sequence[Event]]:
+        asked = self._ask(orders)
         done, _ = await asyncio.wait([asked], timeout=TOGETHER_S)
-        if done:
-            return [started, await self._route(order, asked)]
-        if len(self._asked) < ASKED_MAX:
-            self._asked[order.id, order.attempt] = asked
-            # If the start could not be written, nobody comes for the answer.
-            asked.add_done_callback(lambda _: self._forget_later(order))
-        return [started]
+        answers = asked.result() if done else {}
+        events: dict[str, Sequence[Event]] = {}
+        for order in orders:
+            started = RoutingStarted(attempt=order.attempt)
+            if done:
+                events[order.id] = [started, self._decide(order, answers[order.id])]
+                continue
+            events[order.id] = [started]
+            if len(self._asked) < ASKED_MAX:
+                self._asked[order.id, order.attempt] = asked
+        if not done:
+            # If a start could not be written, nobody comes for the answer.
+            asked.add_done_callback(lambda _: self._forget_later(orders))
+        return events
 
-    def _forget_later(self, order: Order) -> None:
+    def _forget_later(self, orders: Sequence[Order]) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_later(ANSWER_KEPT_S, self._asked.pop, (order.id, order.attempt), None)
+        for order in orders:
+            loop.call_later(ANSWER_KEPT_S, self._asked.pop, (order.id, order.attempt), None)
 
-    async def _ask(self, order: Order) -> list[Answer]:
+    def _ask(self, orders: Sequence[Order]) -> Asked:
+        return asyncio.ensure_future(self._answers(orders))
+
+    async def _answers(self, orders: Sequence[Order]) -> dict[str, list[Answer]]:
         with crossing("venue.quote"):
-            return await asyncio.gather(*(venue.quote(order) for venue in self._venues))
+            by_venue = await asyncio.gather(*(venue.quote_many(orders) for venue in self._venues))
+        return {order.id: [answers[place] for answers in by_venue] for place, order in enumerate(orders)}
 
-    async def _route(self, order: Order, asked: Asked | None) -> Event:
-        answers = await (asked or self._ask(order))
+    def _decide(self, order: Order, answers: Sequence[Answer]) -> Event:
         for answer in answers:
             observe.venue_answered(answer)
         decision = decide(order, answers, now=self._now(), fraction=self._fraction(), policy=self._policy)

@@ -1,5 +1,7 @@
 """What the router did, in its own words: each function is one log line and its metrics."""
 
+from functools import cache
+
 import structlog
 from prometheus_client import Counter, Histogram
 
@@ -21,10 +23,25 @@ _ANSWER_SECONDS = Histogram(
 )
 
 
+@cache  # bounded by the venues and the reasons there are
+def _answers(venue: str, result: str) -> Counter:
+    return _ANSWERS.labels(venue, result)
+
+
+@cache
+def _seconds(venue: str) -> Histogram:
+    return _ANSWER_SECONDS.labels(venue)
+
+
+@cache
+def _routes(venue: str) -> Counter:
+    return _ROUTES.labels(venue)
+
+
 def venue_answered(answer: Answer) -> None:
     result = answer.result
-    _ANSWERS.labels(answer.venue, result.reason if isinstance(result, NoQuote) else "quote").inc()
-    _ANSWER_SECONDS.labels(answer.venue).observe(answer.took_ms / 1000)
+    _answers(answer.venue, result.reason if isinstance(result, NoQuote) else "quote").inc()
+    _seconds(answer.venue).observe(answer.took_ms / 1000)
     if isinstance(result, NoQuote):
         _log.debug("venue_gave_no_quote", venue=answer.venue, reason=result.reason, why=result.why)
 
@@ -43,7 +60,7 @@ def order_expired(order: Order, event: OrderExpired) -> None:
 
 def _route_selected(order: Order, event: RouteSelected) -> None:
     venue = event.route.legs[0].venue
-    _ROUTES.labels(venue).inc()
+    _routes(venue).inc()
     # The event says the same, for ever.
     _log.debug(
         "route_selected",

@@ -93,22 +93,27 @@ class Venue:
 
     async def quote(self, order: Order) -> Answer:
         """This venue's answer within the deadline; trouble of any kind is an answer too, never an error."""
-        question = Question(
-            order.mint_in, order.mint_out, order.amount_in, order.slippage_bps, f"{order.token_in}/{order.token_out}"
-        )
+        return (await self.quote_many([order]))[0]
+
+    async def quote_many(self, orders: Sequence[Order]) -> list[Answer]:
+        """`quote` for each."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        result: Quote | NoQuote
-        try:
-            async with asyncio.timeout(self._deadline_ms / 1000):
-                result = await (self._many.submit(question) if self._batches else self._ask_one(question))
-        except TimeoutError:
-            result = NoQuote(Reason.VENUES_UNAVAILABLE, f"no answer within {self._deadline_ms} ms")
-        except PeerUnavailable as trouble:
-            result = NoQuote(Reason.VENUES_UNAVAILABLE, str(trouble))
-        except PeerNonsense as trouble:
-            result = _nonsense(str(trouble))
-        return Answer(self.name, int((loop.time() - started) * 1000), result)
+        results = await self._many.gather(map(_question, orders), self._deadline_ms / 1000)
+        took_ms = int((loop.time() - started) * 1000)
+        return [Answer(self.name, took_ms, self._result(result)) for result in results]
+
+    def _result(self, result: Quote | NoQuote | Exception) -> Quote | NoQuote:
+        match result:
+            case Quote() | NoQuote():
+                return result
+            case TimeoutError():
+                return NoQuote(Reason.VENUES_UNAVAILABLE, f"no answer within {self._deadline_ms} ms")
+            case PeerUnavailable():
+                return NoQuote(Reason.VENUES_UNAVAILABLE, str(result))
+            case PeerNonsense():
+                return _nonsense(str(result))
+        raise result
 
     async def aclose(self) -> None:
         await self._many.aclose()
@@ -133,6 +138,11 @@ class Venue:
 
     async def _ask_each(self, questions: list[Question]) -> Sequence[Quote | NoQuote | Exception]:
         return await each(self._ask_one(question) for question in questions)
+
+
+def _question(order: Order) -> Question:
+    pair = f"{order.token_in}/{order.token_out}"
+    return Question(order.mint_in, order.mint_out, order.amount_in, order.slippage_bps, pair)
 
 
 def read_quote(question: Question, body: Any, status: int = 200) -> Quote | NoQuote:

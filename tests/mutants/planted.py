@@ -87,9 +87,9 @@ MUTANTS = (
     Mutant(
         "sent before the intent is in the log",
         "services/executor/handlers.py",
-        "        observe.transaction_signed(order, intent, leg.venue)\n",
-        "        observe.transaction_signed(order, intent, leg.venue)\n"
-        "        await self._send(order, intent, again=False)\n",
+        "        observe.transaction_signed(order, intent, venue)\n",
+        "        observe.transaction_signed(order, intent, venue)\n"
+        "        asyncio.ensure_future(self._send(order, intent, again=False))\n",
         (SIMULATION,),
     ),
     Mutant(

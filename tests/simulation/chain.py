@@ -131,15 +131,22 @@ class SimulatedChain:
 
     # A venue, as `services.router.venues.Venue` and as `services.executor.venues.VenueSwaps`
 
-    async def quote(self, _order: Order) -> Answer:
+    async def quote_many(self, orders: Sequence[Order]) -> list[Answer]:
+        await asyncio.sleep(self.chance.random() * 0.2 if self._bad(0.5) else 0)
+        return [self._quote() for _ in orders]
+
+    def _quote(self) -> Answer:
         if self._bad(0.2):
             return Answer("raydium", 1, NoQuote(Reason.VENUES_UNAVAILABLE, "away"))
-        await asyncio.sleep(self.chance.random() * 0.2 if self._bad(0.5) else 0)
         return Answer("raydium", 1, Quote(AMOUNT_OUT, "pool-1", 1, SOL, 5_000, None, {}))
 
-    async def build(self, request: SwapRequest) -> Built:
+    async def build_many(self, requests: Sequence[SwapRequest]) -> list[Built | BuildFailed]:
+        await asyncio.sleep(self.chance.random() * 0.1 if self._bad(0.3) else 0)
+        return [self._build(request) for request in requests]
+
+    def _build(self, request: SwapRequest) -> Built | BuildFailed:
         if self._bad(0.1):
-            raise BuildFailed(Reason.VENUES_UNAVAILABLE, "away")
+            return BuildFailed(Reason.VENUES_UNAVAILABLE, "away")
         self.built += 1
         blockhash = Hash(self.slot.to_bytes(16, "big") + self.built.to_bytes(16, "big"))
         unsigned = unsigned_for(request.wallet, request.reference, blockhash)

@@ -110,7 +110,11 @@ class Seen:
                 raise self._away("connection refused")
             answer = await call(*args, **kwargs)
             if world.bad(0.07):
-                raise OutcomeUnknown("the reply was lost") if name == "commit" else self._away("connection reset")
+                raise (
+                    OutcomeUnknown("the reply was lost")
+                    if name.startswith("commit")
+                    else self._away("connection reset")
+                )
             await self._wait()
             return answer
 
@@ -161,7 +165,7 @@ class Process:
 
     async def router(self, consumer: str) -> None:
         router = Router([cast("Venue", self.world.chain)], POLICY, self.world.now, self.world.chance.random)
-        await self._work("router", consumer, router.handle)
+        await self._work("router", consumer, router)
 
     async def executor(self, consumer: str) -> None:
         chain = Chain(cast("Rpc", self.world.chain))
@@ -169,12 +173,15 @@ class Process:
         venues = {"raydium": cast("VenueSwaps", self.world.chain)}
         executor = Executor(WALLET, venues, chain, poller, POLICY, self.world.now, self.world.chance.random)
         try:
-            await self._work("executor", consumer, executor.handle)
+            await self._work("executor", consumer, executor)
         finally:
             await poller.aclose()
 
-    async def _work(self, service: str, consumer: str, handle: Any) -> None:
-        worker = Worker(self.log, service, handle, consumer=consumer, health=Health(), limits=LIMITS)
+    async def _work(self, service: str, consumer: str, handler: Router | Executor) -> None:
+        many = handler.handle_many if self.world.chance.random() < 0.7 else None
+        worker = Worker(
+            self.log, service, handler.handle, consumer=consumer, health=Health(), limits=LIMITS, handle_many=many
+        )
         await worker.run(asyncio.Event())
 
     async def projector(self, _consumer: str) -> None:
