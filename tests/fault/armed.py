@@ -7,9 +7,7 @@ one, and after the last one the service runs as ever.
 import os
 import runpy
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 
 def marker(folder: Path, service: str, point: str) -> Path:
@@ -17,14 +15,13 @@ def marker(folder: Path, service: str, point: str) -> Path:
     return folder / f"{service}.{point}.crashed"
 
 
-def arm(folder: Path, service: str) -> str:
-    """Set the environment for the next point; gives its name, "" when all are done."""
+def arm(folder: Path, service: str) -> None:
+    """Set the environment for the next point, if one is left."""
     for point in (folder / service).read_text().split():
         once = marker(folder, service, point)
         if not once.exists():
             os.environ |= {"CRASH_POINT": point, "CRASH_ONCE": str(once)}
-            return point
-    return ""
+            return
 
 
 def hurry() -> None:
@@ -38,29 +35,11 @@ def hurry() -> None:
     handlers.RESEND_MS = 300
 
 
-def raise_once(service: str) -> None:
-    """Let the handler fail once, so that the failure is counted."""
-    from services.executor import handlers as executor  # noqa: PLC0415
-    from services.router import handlers as router  # noqa: PLC0415
-
-    module: Any = executor if service == "executor" else router
-    name = "amount_received" if service == "executor" else "decide"
-    real: Callable[..., Any] = getattr(module, name)
-
-    def fails(*_args: Any, **_kwargs: Any) -> Any:
-        setattr(module, name, real)
-        raise RuntimeError("asked for by a test")
-
-    setattr(module, name, fails)
-
-
 def main() -> None:
     folder, service = Path(sys.argv[1]), sys.argv[2]
-    point = arm(folder, service)
+    arm(folder, service)
     if service in {"router", "executor"}:
         hurry()
-        if point.startswith("work.count"):
-            raise_once(service)
     runpy.run_module(f"services.{service}", run_name="__main__", alter_sys=True)
 
 
