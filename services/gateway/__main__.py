@@ -49,11 +49,10 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(admin_server(health, settings.host, settings.admin_port))
         app = make_app(parts, health)
         async with asyncio.TaskGroup() as group:
-            watching = [
-                group.create_task(watch(log, parts.log_open, accounts, health)),
-                group.create_task(overload.watch()),
-            ]
+            watching = [group.create_task(overload.watch())]
             async with serve(app, settings.host, settings.port, drain_s=settings.drain_s):
+                # Not before it listens: who is ready can be reached.
+                watching.append(group.create_task(watch(log, parts.log_open, accounts, health)))
                 await stop.wait()
                 health.trouble("process", "stopping")
             for task in watching:
