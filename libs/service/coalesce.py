@@ -48,14 +48,14 @@ class Coalescer(Generic[In, Out]):
 
     def enqueue(self, item: In) -> asyncio.Future[Out]:
         """`submit` for those who wait for many."""
-        result: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, result))
+        result = self._wait_for(item)
         self._start_calls()
         return result
 
     async def gather(self, items: Iterable[In], timeout_s: float) -> list[Out | Exception]:
         """`submit` for all of them; what one would raise, or TimeoutError after so many seconds, is its own result."""
-        waiting = [self.enqueue(item) for item in items]
+        waiting = [self._wait_for(item) for item in items]
+        self._start_calls()  # with all of them there: they share a call
         if waiting:
             await asyncio.wait(waiting, timeout=timeout_s)
         results: list[Out | Exception] = []
@@ -75,6 +75,11 @@ class Coalescer(Generic[In, Out]):
         for call in self._calls:
             call.cancel()
         await asyncio.gather(*self._calls, return_exceptions=True)
+
+    def _wait_for(self, item: In) -> asyncio.Future[Out]:
+        result: asyncio.Future[Out] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, result))
+        return result
 
     def _start_calls(self) -> None:
         while len(self._calls) < self._in_flight_max and (batch := self._next_batch()):

@@ -5,15 +5,18 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from services.executor.domain import ChainView, Commitment, Look, TxStatus
-from services.executor.rpc import METHOD_NOT_FOUND, Call, ChainUnavailable, Rpc, RpcRefused
+from services.executor.rpc import METHOD_NOT_FOUND, Call, ChainUnavailable, Results, Rpc, RpcRefused
 
 STATUSES_PER_CALL_MAX = 256  # a node's limit
 FIRST_PAUSE_MS = 2
 TROUBLE_PAUSE_MS = 100  # after a look that failed
 _CONFIRMED = {"commitment": "confirmed"}
+_BALANCES = {**_CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": 0}
+_SEND = {"encoding": "base64", "skipPreflight": True, "maxRetries": 0}
+_MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
 _COMMITMENTS: dict[object, Commitment] = {
     None: "processed",
     "processed": "processed",
@@ -22,11 +25,25 @@ _COMMITMENTS: dict[object, Commitment] = {
 }
 
 
+Sent = Exception | Literal[True]
+"""Taken by the node, or why not: neither proves anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What one request said: whether the node took it, what it knows of it, and its `meta` if it showed that."""
+
+    taken: Sent
+    look: Look | None
+    meta: dict[str, Any] | None
+
+
 class Chain:
     """A Solana node. Every method raises ChainUnavailable when nothing can be learned just now."""
 
     def __init__(self, rpc: Rpc) -> None:
         self._rpc = rpc
+        self._quick = False
 
     async def send(self, transaction: str) -> None:
         """Hand over a signed transaction (base64). Raises RpcRefused too; neither outcome proves anything.
@@ -34,17 +51,27 @@ class Chain:
         Without preflight: its simulation refuses what may already be on its way. Without the node's own re-sending:
         ours knows when to stop.
         """
-        options = {"encoding": "base64", "skipPreflight": True, "maxRetries": 0}
-        await self._rpc.call("sendTransaction", transaction, options)
+        await self._rpc.call("sendTransaction", transaction, _SEND)
+
+    async def send_and_look(self, transactions: Sequence[tuple[str, str]]) -> list[Sending]:
+        """`send` each and, in the same request, look at its signature: a quick chain has settled it by then.
+
+        `transactions`: bytes and signature of each. Never raises what one of them met.
+        """
+        with_balances = self._quick
+        groups = [_sending(transaction, signature, with_balances) for transaction, signature in transactions]
+        sendings = [_sent(results) for results in await self._rpc.gather(groups)]
+        # Asked for only where it is likely to be there: elsewhere it would be a call in vain for every order.
+        self._quick = any(sending.look and sending.look.status for sending in sendings)
+        return sendings
 
     async def look(self, signatures: Sequence[str], *, history: bool = False) -> list[Look]:
         """What the chain knows of at most `STATUSES_PER_CALL_MAX` signatures; `history`: also of old ones."""
         options = ({"searchTransactionHistory": True},) if history else ()
         try:
             answer = await self._rpc.call("getSignatureStatuses", list(signatures), *options)
-            slot, values = int(answer["context"]["slot"]), answer["value"]
-            looks = [Look(slot, _status(value)) for value in values]
-        except (RpcRefused, AttributeError, LookupError, TypeError, ValueError) as error:
+            looks = _looks(answer)
+        except (RpcRefused, *_MALFORMED) as error:
             raise ChainUnavailable(f"getSignatureStatuses: {error}") from error
         if len(looks) != len(signatures):
             raise ChainUnavailable(f"getSignatureStatuses: {len(looks)} statuses for {len(signatures)} signatures")
@@ -67,13 +94,43 @@ class Chain:
 
     async def balances(self, signature: str) -> dict[str, Any] | None:
         """The `meta` of a confirmed transaction, or None when this node does not have it (yet)."""
-        options = {**_CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": 0}
         try:
-            answer = await self._rpc.call("getTransaction", signature, options)
+            return _meta(await self._rpc.call("getTransaction", signature, _BALANCES))
         except RpcRefused as error:
             raise ChainUnavailable(f"getTransaction: {error}") from error
-        meta = answer.get("meta") if isinstance(answer, dict) else None
-        return meta if isinstance(meta, dict) else None
+
+    async def balances_many(self, signatures: Sequence[str]) -> list[dict[str, Any] | None]:
+        """`balances` of each; None also for what could not be learned just now."""
+        groups = [(Call("getTransaction", (signature, _BALANCES)),) for signature in signatures]
+        answers = await self._rpc.gather(groups)
+        return [None if isinstance(answer, Exception) else _meta(answer[0]) for answer in answers]
+
+
+def _sending(transaction: str, signature: str, with_balances: bool) -> list[Call]:
+    calls = [Call("sendTransaction", (transaction, _SEND)), Call("getSignatureStatuses", ([signature],))]
+    return [*calls, Call("getTransaction", (signature, _BALANCES))] if with_balances else calls
+
+
+def _sent(results: Results | Exception) -> Sending:
+    if isinstance(results, Exception):
+        return Sending(results, None, None)
+    sent, seen, *shown = results
+    taken: Sent = sent if isinstance(sent, RpcRefused) else True
+    try:
+        (look,) = _looks(seen)
+    except _MALFORMED:
+        return Sending(taken, None, None)
+    return Sending(taken, look, _meta(shown[0]) if shown else None)
+
+
+def _looks(answer: Any) -> list[Look]:
+    slot = int(answer["context"]["slot"])
+    return [Look(slot, _status(value)) for value in answer["value"]]
+
+
+def _meta(answer: Any) -> dict[str, Any] | None:
+    meta = answer.get("meta") if isinstance(answer, dict) else None
+    return meta if isinstance(meta, dict) else None
 
 
 def _status(value: Any) -> TxStatus | None:

@@ -69,10 +69,13 @@ class Rpc:
         try:
             async with asyncio.timeout(RPC_DEADLINE_MS / 1000):
                 return await self._groups.submit(calls)
-        except TimeoutError:
-            raise ChainUnavailable(f"no answer within {RPC_DEADLINE_MS} ms") from None
-        except PeerTrouble as trouble:
-            raise ChainUnavailable(str(trouble)) from trouble
+        except (TimeoutError, PeerTrouble) as trouble:
+            raise _known(trouble) from trouble
+
+    async def gather(self, groups: Sequence[Sequence[Call]]) -> list[Results | Exception]:
+        """`together` for many groups at once; what one would raise is its own result."""
+        results = await self._groups.gather(groups, RPC_DEADLINE_MS / 1000)
+        return [_known(result) if isinstance(result, Exception) else result for result in results]
 
     async def aclose(self) -> None:
         await self._groups.aclose()
@@ -91,6 +94,18 @@ class Rpc:
         results = _by_id(answer if isinstance(answer, list) else [answer], len(calls))
         parts = iter(results)
         return [[next(parts) for _call in group] for group in groups]
+
+
+def _known(trouble: Exception) -> ChainUnavailable:
+    """What a request met, in our words; anything else is a bug of ours."""
+    match trouble:
+        case TimeoutError():
+            return ChainUnavailable(f"no answer within {RPC_DEADLINE_MS} ms")
+        case PeerTrouble():
+            return ChainUnavailable(str(trouble))
+        case ChainUnavailable():
+            return trouble
+    raise trouble
 
 
 def _by_id(answers: list[Any], count: int) -> Results:

@@ -16,7 +16,7 @@ from libs.events.model import (
 from libs.events.retry import RetryPolicy
 from libs.service.health import serve
 from libs.service.http import open_session
-from services.executor import handlers
+from services.executor import settling
 from services.executor.chain import Chain, Poller
 from services.executor.handlers import Executor
 from services.executor.rpc import Rpc
@@ -54,8 +54,8 @@ class Rig:
 @asynccontextmanager
 async def running_rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     """With pauses short enough for tests."""
-    monkeypatch.setattr(handlers, "RESEND_MS", 60)
-    monkeypatch.setattr(handlers, "UNSENT_PAUSE_MS", 10)
+    monkeypatch.setattr(settling, "RESEND_MS", 60)
+    monkeypatch.setattr(settling, "UNSENT_PAUSE_MS", 10)
     fake = FakeChain(mint_out=USDC)
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(serve(fake.app(), "127.0.0.1", 0, drain_s=0))

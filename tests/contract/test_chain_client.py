@@ -13,8 +13,8 @@ from libs.events.model import (
     Reason,
     TxConfirmed,
 )
-from services.executor import handlers
-from services.executor.handlers import AmountUnknown
+from services.executor import settling
+from services.executor.settling import AmountUnknown
 from tests.contract.executor_rig import POLICY, WALLET, Rig, intent, running_rig, selected, submitted
 from tests.contract.fake_chain import signature_of
 
@@ -112,7 +112,7 @@ async def test_a_transaction_that_landed_just_before_its_expiry_is_found_not_sig
 
 
 async def handled_for_a_while(rig: Rig, now: Snapshot, monkeypatch: pytest.MonkeyPatch) -> Sequence[Event]:
-    monkeypatch.setattr(handlers, "SETTLE_SECONDS_MAX", 0.3)
+    monkeypatch.setattr(settling, "SETTLE_SECONDS_MAX", 0.3)
     return await rig.handle(now)
 
 
@@ -175,7 +175,7 @@ async def test_a_transaction_not_shown_yet_is_asked_for_again(rig: Rig) -> None:
 
 
 async def test_an_amount_that_never_shows_is_for_an_operator(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handlers, "AMOUNT_SECONDS_MAX", 0.1)
+    monkeypatch.setattr(settling, "AMOUNT_SECONDS_MAX", 0.1)
     rig.fake.hidden_transactions = 1_000_000
     with pytest.raises(AmountUnknown, match="does not show the transaction"):
         await rig.handle(await submitted(rig))

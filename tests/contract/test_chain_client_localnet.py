@@ -22,7 +22,7 @@ from libs.events.worker_limits import WorkerLimits
 from libs.service.health import Health
 from libs.service.http import open_session
 from libs.venues.tokens import TOKENS, to_base_units
-from services.executor import handlers
+from services.executor import settling
 from services.executor.chain import Chain, Poller
 from services.executor.handlers import Executor
 from services.executor.rpc import Rpc
@@ -119,7 +119,7 @@ class Market:
 
 @pytest.fixture
 async def market(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Market]:
-    monkeypatch.setattr(handlers, "RESEND_MS", 60)
+    monkeypatch.setattr(settling, "RESEND_MS", 60)
     async with running(tmp_path, slot_ms=10) as world, AsyncExitStack() as stack:
         market = Market(MemoryLog(4), world, stack)
         try:

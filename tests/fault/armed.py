@@ -27,12 +27,12 @@ def arm(folder: Path, service: str) -> None:
 def hurry() -> None:
     """What happens every ten seconds must happen while a test waits; and a crash of ours is no poisonous order."""
     from libs.events.worker_limits import WorkerLimits  # noqa: PLC0415 - after the environment is set
-    from services.executor import handlers  # noqa: PLC0415
+    from services.executor import settling  # noqa: PLC0415
 
     changed = {"deliveries_max": 1_000, "renew_every_s": 0.2, "claim_every_s": 0.2, "retry_base_s": 0.02}
     given = dict(zip(WorkerLimits.__slots__, WorkerLimits.__init__.__defaults__ or (), strict=True))
     WorkerLimits.__init__.__defaults__ = tuple({**given, **changed}.values())
-    handlers.RESEND_MS = 300
+    settling.RESEND_MS = 300
 
 
 def main() -> None:

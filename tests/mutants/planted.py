@@ -79,7 +79,7 @@ MUTANTS = (
     ),
     Mutant(
         "signed again without a last look after the height was seen",
-        "services/executor/handlers.py",
+        "services/executor/settling.py",
         "(await self.chain.look([sent.signature], history=True))[0]",
         "Look(view.slot, None)",
         (SIMULATION,),
@@ -89,7 +89,7 @@ MUTANTS = (
         "services/executor/handlers.py",
         "        observe.transaction_signed(order, intent, venue)\n",
         "        observe.transaction_signed(order, intent, venue)\n"
-        "        asyncio.ensure_future(self._send(order, intent, again=False))\n",
+        "        asyncio.ensure_future(self._settling._send(order, intent, again=False))\n",
         (SIMULATION,),
     ),
     Mutant(
@@ -101,10 +101,10 @@ MUTANTS = (
     ),
     Mutant(
         "after a lost reply of the chain the order is tried again blindly",
-        "services/executor/handlers.py",
+        "services/executor/settling.py",
         "            sends += 1\n",
         "            sends += 1\n            if not taken:\n"
-        '                return [self._failed(order, Reason.VENUES_UNAVAILABLE, "not taken")]\n',
+        '                return [self.failing.event(order, Reason.VENUES_UNAVAILABLE, "not taken")]\n',
         (SIMULATION,),
     ),
     Mutant(

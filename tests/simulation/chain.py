@@ -75,6 +75,15 @@ class SimulatedChain:
             raise ChainUnavailable("the reply was lost")
         return results
 
+    async def gather(self, groups: Sequence[Sequence[Call]]) -> list[Results | Exception]:
+        async def one(calls: Sequence[Call]) -> Results | Exception:
+            try:
+                return await self.together(*calls)
+            except ChainUnavailable as trouble:
+                return trouble
+
+        return [await one(calls) for calls in groups]
+
     def _sendTransaction(self, _node: int, transaction: str, _options: Any) -> Any:  # noqa: N802
         signature, slot = signature_of(transaction), self.slot
         self.orders[signature] = reference_of(transaction)

@@ -1,0 +1,211 @@
+"""A sent transaction's way to its end: send its bytes and look until the chain has settled it, or provably never will.
+
+Signing again is left to a new attempt, and only evidence (`domain.conclude`) starts one.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from libs.events.crash import crossing
+from libs.events.model import Event, Reason, TxConfirmed, TxSubmitted
+from libs.events.order import Order
+from libs.events.retry import RetryPolicy, after_failure
+from services.executor import observe
+from services.executor.chain import Chain, Poller, Sent
+from services.executor.domain import (
+    Confirmed,
+    Evidence,
+    Expired,
+    FailedOnChain,
+    Look,
+    StillPending,
+    against_quote_ppm,
+    amount_received,
+    conclude,
+    past,
+)
+from services.executor.rpc import ChainUnavailable, RpcRefused
+from services.executor.wallet import Wallet, blockhash_of
+
+RESEND_MS = 2_000  # the same bytes again while pending: nodes drop what they cannot place
+UNSENT_PAUSE_MS = 250  # until the next try when the node did not take them
+
+# One call of the handler is bounded; it then says "nothing yet" and is called again. Both, with the deadlines of the
+# calls begun within them, stay below the runtime's limit per call (30 s).
+SETTLE_SECONDS_MAX = 10
+AMOUNT_SECONDS_MAX = 5
+AMOUNT_PAUSE_MS = 50
+
+Pending = tuple[Order, TxSubmitted]
+
+
+class AmountUnknown(Exception):
+    """The order is settled, but the node does not show what came out: an operator must look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """What follows a failed attempt. `now` is UTC; `fraction` is random in [0, 1), for the jitter of retries."""
+
+    policy: RetryPolicy
+    now: Callable[[], datetime]
+    fraction: Callable[[], float]
+
+    def event(self, order: Order, reason: Reason, detail: str) -> Event:
+        event = after_failure(
+            order, "execution", reason, detail, now=self.now(), fraction=self.fraction(), policy=self.policy
+        )
+        observe.attempt_failed(order, event)
+        return event
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """Whoever signed may be gone: what is sent are the bytes of the event."""
+
+    wallet: Wallet
+    chain: Chain
+    poller: Poller
+    failing: Failing
+    _just_sent: set[str] = field(default_factory=set)
+
+    async def at_once(self, pending: Sequence[Pending]) -> list[Sequence[Event]]:
+        """Send and look once, all in one go; nothing for those the chain has not decided by then.
+
+        Raises:
+            AmountUnknown: settled, but what came out does not show.
+        """
+        with crossing("chain.send"):
+            sent = await self.chain.send_and_look([(tx.transaction, tx.signature) for _, tx in pending])
+        found: list[Evidence] = []
+        metas: dict[str, dict[str, Any]] = {}
+        for (order, tx), one in zip(pending, sent, strict=True):
+            self._told(order, tx, one.taken, again=False)
+            if one.taken is True:
+                self._just_sent.add(tx.signature)
+            if one.meta:
+                metas[tx.signature] = one.meta
+            found.append(conclude(one.look, None, tx.last_valid_block_height) if one.look else StillPending())
+        await self._fill(metas, pending, found)
+        return self._outcomes(pending, found, metas)
+
+    def _outcomes(
+        self, pending: Sequence[Pending], found: Sequence[Evidence], metas: Mapping[str, dict[str, Any]]
+    ) -> list[Sequence[Event]]:
+        outcomes: list[Sequence[Event]] = []
+        for (order, tx), proof in zip(pending, found, strict=True):
+            match proof:
+                case Confirmed(slot=slot):
+                    meta = metas.get(tx.signature)
+                    outcomes.append([self._confirmed(order, tx, slot, meta)] if meta else [])
+                case FailedOnChain(reason=reason, detail=detail):
+                    outcomes.append([self.failing.event(order, reason, detail)])
+                case _:
+                    outcomes.append([])
+            if outcomes[-1]:
+                self._just_sent.discard(tx.signature)
+        return outcomes
+
+    async def _fill(
+        self, metas: dict[str, dict[str, Any]], pending: Sequence[Pending], found: Sequence[Evidence]
+    ) -> None:
+        """Ask for the balances of what is confirmed and was not shown yet."""
+        proofs = zip(pending, found, strict=True)
+        confirmed = [tx.signature for (_, tx), proof in proofs if isinstance(proof, Confirmed)]
+        if missing := [signature for signature in confirmed if signature not in metas]:
+            with crossing("chain.balances"):
+                shown = await self.chain.balances_many(missing)
+            metas |= {signature: meta for signature, meta in zip(missing, shown, strict=True) if meta}
+
+    async def settle(self, order: Order, sent: TxSubmitted) -> Sequence[Event]:
+        """Send and look until there is evidence; nothing when there is none for long."""
+        loop = asyncio.get_running_loop()
+        deadline, sends = loop.time() + SETTLE_SECONDS_MAX, 0
+        while loop.time() < deadline:
+            taken = await self._send(order, sent, again=sends > 0)
+            sends += 1
+            match await self._evidence(sent, RESEND_MS if taken else UNSENT_PAUSE_MS):
+                case Confirmed(slot=slot):
+                    return await self._with_amount(order, sent, slot)
+                case FailedOnChain(reason=reason, detail=detail):
+                    return [self.failing.event(order, reason, detail)]
+                case Expired(block_height=height):
+                    limit = sent.last_valid_block_height
+                    why = f"not on the chain at block height {height}; it was valid until {limit}"
+                    return [self.failing.event(order, Reason.TRANSACTION_EXPIRED, why)]
+                case StillPending():
+                    pass
+        return []
+
+    async def _send(self, order: Order, sent: TxSubmitted, *, again: bool) -> bool:
+        if sent.signature in self._just_sent:
+            self._just_sent.discard(sent.signature)
+            return True
+        taken: Sent = True
+        try:
+            with crossing("chain.send"):
+                await self.chain.send(sent.transaction)
+        except (RpcRefused, ChainUnavailable) as trouble:
+            taken = trouble
+        self._told(order, sent, taken, again=again)
+        return taken is True
+
+    def _told(self, order: Order, tx: TxSubmitted, taken: Sent, *, again: bool) -> None:
+        if taken is True:
+            observe.transaction_sent(order, tx, again=again)
+        else:
+            kind = "refused" if isinstance(taken, RpcRefused) else "unavailable"
+            observe.send_trouble(order, tx, kind, str(taken), again=again)
+
+    async def _evidence(self, sent: TxSubmitted, for_ms: int) -> Evidence:
+        with crossing("chain.look"):
+            seen = await self.poller.watch(sent.signature, for_ms)
+        if seen:
+            return conclude(seen, None, sent.last_valid_block_height)
+        try:
+            with crossing("chain.view"):
+                view = await self.chain.view(blockhash_of(sent.transaction))
+            if not past(view, sent.last_valid_block_height):
+                return StillPending()
+            # The order matters: a look from before the height was seen could miss the last valid block.
+            with crossing("chain.last_look"):
+                look: Look = (await self.chain.look([sent.signature], history=True))[0]
+        except ChainUnavailable:
+            return StillPending()
+        return conclude(look, view, sent.last_valid_block_height)
+
+    async def _with_amount(self, order: Order, sent: TxSubmitted, slot: int) -> Sequence[Event]:
+        """A node may know a signature's status a moment before it shows the transaction."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + AMOUNT_SECONDS_MAX
+        try:
+            with crossing("chain.balances"):
+                while (meta := await self.chain.balances(sent.signature)) is None:
+                    if loop.time() >= deadline:
+                        raise AmountUnknown(
+                            f"{sent.signature} is confirmed, but the node does not show the transaction"
+                        )
+                    await asyncio.sleep(AMOUNT_PAUSE_MS / 1000)
+        except ChainUnavailable:
+            return []
+        return [self._confirmed(order, sent, slot, meta)]
+
+    def _confirmed(self, order: Order, sent: TxSubmitted, slot: int, meta: dict[str, Any]) -> Event:
+        assert order.route, "an order with a transaction has a route"
+        amount_out = amount_received(meta, self.wallet.address, order.mint_out)
+        if amount_out is None or amount_out < 0:
+            wanted = f"no {order.token_out} for the wallet"
+            raise AmountUnknown(f"{sent.signature} is confirmed, but its balances show {wanted}")
+        event = TxConfirmed(
+            attempt=sent.attempt,
+            signature=sent.signature,
+            slot=slot,
+            amount_out=amount_out,
+            quoted_out=order.route.quoted_out,
+            against_quote_ppm=against_quote_ppm(amount_out, order.route.quoted_out),
+        )
+        observe.transaction_confirmed(order, event)
+        return event
