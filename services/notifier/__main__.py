@@ -11,8 +11,10 @@ from libs.orders.views import OrderViews
 from libs.service.health import Health, admin_server, serve
 from libs.service.lifecycle import run
 from libs.service.settings import Settings
+from libs.service.shared import open_shared
 from libs.service.tokens import check_secret, verify_token
-from services.notifier.app import OrdersSocket, make_app
+from services.notifier.access import Access
+from services.notifier.app import make_app
 from services.notifier.hub import Hub
 from services.notifier.limits import Limits
 from services.notifier.tail import Tail
@@ -30,16 +32,34 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     async with (
         open_redis_log(settings.redis(), settings.partitions) as log,
         open_store(settings.database_url) as store,
+        open_shared(settings.redis()) as shared,
         admin_server(health, settings.host, settings.admin_port),
     ):
         views = OrderViews(log, store)
-        hub = Hub(log, views, limits)
-        endpoint = OrdersSocket(hub, views, lambda token: verify_token(token, secret), log.partitions, limits)
-        async with serve(make_app(endpoint, health), settings.host, settings.notifier_port):
+        reads = ArchivedReads(log, store)
+        hub = Hub(reads, views, limits)
+        access = Access(
+            hub, views, lambda token: verify_token(token, secret), shared.take_ticket, log.partitions, limits
+        )
+        async with serve(make_app(hub, access, health), settings.host, settings.notifier_port):
+            beating = asyncio.create_task(beat(hub, limits.heartbeat_s))
             name = f"notifier-{settings.consumer or f'{socket.gethostname()}-{os.getpid()}'}"
-            await Tail(ArchivedReads(log, store), hub, limits, name=name, reopen=log.start).follow(stop, heard)
+            await Tail(reads, hub, limits, name=name, reopen=log.start).follow(stop, heard)
             health.trouble("process", "stopping")
+            beating.cancel()
             await hub.drain()
+
+
+async def beat(hub: Hub, every_s: float) -> None:
+    """Signs of life, and a look at who has left every second, until cancelled."""
+    loop = asyncio.get_running_loop()
+    beat_at = loop.time() + every_s
+    while True:
+        await asyncio.sleep(1)
+        hub.sweep()
+        if loop.time() >= beat_at:
+            beat_at += every_s
+            hub.beat()
 
 
 if __name__ == "__main__":

@@ -5,26 +5,27 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-import orjson
-
 from libs.events.crash import crossing
 from libs.events.ids import Cursor, Position, partition_of_user
-from libs.events.log import Entry, Reads
+from libs.events.log import Entry
 from libs.events.order import Order
 from libs.orders.presentation import event_body, order_body
+from libs.orders.resume import Log, NotResumable, pages_after, position_of
 from services.notifier import observe
 from services.notifier.known import KnownOrders, Views
 from services.notifier.limits import Close, Limits
-from services.notifier.subscriber import Message, Subscriber, text_frame
+from services.notifier.subscriber import Subscriber, Told
+from services.notifier.wire import Message
 
-_RESET = text_frame(orjson.dumps({"type": "reset"}))
+_RESET = Message({"type": "reset"}, kind="reset")
 _Index = defaultdict[str, set[Subscriber]]
 
 
 class Hub:
-    """Sockets by user and by order, fed by one tail of the log."""
+    """Listeners by user and by order, fed by one tail of the log."""
 
-    def __init__(self, log: Reads, views: Views, limits: Limits) -> None:
+    def __init__(self, log: Log, views: Views, limits: Limits) -> None:
+        """`log` goes back as far as cursors do."""
         self._log, self._views, self._limits = log, views, limits
         self._by_user: _Index = defaultdict(set)
         self._by_order: _Index = defaultdict(set)
@@ -32,41 +33,98 @@ class Hub:
         self._settling: dict[Subscriber, Position] = {}
         self._reading = asyncio.Semaphore(limits.snapshots_at_once)
         self._joining_again: set[asyncio.Task[None]] = set()
+        self._at: Mapping[int, Position] = {}
         self.open = False
         """Whether the log is being read, so that a socket may join."""
 
-    # What sockets do
+    # What listeners do
 
-    async def join(self, subscriber: Subscriber) -> bool:
-        """Send a snapshot, then everything that is not in it. False: no such order, or not this user's.
+    async def join(self, subscriber: Subscriber, cursor: str | None = None) -> bool:
+        """Send what happened since `cursor`, else a snapshot, and then everything that follows.
+
+        False: no such order, or not this user's.
 
         Raises:
             LogUnavailable: the orders cannot be read now.
         """
-        # Registered first, read second: what is committed in between is in both, and dropped by its version. The other
-        # way round it would be in neither.
-        index, key = self._place(subscriber)
-        index[key].add(subscriber)
-        subscriber.hold()
-        with crossing("snapshot.read"):
-            orders = await self._read(subscriber)
-        if orders is None:
+        async with subscriber.joining:
+            # Registered first, read second: what is committed in between is in both, and dropped by its version or
+            # position. The other way round it would be in neither.
+            self._register(subscriber, subscriber.orders)
+            subscriber.hold()
+            if cursor is not None:
+                try:
+                    return await self._resume(subscriber, cursor)
+                except NotResumable as why:
+                    observe.not_resumed(subscriber.user, str(why))
+                    subscriber.send(Message({"type": "reset", "reason": str(why)}, kind="reset"))
+            return await self._snapshot(subscriber, subscriber.orders)
+
+    async def subscribe(self, subscriber: Subscriber, order_ids: Sequence[str]) -> bool:
+        """Listen to these orders too. False, and nothing changes: one of them is not there, or not this user's."""
+        async with subscriber.joining:
+            assert subscriber.orders is not None, "it listens to all orders already"
+            new = {order_id for order_id in order_ids if order_id not in subscriber.orders}
+            self._register(subscriber, new)
+            subscriber.hold(forget=False)
+            if await self._snapshot(subscriber, new, ask_again=False):
+                subscriber.orders |= new
+                return True
+            self._unregister(subscriber, new)
+            subscriber.release({})
             return False
-        tip = await self._log.tip(partition_of_user(subscriber.user, self._log.partitions))
-        for order in orders:
-            self._known.remember(order)
-        subscriber.send(text_frame(orjson.dumps({"type": "snapshot", "orders": [order_body(o) for o in orders]})))
-        if not subscriber.release({order.id: order.version for order in orders}):
-            return await self.join(subscriber)
-        self._settling[subscriber] = tip
+
+    def unsubscribe(self, subscriber: Subscriber, order_ids: Sequence[str]) -> None:
+        """Do not listen to these orders any more."""
+        assert subscriber.orders is not None, "it listens to all orders"
+        gone = subscriber.orders.intersection(order_ids)
+        self._unregister(subscriber, gone)
+        subscriber.orders -= gone
+
+    async def _resume(self, subscriber: Subscriber, cursor: str) -> bool:
+        user, wanted = subscriber.user, subscriber.orders
+        reached = position_of(cursor, self._log, user)
+        async with self._reading:
+            # Somebody else's order and no order are one answer: ids must not be probed.
+            if wanted is not None and await self._read(subscriber, wanted) is None:
+                return False
+            async for entries, at in pages_after(self._log, user, reached, self._limits.resume_entries_max):
+                reached = at
+                mine = [entry for entry in entries if wanted is None or entry.fields["subject"] in wanted]
+                await self._known.learn(entry.fields for entry in mine)
+                for entry in mine:
+                    if told := self._told(entry):
+                        subscriber.send(told)
+        subscriber.release_after(reached.position)
         return True
+
+    async def _snapshot(self, subscriber: Subscriber, wanted: set[str] | None, *, ask_again: bool = True) -> bool:
+        while True:
+            partition = partition_of_user(subscriber.user, self._log.partitions)
+            # Before the orders are read: nothing up to here can be missing in them.
+            before = await self._log.tip(partition)
+            with crossing("snapshot.read"):
+                async with self._reading:
+                    orders = await self._read(subscriber, wanted)
+            if orders is None:
+                return False
+            tip = await self._log.tip(partition)
+            for order in orders:
+                self._known.remember(order)
+            cursor = str(Cursor(self._log.epoch, partition, before))
+            body = {"type": "snapshot", "cursor": cursor, "orders": [order_body(order) for order in orders]}
+            subscriber.send(Message(body, kind="snapshot", cursor=cursor))
+            if subscriber.release({order.id: order.version for order in orders}):
+                self._settling[subscriber] = tip
+                return True
+            if not ask_again:
+                self._join_again(subscriber)
+                return True
+            subscriber.hold()
 
     def leave(self, subscriber: Subscriber) -> None:
         """Forget the socket."""
-        index, key = self._place(subscriber)
-        index[key].discard(subscriber)
-        if not index[key]:
-            del index[key]
+        self._unregister(subscriber, subscriber.orders)
         self._settling.pop(subscriber, None)
 
     async def drain(self) -> None:
@@ -83,9 +141,24 @@ class Hub:
 
     def everybody(self) -> Iterator[Subscriber]:
         """Every socket that joined and has not left."""
-        for index in (self._by_user, self._by_order):
-            for subscribers in index.values():
-                yield from subscribers
+        everybody = {one for index in (self._by_user, self._by_order) for found in index.values() for one in found}
+        yield from everybody
+
+    def sweep(self) -> None:
+        """See who has gone without a word."""
+        for subscriber in self.everybody():
+            subscriber.notice_loss()
+
+    def beat(self) -> None:
+        """Tell everybody who is up to date where that is: a place to come back to, and a sign of life."""
+        beats = {
+            partition: Message({"type": "heartbeat", "cursor": cursor}, kind="heartbeat", cursor=cursor)
+            for partition, at in self._at.items()
+            for cursor in [str(Cursor(self._log.epoch, partition, at))]
+        }
+        for subscriber in self.everybody():
+            if subscriber.live and subscriber not in self._settling and beats:
+                subscriber.send(beats[partition_of_user(subscriber.user, self._log.partitions)])
 
     # What the tail does
 
@@ -100,17 +173,18 @@ class Hub:
     def deliver(self, entry: Entry) -> int:
         """Hand one entry to everybody who listens; gives how many."""
         receivers = self._receivers(entry.fields)
-        message = self._message(entry) if receivers else None
-        if message is None:
+        told = self._told(entry) if receivers else None
+        if told is None:
             return 0
         for subscriber in receivers:
-            if not subscriber.deliver(message):
+            if not subscriber.deliver(told):
                 self._join_again(subscriber)
         observe.delivered(len(receivers), entry.at.ms)
         return len(receivers)
 
     def settle(self, at: Mapping[int, Position]) -> None:
         """The tail is here: sockets whose snapshot is older need not compare versions any more."""
+        self._at = at
         for subscriber, tip in list(self._settling.items()):
             partition = partition_of_user(subscriber.user, self._log.partitions)
             if at[partition].position >= tip.position:
@@ -135,10 +209,10 @@ class Hub:
         self._joining_again.add(task)
         task.add_done_callback(self._joining_again.discard)
 
-    async def join_or_close(self, subscriber: Subscriber) -> None:
+    async def join_or_close(self, subscriber: Subscriber, cursor: str | None = None) -> None:
         """`join`; a socket that cannot is told why."""
         try:
-            if not await self.join(subscriber):
+            if not await self.join(subscriber, cursor):
                 subscriber.close(Close.NOT_FOUND)
         except Exception as error:
             observe.snapshot_failed(subscriber.user, repr(error))
@@ -146,24 +220,33 @@ class Hub:
 
     # Details
 
-    async def _read(self, subscriber: Subscriber) -> list[Order] | None:
-        async with self._reading:
-            if subscriber.order_id is None:
-                orders, _ = await self._views.newest(subscriber.user, None, self._limits.snapshot_orders)
-                return orders
-            order = await self._views.get(subscriber.order_id)
-            # Somebody else's order and no order are one answer: ids must not be probed.
-            return [order] if order and order.user == subscriber.user else None
+    async def _read(self, subscriber: Subscriber, wanted: set[str] | None) -> list[Order] | None:
+        if wanted is None:
+            orders, _ = await self._views.newest(subscriber.user, None, self._limits.snapshot_orders)
+            return orders
+        found = await asyncio.gather(*(self._views.get(order_id) for order_id in sorted(wanted)))
+        # Somebody else's order and no order are one answer: ids must not be probed.
+        mine = [order for order in found if order and order.user == subscriber.user]
+        return mine if len(mine) == len(wanted) else None
 
-    def _place(self, subscriber: Subscriber) -> tuple[_Index, str]:
-        if subscriber.order_id is None:
-            return self._by_user, subscriber.user
-        return self._by_order, subscriber.order_id
+    def _register(self, subscriber: Subscriber, orders: set[str] | None) -> None:
+        if orders is None:
+            self._by_user[subscriber.user].add(subscriber)
+            return
+        for order_id in orders:
+            self._by_order[order_id].add(subscriber)
+
+    def _unregister(self, subscriber: Subscriber, orders: set[str] | None) -> None:
+        index, keys = (self._by_user, {subscriber.user}) if orders is None else (self._by_order, orders)
+        for key in keys:
+            index[key].discard(subscriber)
+            if not index[key]:
+                del index[key]
 
     def _receivers(self, fields: Mapping[str, str]) -> list[Subscriber]:
         return [*self._by_user.get(fields["user"], ()), *self._by_order.get(fields["subject"], ())]
 
-    def _message(self, entry: Entry) -> Message | None:
+    def _told(self, entry: Entry) -> Told | None:
         cursor = str(Cursor(self._log.epoch, entry.partition, entry.at))
         try:
             event = entry.decode()
@@ -171,4 +254,4 @@ class Hub:
         except (ValueError, KeyError) as error:
             observe.entry_unreadable(entry.fields.get("id", cursor), str(error))
             return None
-        return Message(event.subject, event.version, text_frame(orjson.dumps(body)))
+        return Told(body, cursor, event.subject, event.version, entry.at.position)

@@ -16,6 +16,8 @@ class Limits:
     snapshot_orders: int = 100  # the newest ones of a socket that carries all orders
     snapshots_at_once: int = 16  # after a reset everybody wants one; the rest wait
     orders_kept: int = 10_000  # tokens of orders lately seen; beyond: the log is asked again
+    orders_per_socket_max: int = 100  # subscribed to by name; beyond: an error message, nothing changes
+    resume_entries_max: int = 50_000  # of everybody in the partition, since a cursor; beyond: reset and snapshot
     read_count: int = 256  # entries of a partition per read
     read_block_ms: int = 1_000  # how long a read waits; bounds the time to notice a stop
     auth_wait_s: float = 10  # for the first message; beyond: closed with 4401

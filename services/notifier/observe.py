@@ -21,14 +21,14 @@ _RESETS = Counter("swaplog_notifier_resets", "times every socket got a fresh sna
 _UNREADABLE = Counter("swaplog_notifier_unreadable", "entries that could not be decoded or shown")
 
 
-def subscribed(user: str, order_id: str | None) -> None:
+def subscribed(user: str, orders: set[str] | None) -> None:
     _SOCKETS.inc()
-    _log.debug("subscribed", user=user, order_id=order_id)
+    _log.debug("subscribed", user=user, orders=len(orders or ()))
 
 
-def left(user: str, order_id: str | None) -> None:
+def left(user: str, orders: set[str] | None) -> None:
     _SOCKETS.dec()
-    _log.debug("left", user=user, order_id=order_id)
+    _log.debug("left", user=user, orders=len(orders or ()))
 
 
 def delivered(receivers: int, committed_ms: int) -> None:
@@ -45,6 +45,10 @@ def closed(user: str, close: Close) -> None:
 def hole_found(reason: str) -> None:
     _RESETS.inc()
     _log.error("entries are missing: every socket gets a fresh snapshot", reason=reason)
+
+
+def not_resumed(user: str, why: str) -> None:
+    _log.info("not resumed, reset and snapshot instead", user=user, why=why)
 
 
 def version_skipped(order_id: str, expected: int, found: int) -> None:

@@ -19,6 +19,8 @@ class Kind:
 
 _LATER = {"Retry-After": "1"}
 TOKEN_INVALID = Kind("token_invalid", 401, "The access token is not valid", {"WWW-Authenticate": "Bearer"})
+TICKET_INVALID = Kind("ticket_invalid", 401, "The ticket is not valid")
+INVALID_PARAMETER = Kind("invalid_parameter", 400, "A parameter is not usable")
 ORDER_NOT_FOUND = Kind("order_not_found", 404, "No such order")
 UPGRADE_REQUIRED = Kind("upgrade_required", 426, "This address speaks WebSocket only", {"Upgrade": "websocket"})
 TOO_MANY_CONNECTIONS = Kind("too_many_connections", 429, "Too many connections of this user", _LATER)

@@ -64,10 +64,9 @@ MUTANTS = (
     Mutant(
         "a socket is registered after its snapshot was read",
         "services/notifier/hub.py",
-        "        index[key].add(subscriber)\n        subscriber.hold()\n"
-        '        with crossing("snapshot.read"):\n            orders = await self._read(subscriber)\n',
-        '        subscriber.hold()\n        with crossing("snapshot.read"):\n'
-        "            orders = await self._read(subscriber)\n        index[key].add(subscriber)\n",
+        "            self._register(subscriber, subscriber.orders)\n            subscriber.hold()\n",
+        "            subscriber.hold()\n            loop = asyncio.get_running_loop()\n"
+        "            loop.call_later(0.005, self._register, subscriber, subscriber.orders)\n",
         (SIMULATION,),
     ),
     Mutant(

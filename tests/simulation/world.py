@@ -34,6 +34,7 @@ from services.notifier.hub import Hub
 from services.notifier.limits import Limits
 from services.notifier.subscriber import Subscriber
 from services.notifier.tail import Tail
+from services.notifier.wire import WebSocketWire
 from services.projector.handlers import Projector
 from services.router.handlers import Router
 from services.router.venues import Venue
@@ -209,7 +210,7 @@ class Process:
             self.world.transcripts.append(wire.transcript)
             self.world.live[user] = wire.transcript
             ws, transport = cast("web.WebSocketResponse", wire), cast("asyncio.Transport", wire)
-            subscriber = Subscriber(user, None, ws, transport, limits)
+            subscriber = Subscriber(user, None, WebSocketWire(ws, transport), limits)
             await hub.join_or_close(subscriber)
             lasts = self.world.chance.random() * 2 if self.world.rough else None
             with suppress(TimeoutError):

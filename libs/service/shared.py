@@ -1,0 +1,123 @@
+"""Small facts every process of a service must agree on, and that may be forgotten: tickets, and who asked how often.
+
+They live in Redis beside the log, under keys of their own, each with an expiry.
+"""
+
+import asyncio
+import math
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from libs.service.tokens import Claims
+
+TICKET_LIFETIME = timedelta(seconds=30)
+TICKET_CHARS_MAX = 100
+ANSWER_SECONDS_MAX = 2.0
+
+# The generic cell rate algorithm: one number per key, the time at which all that was asked would have been paid for.
+_SPEND = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + time[2] / 1000
+local every, burst, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local due = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+local after = due + every * cost
+local free = burst * every - (after - now)
+if free < 0 then
+  return {0, tostring(burst * every - (due - now)), tostring(-free)}
+end
+redis.call('SET', KEYS[1], string.format('%.3f', after), 'PX', math.ceil(after - now) + 1)
+return {1, tostring(free), '0'}"""
+
+
+class SharedUnavailable(Exception):
+    """Redis did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many per window, all of which may come at once."""
+
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """`remaining`: may come at once now; `reset_s`: until all of the rate is there again; `wait_s`: when refused."""
+
+    allowed: bool
+    remaining: int
+    reset_s: float
+    wait_s: float
+
+
+class Shared:
+    """Raises SharedUnavailable everywhere."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    async def make_ticket(self, claims: Claims) -> tuple[str, datetime]:
+        """A ticket that stands for `claims` once, and until when."""
+        ticket = secrets.token_urlsafe(32)
+        until = min(datetime.now(UTC) + TICKET_LIFETIME, claims.expires_at)
+        value = f"{claims.user_id} {claims.expires_at.isoformat()}"
+        left_ms = max(1, int((until - datetime.now(UTC)).total_seconds() * 1000))
+        await self._ask("SET", _ticket_key(ticket), value, "PX", left_ms)
+        return ticket, until
+
+    async def take_ticket(self, ticket: str) -> Claims | None:
+        """What the ticket stands for; None: it is none, was used, or is too old."""
+        if not 0 < len(ticket) <= TICKET_CHARS_MAX:
+            return None
+        value = await self._ask("GETDEL", _ticket_key(ticket))
+        if not value:
+            return None
+        user, _, expires_at = str(value).rpartition(" ")
+        return Claims(user, datetime.fromisoformat(expires_at))
+
+    async def spend(self, what: str, rate: Rate, cost: int = 1) -> Spent:
+        """Count `cost` of `what` against its rate; nothing is counted when that is refused."""
+        every_ms = rate.seconds * 1000 / rate.count
+        allowed, free_ms, wait_ms = await self._ask(
+            "EVAL", _SPEND, 1, f"swaplog:rate:{what}", every_ms, rate.count, cost
+        )
+        free = float(free_ms)
+        return Spent(bool(allowed), math.floor(free / every_ms), rate.seconds - free / 1000, float(wait_ms) / 1000)
+
+    async def _ask(self, *command: Any) -> Any:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                return await self._client.execute_command(*command)
+        except (RedisError, OSError, RuntimeError) as error:  # a timeout is an OSError; uvloop raises RuntimeError
+            raise SharedUnavailable(str(error) or type(error).__name__) from error
+
+
+def _ticket_key(ticket: str) -> str:
+    # Whoever reads Redis must not find tickets to use.
+    return f"swaplog:ticket:{sha256(ticket.encode()).hexdigest()}"
+
+
+@asynccontextmanager
+async def open_shared(url: str) -> AsyncIterator[Shared]:
+    """Connects when first used."""
+    client = Redis.from_url(
+        url,
+        decode_responses=True,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=None,
+        socket_connect_timeout=2,
+    )
+    async with client:
+        yield Shared(client)

@@ -1,0 +1,134 @@
+"""Who may listen, and to what: every refusal before the upgrade is a plain HTTP answer."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from libs.events.ids import partition_of
+from libs.service.shared import SharedUnavailable
+from libs.service.tokens import Claims, InvalidToken
+from services.notifier import observe
+from services.notifier.hub import Hub
+from services.notifier.known import Views
+from services.notifier.limits import Limits
+from services.notifier.problems import (
+    BUSY,
+    INVALID_PARAMETER,
+    ORDER_NOT_FOUND,
+    TICKET_INVALID,
+    TOKEN_INVALID,
+    TOO_MANY_CONNECTIONS,
+    UNAVAILABLE,
+    problem,
+)
+
+Verify = Callable[[str], Claims]
+TakeTicket = Callable[[str], Awaitable[Claims | None]]
+CURSOR_CHARS_MAX = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a client asks for. `claims`: None while it has not said who it is; `orders`: None for all of them."""
+
+    claims: Claims | None
+    orders: set[str] | None
+    cursor: str | None
+
+
+class Access:
+    """`verify` gives a token's claims or raises InvalidToken; `take_ticket` those of a ticket, once."""
+
+    def __init__(
+        self, hub: Hub, views: Views, verify: Verify, take_ticket: TakeTicket, partitions: int, limits: Limits
+    ) -> None:
+        self.verify, self.limits = verify, limits
+        self._hub, self._views, self._take_ticket, self._partitions = hub, views, take_ticket, partitions
+        self._open = 0
+        self._open_of: Counter[str] = Counter()
+
+    async def wish(self, request: web.Request, *, cursor: str | None = None) -> Wish | web.Response:
+        """What is asked for, or why it is refused. `cursor`: where to go on, unless the address says it."""
+        if not self._hub.open:
+            return problem(request, UNAVAILABLE, "The log is not being read; try again.")
+        if self._open >= self.limits.sockets_max:
+            return problem(request, BUSY, "No more connections here; try again.")
+        cursor = request.query.get("cursor") or cursor or None
+        if cursor and len(cursor) > CURSOR_CHARS_MAX:
+            return problem(request, INVALID_PARAMETER, "cursor is not one that was given out here.")
+        claims = await self._claims(request)
+        if isinstance(claims, web.Response):
+            return claims
+        order_id = request.query.get("orderId") or None
+        if claims and (refusal := await self._refusal_of(request, claims.user_id, order_id)):
+            return refusal
+        return Wish(claims, {order_id} if order_id else None, cursor)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """While a connection is open."""
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+
+    @contextmanager
+    def counted_for(self, user: str) -> Iterator[None]:
+        """While a connection of this user is open."""
+        self._open_of[user] += 1
+        try:
+            yield
+        finally:
+            self._open_of[user] -= 1
+            if not self._open_of[user]:
+                del self._open_of[user]
+
+    def too_many(self, user: str) -> bool:
+        return self._open_of[user] >= self.limits.sockets_per_user_max
+
+    def is_order_id(self, text: str) -> bool:
+        """Whether this log could have made the id: a lower-case UUID that ends in one of its partitions."""
+        shape = len(text) == 36 and all(character in "0123456789abcdef-" for character in text)
+        try:
+            return shape and partition_of(text) < self._partitions
+        except ValueError:
+            return False
+
+    async def _claims(self, request: web.Request) -> Claims | web.Response | None:
+        if "Authorization" in request.headers:
+            try:
+                return self.verify(_bearer(request.headers["Authorization"]))
+            except InvalidToken as error:
+                return problem(request, TOKEN_INVALID, str(error))
+        ticket = request.query.get("ticket")
+        if ticket is None:
+            return None
+        try:
+            claims = await self._take_ticket(ticket)
+        except SharedUnavailable:
+            return problem(request, UNAVAILABLE, "Tickets cannot be checked now; try again with a new one.")
+        return claims or problem(request, TICKET_INVALID, "It was used, or is older than 30 seconds: get a new one.")
+
+    async def _refusal_of(self, request: web.Request, user: str, order_id: str | None) -> web.Response | None:
+        if self.too_many(user):
+            return problem(request, TOO_MANY_CONNECTIONS, "Close one first.")
+        if order_id is None:
+            return None
+        try:
+            order = await self._views.get(order_id) if self.is_order_id(order_id) else None
+        except Exception as error:
+            observe.snapshot_failed(user, repr(error))
+            return problem(request, UNAVAILABLE, "Try again.")
+        known = order is not None and order.user == user
+        return None if known else problem(request, ORDER_NOT_FOUND, "You have no order with this id.")
+
+
+def _bearer(header: str) -> str:
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer":
+        raise InvalidToken("The Authorization header must be: Bearer <token>.")
+    return token.strip()

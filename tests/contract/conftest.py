@@ -1,0 +1,21 @@
+"""Fixtures several contract tests share."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from libs.events.memory_log import MemoryLog
+from libs.events.redis_log import open_redis_log
+from tests.contract.notifier_rig import PARTITIONS, Notifier, running
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def notifier(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Notifier]:
+    if request.param == "memory":
+        async with running(MemoryLog(PARTITIONS)) as made:
+            yield made
+        return
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log.start(create=True)
+        async with running(log) as made:
+            yield made

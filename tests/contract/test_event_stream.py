@@ -1,0 +1,142 @@
+"""Server-Sent Events: the same messages in the same order, and `Last-Event-ID` is all that coming back takes."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse
+
+from libs.events.memory_log import MemoryLog
+from libs.service.tokens import Claims
+from tests.contract.notifier_rig import (
+    PARTITIONS,
+    WHOLE_STORY,
+    Notifier,
+    running,
+)
+from tests.waiting import eventually
+
+
+@dataclass
+class Sent:
+    """One event as `EventSource` would hand it over."""
+
+    event: str
+    id: str
+    data: Any
+
+
+@asynccontextmanager
+async def stream(
+    notifier: Notifier, user: str = "alice", last: str | None = None, **asked: str
+) -> AsyncIterator[ClientResponse]:
+    headers = {"Authorization": f"Bearer {user}"} if user else {}
+    if last:
+        headers["Last-Event-ID"] = last
+    url = notifier.url.replace("/api/ws/", "/api/stream/")
+    async with notifier.session.get(url, headers=headers, params=asked) as answer:
+        yield answer
+
+
+async def events(answer: ClientResponse, count: int) -> list[Sent]:
+    found: list[Sent] = []
+    fields: dict[str, str] = {}
+    while len(found) < count:
+        line = (await answer.content.readline()).decode()
+        assert line, "the stream ended"
+        name, _, value = line.rstrip("\n").partition(": ")
+        if name:
+            fields[name] = value
+        elif "data" in fields:
+            found.append(Sent(fields.get("event", "message"), fields.get("id", ""), json.loads(fields["data"])))
+            fields = {}
+        else:
+            fields = {}
+    return found
+
+
+async def test_the_story_of_an_order(notifier: Notifier) -> None:
+    order = await notifier.requested()
+    async with stream(notifier, orderId=order.order.id) as answer:
+        assert answer.status == 200
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        (snapshot,) = await events(answer, 1)
+        await notifier.happens(order, *WHOLE_STORY)
+        told = await events(answer, 6)
+    assert snapshot.event == "snapshot"
+    assert snapshot.id == snapshot.data["cursor"]
+    assert [sent.data["version"] for sent in told] == [2, 3, 4, 5, 6, 7]
+    assert all(sent.event == "order" and sent.id == sent.data["cursor"] for sent in told)
+
+
+async def test_coming_back_with_the_last_id_goes_on_from_there(notifier: Notifier) -> None:
+    order = await notifier.requested()
+    async with stream(notifier) as answer:
+        await events(answer, 1)
+        order = await notifier.happens(order, *WHOLE_STORY[:3])
+        told = await events(answer, 2)
+    async with stream(notifier, last=told[-1].id) as answer:
+        await notifier.happens(order, *WHOLE_STORY[3:])
+        rest = await events(answer, 4)
+    assert [sent.data["version"] for sent in told + rest] == [2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("user", "asked", "status"), [("", {}, 401), ("bad", {}, 401), ("", {"ticket": "x"}, 401)])
+async def test_who_may_not_listen_gets_a_plain_answer(
+    notifier: Notifier, user: str, asked: dict[str, str], status: int
+) -> None:
+    async with stream(notifier, user, **asked) as answer:
+        assert answer.status == status
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_orders_of_others_cannot_be_listened_to(notifier: Notifier) -> None:
+    foreign = await notifier.requested("bob")
+    async with stream(notifier, orderId=foreign.order.id) as answer:
+        assert answer.status == 404
+
+
+async def test_a_browser_listens_with_a_ticket(notifier: Notifier) -> None:
+    await notifier.requested("tom")
+    notifier.tickets.given.add("tom")
+    async with stream(notifier, "", ticket="tom") as answer:
+        (snapshot,) = await events(answer, 1)
+    assert len(snapshot.data["orders"]) == 1
+
+
+async def test_the_end_says_whether_to_come_back(notifier: Notifier) -> None:
+    async with stream(notifier) as answer:
+        await events(answer, 1)
+        draining = asyncio.create_task(notifier.hub.drain())
+        (last,) = await events(answer, 1)
+        assert await answer.content.read() == b""
+    await draining
+    assert last.event == "close"
+    assert last.data["code"] == 4001
+
+
+async def test_an_expired_token_ends_the_stream() -> None:
+    def soon(token: str) -> Claims:
+        return Claims(token, datetime.now(UTC) + timedelta(seconds=0.3))
+
+    async with running(MemoryLog(PARTITIONS), verify=soon) as notifier, stream(notifier) as answer:
+        _, last = await events(answer, 2)
+    assert last.data["code"] == 4401
+
+
+async def test_a_client_that_leaves_is_forgotten(notifier: Notifier) -> None:
+    async with stream(notifier) as answer:
+        await events(answer, 1)
+        assert len(list(notifier.hub.everybody())) == 1
+        answer.close()
+
+        def forgotten() -> bool:
+            notifier.hub.sweep()
+            return not list(notifier.hub.everybody())
+
+        await eventually(forgotten)

@@ -1,0 +1,206 @@
+"""Coming back: whoever gives the last cursor gets everything since, once, or an honest reset."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from aiohttp import ClientWebSocketResponse, WSServerHandshakeError
+
+from libs.events.ids import Cursor, Position, partition_of_user
+from libs.events.memory_log import MemoryLog
+from tests.builders import routing_started
+from tests.contract.notifier_rig import (
+    LIMITS,
+    PARTITIONS,
+    WHOLE_STORY,
+    HeldBackLog,
+    Notifier,
+    running,
+)
+from tests.waiting import eventually
+
+
+async def versions_of(ws: ClientWebSocketResponse, order_id: str, last: int) -> list[int]:
+    found: list[int] = []
+    while not found or found[-1] < last:
+        body = await ws.receive_json()
+        if body.get("orderId") == order_id:
+            found.append(body["version"])
+    return found
+
+
+@pytest.mark.parametrize("of_one_order", [True, False], ids=["one order", "all orders"])
+async def test_from_every_cursor_exactly_what_follows_it_comes(notifier: Notifier, of_one_order: bool) -> None:
+    order = await notifier.requested()
+    order_id = order.order.id
+    asked = order_id if of_one_order else None
+    async with notifier.connect("alice", asked) as ws:
+        cursors = {1: (await ws.receive_json())["cursor"]}
+        await notifier.happens(order, *WHOLE_STORY)
+        await notifier.happens(await notifier.requested("bob"), routing_started())
+        for _ in WHOLE_STORY:
+            told = await ws.receive_json()
+            cursors[told["version"]] = told["cursor"]
+    assert len(cursors) == 7
+    for version, cursor in cursors.items():
+        async with notifier.connect("alice", asked, cursor=cursor) as ws:
+            await ws.send_json({"op": "ping"})
+            told = []
+            while (body := await ws.receive_json())["type"] != "pong":
+                told.append(body["version"])
+            assert told == list(range(version + 1, 8))
+
+
+async def test_coming_back_while_orders_move_misses_nothing_and_repeats_nothing(notifier: Notifier) -> None:
+    order = await notifier.requested()
+    async with notifier.connect("alice") as ws:
+        cursor = (await ws.receive_json())["cursor"]
+
+    async def live() -> None:
+        now = order
+        for body in WHOLE_STORY:
+            now = await notifier.happens(now, body)
+            await asyncio.sleep(0.005)
+
+    moving = asyncio.create_task(live())
+    seen: list[int] = []
+    while not seen or seen[-1] < 7:
+        async with notifier.connect("alice", cursor=cursor) as ws:
+            body = await ws.receive_json()
+            seen.append(body["version"])
+            cursor = body["cursor"]
+    await moving
+    assert seen == [2, 3, 4, 5, 6, 7]
+
+
+async def test_what_the_tail_has_not_reached_is_told_once() -> None:
+    log = HeldBackLog(PARTITIONS)
+    async with running(log) as notifier:
+        order = await notifier.requested()
+        async with notifier.connect("alice") as ws:
+            cursor = (await ws.receive_json())["cursor"]
+        log.released.clear()
+        order = await notifier.happens(order, routing_started())
+        joining = asyncio.create_task(notifier.connect("alice", cursor=cursor).__aenter__())
+        await asyncio.sleep(0.05)
+        log.released.set()
+        ws = await joining
+        order = await notifier.happens(order, *WHOLE_STORY[1:])
+        assert await versions_of(ws, order.order.id, 7) == [2, 3, 4, 5, 6, 7]
+        await ws.close()
+
+
+@pytest.mark.parametrize("flaw", ["nonsense", "another log", "another user", "the future", "between two", "too old"])
+async def test_a_cursor_that_proves_nothing_gives_a_reset_and_a_snapshot(flaw: str) -> None:
+    log = MemoryLog(PARTITIONS)
+    async with running(log, replace(LIMITS, resume_entries_max=3)) as notifier:
+        order = await notifier.requested()
+        async with notifier.connect("alice") as ws:
+            first = Cursor.parse((await ws.receive_json())["cursor"])
+        await notifier.happens(order, *WHOLE_STORY)
+        mine = partition_of_user("alice", PARTITIONS)
+        tip = await log.tip(mine)
+        cursor = {
+            "nonsense": "what?",
+            "another log": str(Cursor("0123", mine, tip)),
+            "another user": str(Cursor(log.epoch, (mine + 1) % PARTITIONS, tip)),
+            "the future": str(Cursor(log.epoch, mine, Position(tip.ms, tip.position + 5))),
+            "between two": str(Cursor(log.epoch, mine, Position(tip.ms + 60_000, first.at.position))),
+            "too old": str(first),
+        }[flaw]
+        async with notifier.connect("alice", cursor=cursor) as ws:
+            reset, snapshot = await ws.receive_json(), await ws.receive_json()
+    assert reset["type"] == "reset"
+    assert reset["reason"]
+    assert [o["version"] for o in snapshot["orders"]] == [7]
+
+
+async def test_a_heartbeat_carries_the_place_to_come_back_to(notifier: Notifier) -> None:
+    async with notifier.connect("alice") as ws:
+        await ws.receive_json()
+        await notifier.requested("alice")
+        told = await ws.receive_json()
+
+        async def beaten() -> bool:
+            notifier.hub.beat()
+            await ws.send_json({"op": "ping"})
+            body = await ws.receive_json()
+            if body["type"] == "pong":
+                return False
+            assert body == {"type": "heartbeat", "cursor": told["cursor"]}
+            assert (await ws.receive_json())["type"] == "pong"
+            return True
+
+        await eventually(beaten)
+
+
+async def test_one_socket_listens_to_several_orders(notifier: Notifier) -> None:
+    first, second, third = [await notifier.requested() for _ in range(3)]
+    async with notifier.connect("alice", first.order.id) as ws:
+        await ws.receive_json()
+        await ws.send_json({"op": "subscribe", "orderIds": [second.order.id]})
+        snapshot, done = await ws.receive_json(), await ws.receive_json()
+        assert [o["orderId"] for o in snapshot["orders"]] == [second.order.id]
+        assert done == {"type": "subscribed", "orderIds": sorted([first.order.id, second.order.id])}
+        for order in (third, second, first):
+            await notifier.happens(order, routing_started())
+        told = [await ws.receive_json() for _ in range(2)]
+        assert [body["orderId"] for body in told] == [second.order.id, first.order.id]
+        await ws.send_json({"op": "unsubscribe", "orderIds": [first.order.id]})
+        assert await ws.receive_json() == {"type": "unsubscribed", "orderIds": [second.order.id]}
+
+
+async def test_subscribing_while_orders_move_misses_nothing_and_repeats_nothing(notifier: Notifier) -> None:
+    first, second = await notifier.requested(), await notifier.requested()
+    async with notifier.connect("alice", first.order.id) as ws:
+        await ws.receive_json()
+
+        async def both() -> None:
+            one, two = first, second
+            for body in WHOLE_STORY:
+                one, two = await notifier.happens(one, body), await notifier.happens(two, body)
+
+        moving = asyncio.create_task(both())
+        await ws.send_json({"op": "subscribe", "orderIds": [second.order.id]})
+        versions: dict[str, list[int]] = {first.order.id: [1], second.order.id: []}
+        while any(not seen or seen[-1] < 7 for seen in versions.values()):
+            body = await ws.receive_json()
+            if body["type"] == "snapshot":
+                versions[second.order.id].append(body["orders"][0]["version"])
+            elif "version" in body:
+                versions[body["orderId"]].append(body["version"])
+        await moving
+    assert versions[first.order.id] == list(range(1, 8))
+    assert versions[second.order.id] == list(range(versions[second.order.id][0], 8))
+
+
+async def test_a_subscription_that_cannot_be_is_refused_and_changes_nothing(notifier: Notifier) -> None:
+    mine, foreign = await notifier.requested(), await notifier.requested("bob")
+    async with notifier.connect("alice", mine.order.id) as ws:
+        await ws.receive_json()
+        for wanted, code in (
+            ([foreign.order.id], "order_not_found"),
+            (["nonsense"], "order_not_found"),
+            ("all", "bad_message"),
+            ([], "bad_message"),
+            ([mine.order.id[:-4] + f"{n:04x}" for n in range(101)], "too_many_orders"),
+        ):
+            await ws.send_json({"op": "subscribe", "orderIds": wanted})
+            assert (await ws.receive_json())["code"] == code
+        await notifier.happens(foreign, routing_started())
+        await notifier.happens(mine, routing_started())
+        assert (await ws.receive_json())["orderId"] == mine.order.id
+    async with notifier.connect("alice") as ws:
+        await ws.receive_json()
+        await ws.send_json({"op": "subscribe", "orderIds": [mine.order.id]})
+        assert (await ws.receive_json())["code"] == "subscribed_to_all"
+
+
+async def test_a_ticket_opens_one_socket(notifier: Notifier) -> None:
+    order = await notifier.requested("tina")
+    notifier.tickets.given.add("tina")
+    async with notifier.connect(ticket="tina") as ws:
+        assert [o["orderId"] for o in (await ws.receive_json())["orders"]] == [order.order.id]
+    with pytest.raises(WSServerHandshakeError) as refused:
+        await notifier.connect(ticket="tina").__aenter__()
+    assert refused.value.status == 401
