@@ -1,6 +1,6 @@
 """Orders as they are now: the log's truth first, Postgres for what the log no longer holds."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from libs.events.errors import VersionGap
@@ -24,6 +24,8 @@ class Store(Protocol):
 
     async def get(self, order_id: str) -> Order | None: ...
 
+    async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]: ...
+
     async def newest(self, user: str, before: str | None, limit: int) -> list[Order]: ...
 
     async def history(self, order_id: str) -> list[tuple[Envelope, Position]]: ...
@@ -43,6 +45,13 @@ class OrderViews:
         """The order, or None when there is none. `order_id` must be one this system could have made."""
         snapshot = await self._log.find(order_id)
         return snapshot.order if snapshot else await self._store.get(order_id)
+
+    async def many(self, order_ids: Collection[str]) -> dict[str, Order]:
+        """These orders, without those that do not exist."""
+        live = await self._log.find_many(list(order_ids)) if order_ids else {}
+        found = {order_id: snapshot.order for order_id, snapshot in live.items()}
+        missing = [order_id for order_id in order_ids if order_id not in found]
+        return found | (await self._store.get_many(missing) if missing else {})
 
     async def newest(self, user: str, before: str | None, limit: int) -> tuple[list[Order], str | None]:
         """One page of a user's orders, newest first, and the cursor of the next page (None: this is the last).

@@ -33,6 +33,10 @@ class Settings(BaseSettings):
 
     # Secrets
     jwt_secret: SecretStr = Field(SecretStr(""), description="signs access tokens; at least 32 bytes")
+    jwt_secrets_old: SecretStr = Field(
+        SecretStr(""),
+        description="secrets that signed before, by commas: their tokens hold until they expire",
+    )
     wallet_secret: SecretStr = Field(SecretStr(""), description="the executor's key: 64 bytes in base58")
 
     # Addresses
@@ -55,6 +59,12 @@ class Settings(BaseSettings):
     log_keep_s: int = Field(900, ge=60, description="how long archived events stay in Redis, while there is room")
     redis_memory_mb: int = Field(1_024, ge=16, description="Redis memory beyond which new orders are refused")
     overload_wait_s: float = Field(15, gt=0, description="new orders are refused while work waits for longer")
+
+    # Clients
+    access_token_s: int = Field(900, ge=60, le=86_400, description="lifetime of an access token")
+    session_s: int = Field(2_592_000, ge=60, description="a session not renewed for so long is over")
+    writes_per_min: int = Field(12_000, ge=20, description="orders and cancels of one user or API key")
+    reads_per_min: int = Field(12_000, ge=20, description="other requests of one user or API key")
 
     # Orders
     slippage_bps: int = Field(50, ge=0, le=10_000, description="slippage of an order that names none")
@@ -94,6 +104,11 @@ class Settings(BaseSettings):
             if not name.strip() or urlsplit(url.strip()).scheme not in {"http", "https"}:
                 raise ValueError(f"{item!r} is not of the form name=http://address")
         return value
+
+    def jwt_secrets(self) -> tuple[str, ...]:
+        """The one that signs, then those that did."""
+        old = self.jwt_secrets_old.get_secret_value().split(",")
+        return (self.jwt_secret.get_secret_value(), *filter(None, map(str.strip, old)))
 
     def redis(self) -> str:
         """The URL to connect to."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -23,6 +23,7 @@ from libs.service.tokens import Claims
 TICKET_LIFETIME = timedelta(seconds=30)
 TICKET_CHARS_MAX = 100
 ANSWER_SECONDS_MAX = 2.0
+CONNECTIONS_MAX = 8  # of one process; beyond: wait for one
 
 # The generic cell rate algorithm: one number per key, the time at which all that was asked would have been paid for.
 _SPEND = """
@@ -111,13 +112,15 @@ def _ticket_key(ticket: str) -> str:
 @asynccontextmanager
 async def open_shared(url: str) -> AsyncIterator[Shared]:
     """Connects when first used."""
-    client = Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         url,
+        max_connections=CONNECTIONS_MAX,
+        timeout=ANSWER_SECONDS_MAX,
         decode_responses=True,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=None,
         socket_connect_timeout=2,
     )
-    async with client:
+    async with Redis.from_pool(pool) as client:
         yield Shared(client)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import jwt
 
@@ -10,7 +11,7 @@ from libs.service.settings import ConfigurationError
 ALGORITHM = "HS256"
 ISSUER = "swaplog"
 AUDIENCE = "swaplog-api"
-LIFETIME = timedelta(hours=24)
+LIFETIME = timedelta(minutes=15)
 SECRET_BYTES_MIN = 32  # RFC 7518 §3.2: at least as long as the hash
 TOKEN_CHARS_MAX = 2_048
 VERIFIED_MAX = 10_000
@@ -55,16 +56,22 @@ def issue_token(user_id: str, secret: str, *, now: datetime | None = None, lifet
     check_secret(secret)
     issued_at = now or datetime.now(UTC)
     claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": user_id, "iat": issued_at, "exp": issued_at + lifetime}
-    return jwt.encode(claims, secret, algorithm=ALGORITHM)
+    return jwt.encode(claims, secret, algorithm=ALGORITHM, headers={"kid": key_id(secret)})
 
 
-def verify_token(token: str, secret: str) -> Claims:
-    """What `token` says, when it is ours and still valid.
+def key_id(secret: str) -> str:
+    """The public name of a secret: says which of several has signed."""
+    return sha256(b"kid:" + secret.encode()).hexdigest()[:8]
+
+
+def verify_token(token: str, secret: str, *older: str) -> Claims:
+    """What `token` says, when it is ours and still valid. `older`: secrets that sign no more, but once did.
 
     Raises:
         InvalidToken: malformed, forged, expired, or made for something else.
         ConfigurationError: the secret is too short.
     """
+    secret = _secret_of(token, secret, older) if older else secret
     known = _verified.get((secret, token))
     if known is not None:
         if datetime.now(UTC) < known.expires_at:
@@ -76,6 +83,14 @@ def verify_token(token: str, secret: str) -> Claims:
         del _verified[next(iter(_verified))]
     _verified[secret, token] = claims
     return claims
+
+
+def _secret_of(token: str, secret: str, older: tuple[str, ...]) -> str:
+    try:
+        kid = jwt.get_unverified_header(token).get("kid")
+    except jwt.InvalidTokenError:
+        return secret
+    return next((one for one in older if key_id(one) == kid), secret)
 
 
 def _decode(token: str, secret: str) -> Claims:

@@ -5,30 +5,38 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 
 from libs.events.redis_log import open_redis_log
+from libs.orders.archived import ArchivedReads
 from libs.orders.store import open_store
 from libs.orders.views import OrderViews
 from libs.service.health import Health, admin_server, serve
 from libs.service.lifecycle import run
 from libs.service.settings import Settings
+from libs.service.shared import Rate, open_shared
 from libs.service.tokens import check_secret
 from services.gateway.accounts import Accounts, open_database
-from services.gateway.api import Parts
 from services.gateway.app import make_app
 from services.gateway.auth import Passwords
+from services.gateway.callers import Callers
+from services.gateway.credentials import Credentials
 from services.gateway.overload import Overload
+from services.gateway.parts import Parts
+from services.gateway.rates import Rates
 from services.gateway.readiness import DATABASE, LOG, watch
 from services.gateway.tunnel import Tunnels
 
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop`, then answer what is in hand within the drain window."""
-    secret = settings.jwt_secret.get_secret_value()
-    check_secret(secret)
+    secrets = settings.jwt_secrets()
+    for secret in secrets:
+        check_secret(secret)
     tunnels, health = Tunnels(settings.notifier_url), Health(LOG, DATABASE)
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(open_redis_log(settings.redis(), settings.partitions))
         store = await stack.enter_async_context(open_store(settings.database_url))
         accounts = Accounts(await stack.enter_async_context(open_database(settings.database_url)))
+        shared = await stack.enter_async_context(open_shared(settings.redis()))
+        credentials = Credentials(accounts, timedelta(seconds=settings.session_s))
         passwords = Passwords()
         stack.callback(passwords.close)
         overload = Overload(
@@ -36,13 +44,19 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         )
         parts = Parts(
             log=log,
+            reads=ArchivedReads(log, store),
             log_open=asyncio.Event(),
             overload=overload,
             views=OrderViews(log, store),
             accounts=accounts,
+            credentials=credentials,
+            callers=Callers(credentials, secrets),
+            rates=Rates(shared, reads=Rate(settings.reads_per_min, 60), writes=Rate(settings.writes_per_min, 60)),
+            shared=shared,
             passwords=passwords,
             tunnels=tunnels,
-            secret=secret,
+            secret=secrets[0],
+            token_lifetime=timedelta(seconds=settings.access_token_s),
             slippage_bps=settings.slippage_bps,
             order_lifetime=timedelta(seconds=settings.order_lifetime_s),
         )

@@ -42,7 +42,7 @@ class Accounts:
         Raises:
             EmailTaken, DatabaseUnavailable
         """
-        made = await self._row(
+        made = await self.row(
             "INSERT INTO users (id, email, name, password_hash) VALUES ($1, $2, $3, $4)"
             " ON CONFLICT (email) DO NOTHING RETURNING id",
             str(uuid7()),
@@ -56,18 +56,24 @@ class Accounts:
 
     async def find(self, email: str) -> Account | None:
         """Raises DatabaseUnavailable."""
-        row = await self._row("SELECT id, password_hash FROM users WHERE email = $1", email)
+        row = await self.row("SELECT id, password_hash FROM users WHERE email = $1", email)
         return Account(str(row["id"]), row["password_hash"]) if row else None
 
     async def check(self) -> None:
         """Raises DatabaseUnavailable when Postgres is away or its tables are not there yet."""
-        await self._row("SELECT id FROM users LIMIT 1")
+        await self.row("SELECT id FROM users LIMIT 1")
 
-    async def _row(self, statement: str, *values: object) -> asyncpg.Record | None:
+    async def row(self, statement: str, *values: object) -> asyncpg.Record | None:
+        """The first row of one statement. Raises DatabaseUnavailable."""
+        rows = await self.rows(statement, *values)
+        return rows[0] if rows else None
+
+    async def rows(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        """All rows of one statement. Raises DatabaseUnavailable."""
         try:
             with crossing("accounts.query"):
                 async with self._pool.acquire(timeout=DATABASE_TIMEOUT_S) as connection:
-                    return await connection.fetchrow(statement, *values)
+                    return await connection.fetch(statement, *values)
         except DATABASE_ERRORS as error:
             raise DatabaseUnavailable(str(error) or type(error).__name__) from error
 

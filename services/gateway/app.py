@@ -10,30 +10,42 @@ from libs.events.errors import LogMismatch
 from libs.service.health import Health, health_routes
 from services.gateway import limits, observe
 from services.gateway.accounts import DatabaseUnavailable
-from services.gateway.api import Api, Parts
+from services.gateway.api import Api
 from services.gateway.fates import report
+from services.gateway.parts import Parts
 from services.gateway.problems import problem_response
+from services.gateway.rates import rate_headers
 from services.gateway.reading import REQUEST_ID
+from services.gateway.signing_in import SigningIn
 from services.gateway.tracing import request_id_of
 
+_ENDLESS = ("/api/ws/", "/api/stream/")
 _SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 
 def make_app(parts: Parts, health: Health) -> web.Application:
     """The application, ready to be served."""
-    api = Api(parts)
+    api, signing_in = Api(parts), SigningIn(parts)
     app = web.Application(middlewares=[_middleware(parts)], client_max_size=limits.BODY_BYTES_MAX)
     app.add_routes(
         [
-            web.post("/api/auth/signup", api.sign_up),
-            web.post("/api/auth/login", api.log_in),
+            web.post("/api/auth/signup", signing_in.sign_up),
+            web.post("/api/auth/login", signing_in.log_in),
+            web.post("/api/auth/refresh", signing_in.renew),
+            web.post("/api/auth/logout", signing_in.log_out),
+            web.post("/api/auth/tickets", signing_in.make_ticket),
+            web.post("/api/keys", signing_in.make_key),
+            web.get("/api/keys", signing_in.list_keys),
+            web.delete("/api/keys/{key_id}", signing_in.drop_key),
             web.post("/api/orders", api.place_order),
             web.post("/api/orders/batch", api.place_orders),
             web.get("/api/orders", api.list_orders),
             web.get("/api/orders/{order_id}", api.get_order),
             web.get("/api/orders/{order_id}/events", api.get_events),
             web.delete("/api/orders/{order_id}", api.cancel_order),
+            web.get("/api/events", api.events_after),
             web.get("/api/ws/{rest:.*}", api.web_socket, allow_head=False),
+            web.get("/api/stream/{rest:.*}", api.event_stream, allow_head=False),
             *health_routes(health),
         ]
     )
@@ -62,6 +74,7 @@ def _middleware(parts: Parts) -> Middleware:
             problem = report(error, request)
             response = problem_response(problem, request.path, request_id)
         response.headers["X-Request-Id"] = request_id
+        response.headers.update(rate_headers(request))
         if response.status != 101:  # a WebSocket's life is no answering time
             resource = request.match_info.route.resource
             route = resource.canonical if resource else "none"
@@ -74,7 +87,7 @@ def _middleware(parts: Parts) -> Middleware:
 
 async def _in_time(handler: Handler, request: web.Request) -> web.StreamResponse:
     """Bound what only reads: a store that stays silent must not keep the client waiting. Writes bound themselves."""
-    if request.method not in _SAFE or request.path.startswith("/api/ws/"):
+    if request.method not in _SAFE or request.path.startswith(_ENDLESS):
         return await handler(request)
     try:
         async with asyncio.timeout(limits.READ_DEADLINE_S):

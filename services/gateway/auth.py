@@ -1,4 +1,4 @@
-"""Passwords and bearer tokens."""
+"""Passwords."""
 
 import asyncio
 import base64
@@ -8,7 +8,6 @@ from hashlib import sha256
 
 import bcrypt
 
-from libs.service.tokens import Claims, InvalidToken, verify_token
 from services.gateway import limits
 
 
@@ -60,21 +59,6 @@ class Passwords:
         if self._waiting >= limits.PASSWORDS_WAITING_MAX:
             raise Busy
         self._waiting += 1
-
-
-def claims_of(authorization: str | None, secret: str) -> Claims | None:
-    """Who the Authorization header speaks for; None without a bearer token.
-
-    Raises:
-        InvalidToken
-    """
-    scheme, _, token = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer":
-        return None
-    token = token.strip()
-    if not token:
-        raise InvalidToken("The token is empty.")
-    return verify_token(token, secret)
 
 
 def _digest(password: str) -> bytes:

@@ -3,12 +3,14 @@
 from aiohttp import web
 
 from libs.events.errors import LogMismatch, LogUnavailable
+from libs.orders.resume import NotResumable
 from libs.orders.store import StoreUnavailable
+from libs.service.shared import SharedUnavailable
 from services.gateway import observe
 from services.gateway.accounts import DatabaseUnavailable, EmailTaken
 from services.gateway.auth import Busy
+from services.gateway.bodies import Invalid, Malformed
 from services.gateway.commands import OutcomeUndecided
-from services.gateway.dto import Invalid, Malformed
 from services.gateway.problems import Problem, problem_of_status
 from services.gateway.reading import REQUEST_ID
 from services.gateway.tunnel import NotifierUnavailable, TooManyTunnels
@@ -21,6 +23,7 @@ _FATES: tuple[tuple[type[Exception], str, str], ...] = (
     (OutcomeUndecided, "outcome_unknown", "Ask again with the same Idempotency-Key, or look at your orders."),
     (LogUnavailable, "log_unavailable", "The log of orders cannot be reached."),
     (LogMismatch, "log_unavailable", "The log of orders is not the one it was."),
+    (SharedUnavailable, "log_unavailable", "Redis cannot be reached."),
     (DatabaseUnavailable, "database_unavailable", "The database cannot be reached."),
     (StoreUnavailable, "database_unavailable", "The database cannot be reached."),
     (NotifierUnavailable, "notifier_unavailable", "The WebSocket service cannot be reached."),
@@ -39,6 +42,8 @@ def _problem_of(error: Exception) -> Problem:
             return Problem("malformed_body", str(error))
         case Invalid():
             return Problem("invalid_body", str(error), errors=error.errors)
+        case NotResumable():
+            return Problem("cursor_gone", f"{error} Read your orders anew, and go on from a new cursor.")
         case web.HTTPException():
             return problem_of_status(error)
     return Problem("internal_error", "The error was recorded under this requestId.")

@@ -53,11 +53,16 @@ class Answer(asyncio.Protocol):
             self._finish(error)
         else:
             whole = len(self.received) >= self._body_at + self._body_bytes
-            if self.status == 101 or (self.status and whole):
+            if self.endless or (self.status and whole):
                 self._finish()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
         self._finish(ConnectionResetError("closed before it answered"))
+
+    @property
+    def endless(self) -> bool:
+        """A WebSocket or an event stream: what follows the head is not ours to read."""
+        return self.status == 101 or self._headers.get("content-type", "").startswith("text/event-stream")
 
     def response(self) -> web.Response:
         headers = {name: value for name, value in self._headers.items() if name in _ANSWER_HEADERS}

@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from libs.service.shared import Rate
+
 # Bodies
 BODY_BYTES_MAX = 64 * 1024
 NUMBER_CHARS_MAX = 64
@@ -18,12 +20,28 @@ PASSWORDS_WAITING_MAX = 64  # refused beyond: whoever waits longer has given up
 DATABASE_CONNECTIONS_MAX = 8
 DATABASE_TIMEOUT_S = 5.0
 
+# Credentials
+SCOPES = ("orders:read", "orders:write")
+CREDENTIAL_CHARS_MAX = 200
+API_KEYS_MAX = 20  # of one user
+API_KEYS_SEEN_MAX = 10_000
+API_KEY_KEPT = timedelta(seconds=15)  # how long a key dropped elsewhere may still be taken here
+API_KEY_SOCKET = timedelta(hours=1)  # what a key's ticket is good for
+LOGINS_PER_ACCOUNT = Rate(10, 600)
+LOGINS_FROM = Rate(300, 600)  # one address may be many people
+
+# Rates
+RATE_LEASE_S = 2.0  # how long permits taken ahead hold
+RATE_LEASE_MAX = 64
+RATE_LEASES_MAX = 10_000
+
 # Orders
 TOKEN_CHARS_MAX = 64
 EXPIRES_IN_MAX = timedelta(hours=24)
 IDEMPOTENCY_KEY_CHARS_MAX = 255
 ORDERS_PER_BATCH_MAX = 100
 PAGE_DEFAULT = 50
+RESUME_ENTRIES_MAX = 50_000  # of everybody in the partition, behind a cursor
 READ_DEADLINE_S = 6.0  # beyond: 503; asyncpg may take as long again to give a silent connection up
 
 # Commits

@@ -92,6 +92,28 @@ def unexpected(request_id: str, path: str, error: BaseException) -> None:
     _log.error("unexpected_error", request_id=request_id, path=path, exc_info=error)
 
 
+def rates_unknown(reason: str) -> None:
+    """Rates are not counted while Redis is away; what writes fails by itself then."""
+    _log.debug("rates_unknown", reason=reason)
+
+
+def session_renewed(user: str, request_id: str) -> None:
+    _log.debug("session_renewed", user=user, request_id=request_id)
+
+
+def renewal_refused(request_id: str) -> None:
+    """An unknown token, or one that was used before: then its session is over."""
+    _log.warning("renewal_refused", request_id=request_id)
+
+
+def key_made(key_id: str, user: str, request_id: str) -> None:
+    _log.info("api_key_made", key_id=key_id, user=user, request_id=request_id)
+
+
+def key_dropped(key_id: str, user: str, request_id: str) -> None:
+    _log.info("api_key_dropped", key_id=key_id, user=user, request_id=request_id)
+
+
 def tunnel_opened(request_id: str) -> None:
     _TUNNELS.inc()
     _log.debug("tunnel_opened", request_id=request_id)

@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 
 from services.gateway import limits
-from services.gateway.dto import FieldError
+from services.gateway.bodies import FieldError
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -31,16 +31,23 @@ KINDS: Mapping[str, Kind] = {
     "token_missing": Kind(401, "No access token"),
     "token_invalid": Kind(401, "The access token is not valid"),
     "credentials_invalid": Kind(401, "Wrong email or password"),
+    "refresh_token_invalid": Kind(401, "The refresh token is not valid"),
+    "scope_missing": Kind(403, "Not allowed with this credential"),
     "not_found": Kind(404, "There is nothing at this address"),
     "order_not_found": Kind(404, "No such order"),
+    "api_key_not_found": Kind(404, "No such API key"),
     "method_not_allowed": Kind(405, "The method is not allowed here"),
     "email_taken": Kind(409, "The email is taken"),
+    "too_many_api_keys": Kind(409, "As many API keys as may be"),
     "order_not_cancellable": Kind(409, "The order can no longer be cancelled"),
+    "cursor_gone": Kind(410, "The cursor cannot be gone on from"),
+    "precondition_failed": Kind(412, "The order has changed"),
     "body_too_large": Kind(413, "The body is too large"),
     "unsupported_media_type": Kind(415, "The body must be JSON"),
     "invalid_body": Kind(422, "The body is not valid"),
     "idempotency_key_reused": Kind(422, "The Idempotency-Key was used for another order"),
     "upgrade_required": Kind(426, "This address speaks WebSocket only"),
+    "rate_limited": Kind(429, "Too many requests", retryable=True),
     "internal_error": Kind(500, "Something went wrong on our side"),
     "busy": Kind(503, "Too much at once", retryable=True),
     "database_unavailable": Kind(503, "The database is away", retryable=True),
@@ -70,7 +77,7 @@ class Problem(Exception):
         self.code, self.detail, self.errors, self.members = code, detail, errors, members
         self.kind = KINDS[code]
         self.headers = dict(headers or {})
-        if self.kind.status == 503:
+        if self.kind.retryable:
             self.headers.setdefault("Retry-After", str(limits.RETRY_AFTER_S))
 
 

@@ -48,7 +48,7 @@ class Tunnels:
         if len(self._open) >= limits.TUNNELS_MAX:
             raise TooManyTunnels
         answer, upstream = await self._ask(head_of(request, request_id))
-        if answer.status != 101:
+        if not answer.endless:
             upstream.close()
             return answer.response()
         client = request.transport

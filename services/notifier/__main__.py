@@ -22,8 +22,9 @@ from services.notifier.tail import Tail
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop`, then send everybody away with a code that lets them come back."""
-    secret = settings.jwt_secret.get_secret_value()
-    check_secret(secret)
+    secrets = settings.jwt_secrets()
+    for secret in secrets:
+        check_secret(secret)
     limits, health = Limits(), Health("log")
 
     def heard(trouble: str) -> None:
@@ -39,7 +40,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         reads = ArchivedReads(log, store)
         hub = Hub(reads, views, limits)
         access = Access(
-            hub, views, lambda token: verify_token(token, secret), shared.take_ticket, log.partitions, limits
+            hub, views, lambda token: verify_token(token, *secrets), shared.take_ticket, log.partitions, limits
         )
         async with serve(make_app(hub, access, health), settings.host, settings.notifier_port):
             beating = asyncio.create_task(beat(hub, limits.heartbeat_s))

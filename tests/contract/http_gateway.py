@@ -1,7 +1,7 @@
 """A gateway for tests: the real application on a real port, over parts the test chooses."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,16 +17,22 @@ from libs.events.model import Envelope
 from libs.events.order import Order
 from libs.orders.views import OrderViews, Store
 from libs.service.health import Health, serve
+from libs.service.shared import Rate, Shared
 from libs.service.tokens import issue_token
 from services.gateway.accounts import Accounts
-from services.gateway.api import Parts
 from services.gateway.app import make_app
 from services.gateway.auth import Passwords
+from services.gateway.callers import Callers
+from services.gateway.credentials import Credentials
 from services.gateway.overload import Overload
+from services.gateway.parts import Parts
+from services.gateway.rates import Rates
 from services.gateway.tunnel import Tunnels
 
 PARTITIONS = 4
 SECRET = "a secret that is long enough for HS256"
+OLD_SECRET = "the secret that signed before this one"
+RATE = Rate(1_000, 60)
 ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 10}
 
 
@@ -35,6 +41,9 @@ class NothingProjected:
 
     async def get(self, order_id: str) -> Order | None:
         return None
+
+    async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
+        return {}
 
     async def newest(self, user: str, before: str | None, limit: int) -> list[Order]:
         return []
@@ -63,7 +72,7 @@ class Answer:
         }
         assert problem["status"] == self.status
         assert problem["requestId"] == self.headers["X-Request-Id"]
-        assert problem["retryable"] == (self.status == 503) == ("Retry-After" in self.headers)
+        assert problem["retryable"] == (self.status in {429, 503}) == ("Retry-After" in self.headers)
         return str(problem["code"])
 
 
@@ -105,6 +114,8 @@ async def gateway(
     log_open: bool = True,
     overload: Overload | None = None,
     health: Health | None = None,
+    shared: Shared | None = None,
+    rate: Rate = RATE,
 ) -> AsyncIterator[Client]:
     """Serve while the block runs; gives a client with a valid token of user-1."""
     log = log or MemoryLog(PARTITIONS)
@@ -112,15 +123,23 @@ async def gateway(
     if log_open:
         opened.set()
     passwords = Passwords(rounds=4)
+    credentials = Credentials(cast("Accounts", accounts), timedelta(days=1))
+    store = store or NothingProjected()
     parts = Parts(
         log=log,
+        reads=log,
         log_open=opened,
         overload=overload or Overload(MemoryLog(1), wait_s_max=1, memory_max_bytes=1),
-        views=OrderViews(log, store or NothingProjected()),
+        views=OrderViews(log, store),
         accounts=cast("Accounts", accounts),
+        credentials=credentials,
+        callers=Callers(credentials, (SECRET, OLD_SECRET)),
+        rates=Rates(shared, reads=rate, writes=rate),
+        shared=cast("Shared", shared),
         passwords=passwords,
         tunnels=Tunnels("http://127.0.0.1:9") if tunnels is None else tunnels,
         secret=SECRET,
+        token_lifetime=timedelta(minutes=15),
         slippage_bps=50,
         order_lifetime=timedelta(minutes=10),
     )

@@ -20,7 +20,7 @@ ANN = {"email": "ann@example.com", "password": "correct horse", "name": "Ann"}
 @pytest.fixture
 async def client(database_url: str) -> AsyncIterator[Client]:
     async with open_database(database_url) as pool:
-        await pool.execute("TRUNCATE users")
+        await pool.execute("TRUNCATE users CASCADE")
         async with gateway(accounts=Accounts(pool)) as client:
             yield client
 
@@ -28,7 +28,7 @@ async def client(database_url: str) -> AsyncIterator[Client]:
 async def test_who_signs_up_can_place_orders_at_once_and_log_in_later(client: Client) -> None:
     made = await client.post(ANN, SIGNUP, Authorization="")
     assert made.status == 201
-    assert made.body.keys() == {"userId", "token"}
+    assert made.body.keys() == {"userId", "token", "expiresIn", "refreshToken"}
     assert made.headers["Cache-Control"] == "no-store"
     back = await client.post({"email": ANN["email"], "password": ANN["password"]}, LOGIN, Authorization="")
     assert back.status == 200

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.gateway import dto
+from services.gateway import bodies, dto, dto_accounts
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -46,13 +46,13 @@ def test_times_are_rfc_3339(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["20260102T040000Z", "2026-W01-5T04:00:00Z", "2026-01-02T04:00Z", "2026-01-02", ""])
 def test_other_ways_to_write_a_time_are_not(text: str) -> None:
-    with pytest.raises(dto.Invalid) as refused:
+    with pytest.raises(bodies.Invalid) as refused:
         _order(extra=f',"expiresAt":"{text}"')
     assert refused.value.errors[0].code == "time_invalid"
 
 
 def test_the_present_is_not_the_future() -> None:
-    with pytest.raises(dto.Invalid, match="future"):
+    with pytest.raises(bodies.Invalid, match="future"):
         _order(extra=',"expiresAt":"2026-01-02T03:04:05Z"')
 
 
@@ -66,7 +66,7 @@ def test_the_present_is_not_the_future() -> None:
     ],
 )
 def test_emails_have_one_form(text: str, normal: str) -> None:
-    assert dto.normal_email(text) == normal
+    assert dto_accounts.normal_email(text) == normal
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ def test_emails_have_one_form(text: str, normal: str) -> None:
     ],
 )
 def test_what_is_no_email_has_none(text: str) -> None:
-    assert dto.normal_email(text) is None
+    assert dto_accounts.normal_email(text) is None
 
 
 def test_a_password_is_not_shown_by_a_body_that_is_printed() -> None:
-    signup = dto.read_signup(b'{"email":"a@b.cd","password":"do not show me"}')
-    login = dto.read_login(b'{"email":"a@b.cd","password":"do not show me"}')
+    signup = dto_accounts.read_signup(b'{"email":"a@b.cd","password":"do not show me"}')
+    login = dto_accounts.read_login(b'{"email":"a@b.cd","password":"do not show me"}')
     assert "show" not in repr(signup) + repr(login)

@@ -1,0 +1,19 @@
+"""Answers that are JSON."""
+
+from collections.abc import Mapping
+
+import orjson
+from aiohttp import web
+
+_JSON = {"Content-Type": "application/json"}
+SECRET = {"Cache-Control": "no-store"}
+
+
+def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """`value` as the body."""
+    return web.Response(body=orjson.dumps(value), status=status, headers={**_JSON, **(headers or {})})
+
+
+def nothing() -> web.Response:
+    """Done, and there is nothing to say."""
+    return web.Response(status=204)

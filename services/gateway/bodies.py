@@ -1,0 +1,91 @@
+"""Bodies of requests: JSON read exactly, checked against a model, and every fault told by its place."""
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+from services.gateway import limits
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one part of a body. `pointer`: RFC 6901 as a URI fragment, e.g. "#/amount"."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+class Malformed(Exception):
+    """The body is not JSON; the text is one sentence for the client."""
+
+
+class Invalid(Exception):
+    """The body is JSON, but not what is asked for."""
+
+    def __init__(self, *errors: FieldError) -> None:
+        super().__init__(errors[0].detail)
+        self.errors = errors
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, alias_generator=to_camel)
+
+
+def _integer(text: str) -> int:
+    # Python refuses beyond 4300 digits, and slows down long before.
+    if len(text) > limits.NUMBER_CHARS_MAX:
+        raise Malformed("A number in the body is too long.")
+    return int(text)
+
+
+def _decimal(text: str) -> Decimal:
+    if len(text) > limits.NUMBER_CHARS_MAX:
+        raise Malformed("A number in the body is too long.")
+    return Decimal(text)
+
+
+def _constant(text: str) -> NoReturn:
+    raise Malformed(f"{text} is not JSON.")
+
+
+# orjson reads numbers as floats, which cannot hold most decimal amounts.
+_DECODER = json.JSONDecoder(parse_float=_decimal, parse_int=_integer, parse_constant=_constant)
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    try:
+        value = _DECODER.decode(body.decode())
+    except UnicodeDecodeError:
+        raise Malformed("The body is not UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise Malformed(f"The body is not JSON: {error.msg}, line {error.lineno}, column {error.colno}.") from None
+    except RecursionError:
+        raise Malformed("The body is nested too deeply.") from None
+    if not isinstance(value, dict):
+        raise Invalid(FieldError("#", "object_expected", "The body must be a JSON object."))
+    return value
+
+
+B = TypeVar("B", bound=Body)
+
+
+def validate(model: type[B], value: dict[str, Any]) -> B:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        raise Invalid(*(FieldError(_pointer(fault["loc"]), fault["type"], fault["msg"]) for fault in faults)) from None
+
+
+def _pointer(path: tuple[int | str, ...]) -> str:
+    return "#" + "".join("/" + quoted(str(part)).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def quoted(text: str) -> str:
+    # A lone surrogate is valid in JSON's escapes and in no encoding.
+    return text[: limits.ECHO_CHARS_MAX].encode(errors="replace").decode()

@@ -1,0 +1,75 @@
+"""Who a request speaks for, by an access token or an API key, and what it may do."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import hdrs, web
+
+from libs.service.tokens import Claims, InvalidToken, verify_token
+from services.gateway import limits
+from services.gateway.credentials import KEY_PREFIX, Credentials
+from services.gateway.problems import Problem
+
+_REALM = 'Bearer realm="swaplog"'
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`key_id`: of the API key that was sent; None: a person with an access token."""
+
+    user: str
+    scopes: tuple[str, ...]
+    expires_at: datetime
+    key_id: str | None = None
+
+    @property
+    def claims(self) -> Claims:
+        return Claims(self.user, self.expires_at)
+
+
+class Callers:
+    """`secrets`: the first signs, all are accepted."""
+
+    def __init__(self, credentials: Credentials, secrets: tuple[str, ...]) -> None:
+        self._credentials, self._secrets = credentials, secrets
+
+    async def of(self, request: web.Request, scope: str | None) -> Caller:
+        """Who asks. `scope`: what an API key must be good for; None: API keys are not enough.
+
+        Raises:
+            Problem, DatabaseUnavailable
+        """
+        text = _credential(request)
+        if text.startswith(KEY_PREFIX):
+            return await self._by_key(text, scope)
+        try:
+            claims = verify_token(text, *self._secrets)
+        except InvalidToken as error:
+            headers = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
+            raise Problem("token_invalid", str(error), headers=headers) from None
+        return Caller(claims.user_id, limits.SCOPES, claims.expires_at)
+
+    async def _by_key(self, text: str, scope: str | None) -> Caller:
+        key = await self._credentials.key_of(text)
+        if key is None:
+            headers = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
+            raise Problem("token_invalid", "The API key is not valid.", headers=headers)
+        if scope is None:
+            raise Problem("scope_missing", "This needs the access token of a login; an API key is not enough.")
+        if scope not in key.scopes:
+            raise Problem("scope_missing", f"The API key lacks the scope {scope}.", needs=scope)
+        expires_at = key.expires_at or datetime.now(UTC) + limits.API_KEY_SOCKET
+        return Caller(key.user_id, key.scopes, expires_at, key.key_id)
+
+
+def _credential(request: web.Request) -> str:
+    if key := request.headers.get("X-API-Key"):
+        return key.strip()
+    scheme, _, text = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    if scheme.lower() != "bearer":
+        detail = "Send the token of a login or an API key: Authorization: Bearer <token>."
+        raise Problem("token_missing", detail, headers={"WWW-Authenticate": _REALM})
+    if not text.strip():
+        headers = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
+        raise Problem("token_invalid", "The token is empty.", headers=headers)
+    return text.strip()

@@ -1,0 +1,157 @@
+"""What stands for a user besides a password: sessions that renew access tokens, and API keys. Only hashes are kept."""
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from uuid import UUID
+
+from uuid_utils import uuid7
+
+from services.gateway import limits
+from services.gateway.accounts import Accounts
+
+SESSION_PREFIX, KEY_PREFIX = "swr_", "swk_"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key as its owner sees it, without the secret."""
+
+    key_id: str
+    user_id: str
+    name: str
+    scopes: tuple[str, ...]
+    expires_at: datetime | None
+    created_at: datetime
+
+
+class Credentials:
+    """Raises DatabaseUnavailable everywhere."""
+
+    def __init__(self, accounts: Accounts, session_lifetime: timedelta) -> None:
+        self._accounts, self._lifetime = accounts, session_lifetime
+        self._seen: dict[str, tuple[datetime, ApiKey | None]] = {}
+
+    async def begin_session(self, user: str) -> str:
+        """A refresh token for a new session."""
+        session, secret = str(uuid7()), secrets.token_urlsafe(32)
+        await self._accounts.row(
+            "INSERT INTO sessions (id, user_id, token_hash, expires_at) VALUES ($1, $2, $3, $4) RETURNING id",
+            session,
+            user,
+            _hash(secret),
+            datetime.now(UTC) + self._lifetime,
+        )
+        return f"{SESSION_PREFIX}{session}_{secret}"
+
+    async def renew_session(self, token: str) -> tuple[str, str] | None:
+        """User and next refresh token. None: not one of ours, or used before, and then its whole session is over."""
+        parts = _parts(token, SESSION_PREFIX)
+        if parts is None:
+            return None
+        session, secret = parts
+        following = secrets.token_urlsafe(32)
+        row = await self._accounts.row(
+            "UPDATE sessions SET token_hash = $3, expires_at = $4"
+            " WHERE id = $1 AND token_hash = $2 AND expires_at > now() RETURNING user_id",
+            session,
+            _hash(secret),
+            _hash(following),
+            datetime.now(UTC) + self._lifetime,
+        )
+        if row is None:
+            # Whoever holds a token that was rotated away has stolen it, or was stolen from: nobody goes on with it.
+            await self.end_session(token)
+            return None
+        return str(row["user_id"]), f"{SESSION_PREFIX}{session}_{following}"
+
+    async def end_session(self, token: str) -> None:
+        """Its refresh token is worth nothing from now on."""
+        if parts := _parts(token, SESSION_PREFIX):
+            await self._accounts.row("DELETE FROM sessions WHERE id = $1 RETURNING id", parts[0])
+
+    async def make_key(
+        self, user: str, name: str, scopes: Sequence[str], expires_at: datetime | None
+    ) -> tuple[ApiKey, str] | None:
+        """The key and its secret, which is not kept; None: this user has as many as may be."""
+        key, secret = str(uuid7()), secrets.token_urlsafe(32)
+        row = await self._accounts.row(
+            "INSERT INTO api_keys (id, user_id, name, key_hash, scopes, expires_at)"
+            " SELECT $1, $2, $3, $4, $5, $6 WHERE (SELECT count(*) FROM api_keys WHERE user_id = $2) < $7"
+            " RETURNING *",
+            key,
+            user,
+            name,
+            _hash(secret),
+            list(scopes),
+            expires_at,
+            limits.API_KEYS_MAX,
+        )
+        return (_key(row), f"{KEY_PREFIX}{key}_{secret}") if row else None
+
+    async def keys(self, user: str) -> list[ApiKey]:
+        """Newest first."""
+        rows = await self._accounts.rows("SELECT * FROM api_keys WHERE user_id = $1 ORDER BY id DESC", user)
+        return [_key(row) for row in rows]
+
+    async def drop_key(self, user: str, key_id: str) -> bool:
+        """Whether there was such a key. Other processes may take it for `API_KEY_KEPT` longer."""
+        if _uuid(key_id) is None:
+            return False
+        for text, (_, key) in list(self._seen.items()):
+            if key and key.key_id == key_id:
+                del self._seen[text]
+        statement = "DELETE FROM api_keys WHERE id = $1 AND user_id = $2 RETURNING id"
+        return await self._accounts.row(statement, key_id, user) is not None
+
+    async def key_of(self, text: str) -> ApiKey | None:
+        """The key this secret belongs to, if it still holds."""
+        now, digest = datetime.now(UTC), sha256(text.encode()).hexdigest()
+        until, known = self._seen.get(digest, (now, None))
+        if until <= now:
+            known = await self._look_up(text)
+            if len(self._seen) >= limits.API_KEYS_SEEN_MAX:
+                del self._seen[next(iter(self._seen))]
+            self._seen[digest] = (now + limits.API_KEY_KEPT, known)
+        return known if known and (known.expires_at is None or now < known.expires_at) else None
+
+    async def _look_up(self, text: str) -> ApiKey | None:
+        parts = _parts(text, KEY_PREFIX)
+        row = await self._accounts.row("SELECT * FROM api_keys WHERE id = $1", parts[0]) if parts else None
+        if parts is None or row is None or not hmac.compare_digest(row["key_hash"], _hash(parts[1])):
+            return None
+        return _key(row)
+
+
+def _key(row: object) -> ApiKey:
+    fields = dict(row)  # type: ignore[call-overload]  # a Record is no Mapping for mypy
+    return ApiKey(
+        str(fields["id"]),
+        str(fields["user_id"]),
+        fields["name"],
+        tuple(fields["scopes"]),
+        fields["expires_at"],
+        fields["created_at"],
+    )
+
+
+def _parts(text: str, prefix: str) -> tuple[str, str] | None:
+    if not text.startswith(prefix) or len(text) > limits.CREDENTIAL_CHARS_MAX:
+        return None
+    name, _, secret = text.removeprefix(prefix).partition("_")
+    return (name, secret) if secret and _uuid(name) else None
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _hash(secret: str) -> bytes:
+    # 256 random bits need no slow hash: there is nothing to guess.
+    return sha256(secret.encode()).digest()

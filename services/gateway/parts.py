@@ -1,0 +1,41 @@
+"""What the handlers work with, put together in `__main__`."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from libs.events.log import EventLog
+from libs.orders.resume import Log
+from libs.orders.views import OrderViews
+from libs.service.shared import Shared
+from services.gateway.accounts import Accounts
+from services.gateway.auth import Passwords
+from services.gateway.callers import Callers
+from services.gateway.credentials import Credentials
+from services.gateway.overload import Overload
+from services.gateway.rates import Rates
+from services.gateway.tunnel import Tunnels
+
+
+@dataclass(frozen=True)
+class Parts:
+    """`log_open`: set while the log is the one this process has checked. `reads`: the log and its archive as one."""
+
+    log: EventLog
+    reads: Log
+    log_open: asyncio.Event
+    overload: Overload
+    views: OrderViews
+    accounts: Accounts
+    credentials: Credentials
+    callers: Callers
+    rates: Rates
+    passwords: Passwords
+    shared: Shared
+    tunnels: Tunnels
+    secret: str
+    token_lifetime: timedelta
+    slippage_bps: int
+    order_lifetime: timedelta
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)

@@ -1,0 +1,115 @@
+"""What happens for each address under `/api/auth` and `/api/keys`: accounts, sessions, tickets, API keys."""
+
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from libs.service.tokens import issue_token
+from services.gateway import dto_accounts, observe
+from services.gateway.answers import SECRET, answer, nothing
+from services.gateway.credentials import ApiKey
+from services.gateway.parts import Parts
+from services.gateway.problems import Problem
+from services.gateway.reading import REQUEST_ID, read_body
+
+
+class SigningIn:
+    """Every handler; `services.gateway.app` says which address each has."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def sign_up(self, request: web.Request) -> web.Response:
+        """POST /api/auth/signup."""
+        signup = dto_accounts.read_signup(await read_body(request))
+        kept = await self._parts.passwords.hash(signup.password)
+        user = await self._parts.accounts.create(signup.email, signup.name, kept)
+        observe.signed_up(user, request[REQUEST_ID])
+        return await self._begun(user, 201)
+
+    async def log_in(self, request: web.Request) -> web.Response:
+        """POST /api/auth/login."""
+        login = dto_accounts.read_login(await read_body(request))
+        email = dto_accounts.normal_email(login.email)
+        await self._parts.rates.try_to_sign_in(email or "", request.remote or "")
+        account = await self._parts.accounts.find(email) if email else None
+        same = await self._parts.passwords.check(login.password, account.password_hash if account else None)
+        if account is None or not same:
+            observe.login_refused(request[REQUEST_ID])
+            raise Problem("credentials_invalid", "There is no account with this email and password.")
+        observe.logged_in(account.user_id, request[REQUEST_ID])
+        return await self._begun(account.user_id, 200)
+
+    async def renew(self, request: web.Request) -> web.Response:
+        """POST /api/auth/refresh: a new access token, and the refresh token that is good next."""
+        renewed = await self._parts.credentials.renew_session(dto_accounts.read_refresh(await read_body(request)))
+        if renewed is None:
+            observe.renewal_refused(request[REQUEST_ID])
+            raise Problem("refresh_token_invalid", "Log in again: the session is over, or this token was used before.")
+        user, token = renewed
+        observe.session_renewed(user, request[REQUEST_ID])
+        return self._tokens(user, token, 200)
+
+    async def log_out(self, request: web.Request) -> web.Response:
+        """POST /api/auth/logout: ends the session. Access tokens given out before hold until they expire."""
+        await self._parts.credentials.end_session(dto_accounts.read_refresh(await read_body(request)))
+        return nothing()
+
+    async def make_ticket(self, request: web.Request) -> web.Response:
+        """POST /api/auth/tickets: opens one WebSocket or event stream, where no header can be sent."""
+        caller = await self._parts.callers.of(request, "orders:read")
+        await self._parts.rates.spend(request, "reads", caller.key_id or caller.user)
+        ticket, until = await self._parts.shared.make_ticket(caller.claims)
+        return answer({"ticket": ticket, "expiresAt": _time(until)}, 201, SECRET)
+
+    async def make_key(self, request: web.Request) -> web.Response:
+        """POST /api/keys: the only time the key itself is shown."""
+        caller = await self._parts.callers.of(request, None)
+        name, scopes, expires_at = dto_accounts.read_key(await read_body(request), self._parts.clock())
+        made = await self._parts.credentials.make_key(caller.user, name, scopes, expires_at)
+        if made is None:
+            raise Problem("too_many_api_keys", "Delete one that is not needed any more.")
+        key, secret = made
+        observe.key_made(key.key_id, caller.user, request[REQUEST_ID])
+        return answer({**_key_body(key), "key": secret}, 201, {**SECRET, "Location": f"/api/keys/{key.key_id}"})
+
+    async def list_keys(self, request: web.Request) -> web.Response:
+        """GET /api/keys."""
+        caller = await self._parts.callers.of(request, None)
+        return answer({"keys": [_key_body(key) for key in await self._parts.credentials.keys(caller.user)]})
+
+    async def drop_key(self, request: web.Request) -> web.Response:
+        """DELETE /api/keys/{key_id}."""
+        caller = await self._parts.callers.of(request, None)
+        key_id = request.match_info["key_id"]
+        if not await self._parts.credentials.drop_key(caller.user, key_id):
+            raise Problem("api_key_not_found", "You have no API key with this id.")
+        observe.key_dropped(key_id, caller.user, request[REQUEST_ID])
+        return nothing()
+
+    async def _begun(self, user: str, status: int) -> web.Response:
+        return self._tokens(user, await self._parts.credentials.begin_session(user), status)
+
+    def _tokens(self, user: str, refresh_token: str, status: int) -> web.Response:
+        lifetime = self._parts.token_lifetime
+        body = {
+            "userId": user,
+            "token": issue_token(user, self._parts.secret, lifetime=lifetime),
+            "expiresIn": int(lifetime.total_seconds()),
+            "refreshToken": refresh_token,
+        }
+        return answer(body, status, SECRET)
+
+
+def _key_body(key: ApiKey) -> dict[str, object]:
+    return {
+        "keyId": key.key_id,
+        "name": key.name,
+        "scopes": list(key.scopes),
+        "expiresAt": _time(key.expires_at),
+        "createdAt": _time(key.created_at),
+    }
+
+
+def _time(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None

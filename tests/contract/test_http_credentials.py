@@ -1,0 +1,180 @@
+"""Sessions that renew themselves, API keys with scopes, secrets that change: over HTTP and a real Postgres."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from libs.service.tokens import issue_token, key_id, verify_token
+from services.gateway import limits
+from services.gateway.accounts import Accounts, open_database
+from tests.contract.http_gateway import OLD_SECRET, SECRET, Client, gateway
+
+ANN = {"email": "ann@example.com", "password": "correct horse"}
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
+    async with open_database(database_url) as pool:
+        await pool.execute("TRUNCATE users CASCADE")
+        yield pool
+
+
+@pytest.fixture
+async def client(pool: asyncpg.Pool) -> AsyncIterator[Client]:
+    async with gateway(accounts=Accounts(pool)) as client:
+        made = await client.post(ANN, "/api/auth/signup")
+        client.token = made.body["token"]
+        client.user = made.body["refreshToken"]
+        yield client
+
+
+async def renew(client: Client, token: str) -> Any:
+    return await client.post({"refreshToken": token}, "/api/auth/refresh", Authorization="")
+
+
+async def made_key(client: Client, *scopes: str, **fields: object) -> Any:
+    answer = await client.post({"name": "bot", "scopes": list(scopes), **fields}, "/api/keys")
+    assert answer.status == 201, answer
+    return answer.body
+
+
+async def test_an_access_token_is_short_and_a_session_renews_it(client: Client) -> None:
+    made = await client.post(ANN, "/api/auth/login", Authorization="")
+    claims = verify_token(made.body["token"], SECRET)
+    assert made.body["expiresIn"] == 900
+    assert claims.expires_at - datetime.now(UTC) < timedelta(minutes=15)
+    again = await renew(client, made.body["refreshToken"])
+    assert again.status == 200
+    assert again.headers["Cache-Control"] == "no-store"
+    assert again.body["userId"] == made.body["userId"]
+    assert (await client.get("/api/orders", Authorization=f"Bearer {again.body['token']}")).status == 200
+    assert (await renew(client, again.body["refreshToken"])).status == 200
+
+
+async def test_a_refresh_token_used_twice_ends_its_session(client: Client) -> None:
+    stolen = client.user
+    good = await renew(client, stolen)
+    thief = await renew(client, stolen)
+    assert (thief.status, thief.code) == (401, "refresh_token_invalid")
+    assert (await renew(client, good.body["refreshToken"])).status == 401
+    # Another session of the same user goes on.
+    other = await client.post(ANN, "/api/auth/login")
+    assert (await renew(client, other.body["refreshToken"])).status == 200
+
+
+async def test_of_many_renewals_at_once_at_most_one_succeeds(client: Client) -> None:
+    answers = await asyncio.gather(*(renew(client, client.user) for _ in range(8)))
+    assert sum(answer.status == 200 for answer in answers) <= 1
+
+
+@pytest.mark.parametrize(
+    "token", ["", "x", "swr_", "swr_x_y", "swr_01a205c4-6fe7-7367-94f4-2ccd80d6a003_secret", "x" * 201]
+)
+async def test_what_is_no_refresh_token_is_refused(client: Client, token: str) -> None:
+    assert (await renew(client, token)).status in {401, 422}
+
+
+async def test_who_logs_out_cannot_renew(client: Client) -> None:
+    for _ in range(2):
+        answer = await client.post({"refreshToken": client.user}, "/api/auth/logout", Authorization="")
+        assert answer.status == 204
+    assert (await renew(client, client.user)).status == 401
+
+
+async def test_a_session_that_is_too_old_is_over(client: Client, pool: asyncpg.Pool) -> None:
+    await pool.execute("UPDATE sessions SET expires_at = now()")
+    assert (await renew(client, client.user)).status == 401
+
+
+async def test_no_secret_is_kept(client: Client, pool: asyncpg.Pool) -> None:
+    key = await made_key(client, "orders:read")
+    rows = [*await pool.fetch("SELECT * FROM sessions"), *await pool.fetch("SELECT * FROM api_keys")]
+    kept = " ".join(str(value) for row in rows for value in row.values())
+    assert len(rows) == 2
+    assert key["key"].rpartition("_")[2] not in kept
+    assert client.user.rpartition("_")[2] not in kept
+
+
+@pytest.mark.parametrize("header", ["Authorization", "X-API-Key"])
+async def test_an_api_key_may_do_what_its_scopes_say(client: Client, header: str) -> None:
+    def sent(key: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {key}"} if header == "Authorization" else {"Authorization": "", header: key}
+
+    reads, writes = await made_key(client, "orders:read"), await made_key(client, "orders:write")
+    assert (await client.post(**sent(writes["key"]))).status == 202
+    assert len((await client.get("/api/orders", **sent(reads["key"]))).body["orders"]) == 1
+    for answer in (await client.get("/api/orders", **sent(writes["key"])), await client.post(**sent(reads["key"]))):
+        assert (answer.status, answer.code) == (403, "scope_missing")
+
+
+async def test_an_api_key_cannot_make_keys(client: Client) -> None:
+    key = await made_key(client, *limits.SCOPES)
+    answer = await client.post({"name": "x", "scopes": ["orders:read"]}, "/api/keys", X_API_Key=key["key"])
+    assert (answer.status, answer.code) == (403, "scope_missing")
+
+
+async def test_keys_are_listed_without_their_secret_and_can_be_deleted(client: Client) -> None:
+    first, second = await made_key(client, "orders:read"), await made_key(client, "orders:read", name="other")
+    assert (await client.get("/api/orders", Authorization=f"Bearer {first['key']}")).status == 200
+    listed = (await client.get("/api/keys")).body["keys"]
+    assert [key["keyId"] for key in listed] == [second["keyId"], first["keyId"]]
+    assert all("key" not in key for key in listed)
+    path = f"/api/keys/{first['keyId']}"
+    assert (await client.ask("DELETE", path)).status == 204
+    assert (await client.ask("DELETE", path)).code == "api_key_not_found"
+    assert (await client.get("/api/orders", Authorization=f"Bearer {first['key']}")).code == "token_invalid"
+    assert (await client.ask("DELETE", "/api/keys/nonsense")).status == 404
+
+
+async def test_keys_of_others_are_not_there(client: Client) -> None:
+    key = await made_key(client, "orders:read")
+    bob = (await client.post({**ANN, "email": "bob@example.com"}, "/api/auth/signup")).body["token"]
+    assert (await client.get("/api/keys", Authorization=f"Bearer {bob}")).body == {"keys": []}
+    answer = await client.ask("DELETE", f"/api/keys/{key['keyId']}", Authorization=f"Bearer {bob}")
+    assert answer.status == 404
+
+
+async def test_a_wrong_or_expired_key_is_refused(client: Client, pool: asyncpg.Pool) -> None:
+    ends = (datetime.now(UTC) + timedelta(seconds=60)).isoformat()
+    key = (await made_key(client, "orders:read", expiresAt=ends))["key"]
+    wrong = [key[:-1] + ("a" if key[-1] != "a" else "b"), "swk_x_y", "swk_" + "x" * 300]
+    for text in wrong:
+        assert (await client.get("/api/orders", Authorization=f"Bearer {text}")).code == "token_invalid"
+    await pool.execute("UPDATE api_keys SET expires_at = now()")
+    assert (await client.get("/api/orders", Authorization=f"Bearer {key}")).code == "token_invalid"
+
+
+async def test_a_user_has_so_many_keys_and_no_more(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "API_KEYS_MAX", 2)
+    for _ in range(2):
+        await made_key(client, "orders:read")
+    answer = await client.post({"name": "x", "scopes": ["orders:read"]}, "/api/keys")
+    assert (answer.status, answer.code) == (409, "too_many_api_keys")
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"name": "", "scopes": ["orders:read"]}, "#/name"),
+        ({"name": "a\nb", "scopes": ["orders:read"]}, "#/name"),
+        ({"name": "x", "scopes": []}, "#/scopes"),
+        ({"name": "x", "scopes": ["orders:read", "admin"]}, "#/scopes/1"),
+        ({"name": "x", "scopes": ["orders:read"], "expiresAt": "2001-01-01T00:00:00Z"}, "#/expiresAt"),
+    ],
+)
+async def test_a_key_that_cannot_be_is_told_why(client: Client, body: object, pointer: str) -> None:
+    answer = await client.post(body, "/api/keys")
+    assert answer.code == "invalid_body"
+    assert [fault["pointer"] for fault in answer.body["errors"]] == [pointer]
+
+
+async def test_tokens_of_the_secret_before_hold_until_they_expire(client: Client) -> None:
+    token = issue_token("user-1", OLD_SECRET)
+    assert key_id(OLD_SECRET) != key_id(SECRET)
+    assert (await client.get("/api/orders", Authorization=f"Bearer {token}")).status == 200
+    stranger = issue_token("user-1", "a secret that nobody here ever used")
+    assert (await client.get("/api/orders", Authorization=f"Bearer {stranger}")).code == "token_invalid"

@@ -1,0 +1,68 @@
+"""`GET /api/events?cursor=`: what happened since, for whoever only asks now and then."""
+
+import pytest
+
+from libs.events.ids import Cursor, Position, partition_of_user
+from libs.events.memory_log import MemoryLog
+from tests.builders import a_request, routing_started, then
+from tests.contract.http_gateway import PARTITIONS, Client, gateway
+
+
+async def story(log: MemoryLog, user: str, events: int) -> list[str]:
+    """One order a pair of events; gives their ids."""
+    made: list[str] = []
+    for _ in range(events // 2):
+        step, now = a_request(PARTITIONS, user)
+        await log.commit(step)
+        step2, _ = then(now, routing_started())
+        await log.commit(step2)
+        made += [step.events[0].id, step2.events[0].id]
+    return made
+
+
+def ids(body: dict[str, list[dict[str, object]]]) -> list[str]:
+    return [f"{event['orderId']}/{event['version']}" for event in body["events"]]
+
+
+async def page(client: Client, cursor: str, limit: int = 50) -> dict[str, object]:
+    answer = await client.get(f"/api/events?cursor={cursor}&limit={limit}")
+    assert answer.status == 200, answer
+    return dict(answer.body)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 10, 200])
+async def test_pages_go_on_where_the_last_one_ended(limit: int) -> None:
+    log = MemoryLog(PARTITIONS)
+    other = next(
+        n for n in map(str, range(99)) if partition_of_user(n, PARTITIONS) == partition_of_user("user-1", PARTITIONS)
+    )
+    async with gateway(log=log) as client:
+        first = (await client.get("/api/events")).body
+        assert first["events"] == []
+        made = await story(log, "user-1", 6)
+        await story(log, other, 8)
+        made += await story(log, "user-1", 4)
+        told: list[str] = []
+        cursor = first["cursor"]
+        for _ in range(30):
+            body = await page(client, cursor, limit)
+            told += ids(body)  # type: ignore[arg-type]
+            if body["cursor"] == cursor:
+                break
+            cursor = body["cursor"]
+    assert told == made
+
+
+async def test_a_cursor_that_cannot_be_gone_on_from_is_gone() -> None:
+    log = MemoryLog(PARTITIONS)
+    async with gateway(log=log) as client:
+        await story(log, "user-1", 2)
+        mine = partition_of_user("user-1", PARTITIONS)
+        for cursor in (
+            "nonsense",
+            str(Cursor("0000", mine, Position(1, 1))),
+            str(Cursor(log.epoch, (mine + 1) % PARTITIONS, Position(1, 1))),
+            str(Cursor(log.epoch, mine, Position(1, 99))),
+        ):
+            answer = await client.get(f"/api/events?cursor={cursor}")
+            assert (answer.status, answer.code) == (410, "cursor_gone")

@@ -1,0 +1,128 @@
+"""Tickets and rates, in a real Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+
+from libs.service import shared as module
+from libs.service.shared import Rate, Shared, SharedUnavailable, open_shared
+from libs.service.tokens import Claims
+from services.gateway import limits
+from tests.contract.http_gateway import gateway
+from tests.waiting import eventually
+
+CLAIMS = Claims("user 1", datetime.now(UTC) + timedelta(hours=1))
+
+
+@pytest.fixture
+async def shared(redis_url: str) -> AsyncIterator[Shared]:
+    async with open_shared(redis_url) as shared:
+        yield shared
+
+
+async def test_a_ticket_is_good_once(shared: Shared, redis_url: str) -> None:
+    ticket, until = await shared.make_ticket(CLAIMS)
+    assert timedelta(seconds=25) < until - datetime.now(UTC) <= timedelta(seconds=30)
+    async with Redis.from_url(redis_url) as redis:
+        assert not [key async for key in redis.scan_iter(f"*{ticket}*")]
+    taken = await asyncio.gather(*(shared.take_ticket(ticket) for _ in range(10)))
+    assert [claims for claims in taken if claims] == [CLAIMS]
+
+
+async def test_what_is_no_ticket_is_nobody(shared: Shared) -> None:
+    assert [await shared.take_ticket(text) for text in ("", "x", "x" * 1_000)] == [None] * 3
+
+
+async def test_a_ticket_is_good_for_a_moment(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TICKET_LIFETIME", timedelta(milliseconds=20))
+    ticket, _ = await shared.make_ticket(CLAIMS)
+    await asyncio.sleep(0.1)
+    assert await shared.take_ticket(ticket) is None
+
+
+async def test_of_a_rate_all_may_come_at_once_and_no_more(shared: Shared) -> None:
+    who, rate = uuid4().hex, Rate(10, 60)
+    spent = await asyncio.gather(*(shared.spend(who, rate) for _ in range(15)))
+    assert sum(one.allowed for one in spent) == 10
+    refused = next(one for one in spent if not one.allowed)
+    assert 0 < refused.wait_s <= 6
+    assert refused.remaining == 0
+    assert 50 < refused.reset_s <= 60
+    assert (await shared.spend(uuid4().hex, rate)).remaining == 9
+
+
+async def test_what_was_spent_comes_back_with_time(shared: Shared) -> None:
+    who, rate = uuid4().hex, Rate(2, 0.2)
+    assert [(await shared.spend(who, rate)).allowed for _ in range(3)] == [True, True, False]
+
+    async def allowed() -> bool:
+        return (await shared.spend(who, rate)).allowed
+
+    await eventually(allowed)
+
+
+async def test_a_cost_counts_as_many_and_nothing_is_counted_when_refused(shared: Shared) -> None:
+    who, rate = uuid4().hex, Rate(10, 60)
+    assert (await shared.spend(who, rate, 7)).allowed
+    assert not (await shared.spend(who, rate, 7)).allowed
+    assert (await shared.spend(who, rate, 3)).allowed
+
+
+async def test_a_redis_that_is_away_is_an_error_of_ours() -> None:
+    async with open_shared("redis://127.0.0.1:9/0") as away:
+        with pytest.raises(SharedUnavailable):
+            await away.spend("x", Rate(1, 1))
+
+
+async def test_who_asks_too_often_is_told_when_to_come_back(shared: Shared) -> None:
+    user = uuid4().hex
+    async with gateway(shared=shared, rate=Rate(20, 60)) as client:
+        mine = client.other(user)
+        answers = [await mine.post() for _ in range(22)]
+        assert [answer.status for answer in answers] == [202] * 20 + [429] * 2
+        assert answers[0].headers["RateLimit-Policy"] == '"writes";q=20;w=60'
+        assert answers[0].headers["RateLimit"].startswith('"writes";r=')
+        assert answers[-1].code == "rate_limited"
+        assert 1 <= int(answers[-1].headers["Retry-After"]) <= 4
+        # Reading is counted apart, and so are others.
+        assert (await mine.get("/api/orders")).status == 200
+        assert (await client.other(uuid4().hex).post()).status == 202
+
+
+async def test_permits_taken_ahead_are_not_more_than_there_are(shared: Shared) -> None:
+    user = uuid4().hex
+    async with gateway(shared=shared, rate=Rate(200, 3600)) as one, gateway(shared=shared, rate=Rate(200, 3600)) as two:
+        clients = [one.other(user), two.other(user)]
+        answers = await asyncio.gather(*(clients[n % 2].get("/api/orders") for n in range(300)))
+    accepted = sum(answer.status == 200 for answer in answers)
+    assert accepted <= 200
+    assert accepted >= 200 - 2 * limits.RATE_LEASE_MAX
+
+
+async def test_while_redis_is_away_reading_is_not_refused() -> None:
+    async with open_shared("redis://127.0.0.1:9/0") as away, gateway(shared=away) as client:
+        assert (await client.get("/api/orders")).status == 200
+
+
+async def test_a_ticket_of_the_gateway_is_one_the_notifier_takes(shared: Shared) -> None:
+    async with gateway(shared=shared) as client:
+        made = await client.post(path="/api/auth/tickets", body=None)
+        assert made.status == 201
+        assert made.headers["Cache-Control"] == "no-store"
+        claims = await shared.take_ticket(made.body["ticket"])
+    assert claims
+    assert claims.user_id == "user-1"
+
+
+async def test_an_account_is_not_guessed_at_for_ever(shared: Shared, database_url: str) -> None:
+    from services.gateway.accounts import Accounts, open_database  # noqa: PLC0415
+
+    email = f"{uuid4().hex}@example.com"
+    async with open_database(database_url) as pool, gateway(shared=shared, accounts=Accounts(pool)) as client:
+        tries = [{"email": email, "password": f"guess number {n}"} for n in range(12)]
+        answers = [await client.post(body, "/api/auth/login") for body in tries]
+    assert [answer.status for answer in answers] == [401] * 10 + [429] * 2
