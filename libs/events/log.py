@@ -213,6 +213,14 @@ class Work(Protocol):
         """Turn timers that are due into work items; gives how many."""
         ...
 
+    async def timers(self, count: int) -> list[str]:
+        """Ids of orders that wait for a time, at most `count` of each partition, the soonest first."""
+        ...
+
+    async def hasten(self, order_ids: Sequence[str]) -> None:
+        """Let what these orders wait for be due now; those that do not wait stay as they are."""
+        ...
+
     async def backlog(self, service: str) -> int:
         """Items waiting or in hand."""
         ...
@@ -251,6 +259,10 @@ class Reads(Protocol):
 
     async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
         """`find` for several orders of one partition."""
+        ...
+
+    async def order_of_key(self, user: str, key: str) -> str | None:
+        """The order this user made under an idempotency key in the last 24 h."""
         ...
 
     async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:

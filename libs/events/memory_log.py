@@ -233,6 +233,15 @@ class MemoryLog(MemoryUpkeep):
             self._wake()
         return moved
 
+    async def timers(self, count: int) -> list[str]:
+        return [name for part in self._parts for name in sorted(part.timers, key=part.timers.__getitem__)[:count]]
+
+    async def hasten(self, order_ids: Sequence[str]) -> None:
+        for order_id in order_ids:
+            timers = self._parts[partition_of(order_id)].timers
+            if order_id in timers:
+                timers[order_id] = 0
+
     async def backlog(self, service: str) -> int:
         return sum(len(part.work[service]) for part in self._parts)
 
@@ -270,6 +279,10 @@ class MemoryLog(MemoryUpkeep):
     async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
         found = {order_id: await self.find(order_id) for order_id in order_ids}
         return {order_id: held for order_id, held in found.items() if held}
+
+    async def order_of_key(self, user: str, key: str) -> str | None:
+        held = self._parts[partition_of_user(user, self.partitions)].keys.get((user, key))
+        return held[0] if held else None
 
     async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
         for partition, position in at.items():

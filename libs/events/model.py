@@ -1,4 +1,4 @@
-"""The nine events and their envelope: the only language services share.
+"""The events and their envelope: the only language services share.
 
 Shapes are frozen: a field once released keeps its name and meaning; new fields are optional; anything else is a new
 schema version with an upcaster. Amounts are integers in base units, written as strings because JSON numbers lose
@@ -27,6 +27,7 @@ class Status(StrEnum):
 
     PENDING = "PENDING"
     ROUTING = "ROUTING"
+    OPEN = "OPEN"
     BUILDING = "BUILDING"
     SUBMITTED = "SUBMITTED"
     RETRYING = "RETRYING"
@@ -46,6 +47,7 @@ class Reason(StrEnum):
     VENUE_REFUSED = "venue_refused"
     INSUFFICIENT_LIQUIDITY = "insufficient_liquidity"
     INSUFFICIENT_FUNDS = "insufficient_funds"
+    PRICE_NOT_MET = "price_not_met"
     SLIPPAGE_EXCEEDED = "slippage_exceeded"
     TRANSACTION_EXPIRED = "transaction_expired"
     TRANSACTION_REJECTED = "transaction_rejected"
@@ -73,6 +75,19 @@ class Event(Frozen):
     SCHEMA_VERSION: ClassVar[int] = 1
 
 
+TimeInForce = Literal["GTC", "GTT", "IOC", "FOK"]
+
+
+class Terms(Frozen):
+    """What a client may ask for beyond a plain swap at the market."""
+
+    client_order_id: str | None = None
+    limit_price: str | None = Field(None, description="least price, token_out per token_in, a decimal")
+    min_out: Units | None = Field(None, description="least to come out, whatever the slippage allows")
+    time_in_force: TimeInForce | None = Field(None, description="IOC, FOK: one attempt; else: as long as it is valid")
+    metadata: dict[str, str] | None = None
+
+
 class OrderRequested(Event):
     """A client asked for a swap; it is accepted."""
 
@@ -86,6 +101,7 @@ class OrderRequested(Event):
     idempotency_key: str | None = None
     fingerprint: str | None = Field(None, description="of what was asked under the idempotency key")
     request_id: str | None = None
+    terms: Terms | None = None
 
 
 class RoutingStarted(Event):
@@ -135,6 +151,16 @@ class RouteSelected(Event):
     attempt: int = Field(ge=1)
     route: Route
     candidates: tuple[Candidate, ...]
+
+
+class OrderOpened(Event):
+    """No route beats the order's price now: it waits until one does, or its time is over."""
+
+    attempt: int = Field(ge=1)
+    wanted_out: Units
+    best_out: Units | None = Field(None, description="what the best quote would have given")
+    delay_ms: int = Field(ge=0, description="until its time is over; it is woken sooner when the price moves")
+    until: AwareDatetime
 
 
 class TxSubmitted(Event):
@@ -201,6 +227,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         OrderRequested,
         RoutingStarted,
         RouteSelected,
+        OrderOpened,
         TxSubmitted,
         TxConfirmed,
         AttemptFailed,

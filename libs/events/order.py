@@ -10,6 +10,7 @@ from libs.events.model import (
     OrderCancelled,
     OrderExpired,
     OrderFailed,
+    OrderOpened,
     OrderRequested,
     ReasonCode,
     Route,
@@ -17,6 +18,7 @@ from libs.events.model import (
     RoutingStarted,
     Stage,
     Status,
+    Terms,
     TxConfirmed,
     TxSubmitted,
     Units,
@@ -57,6 +59,7 @@ class Order(Frozen):
     amount_out: Units | None = None
     slot: int | None = None
     failure: Failure | None = None
+    terms: Terms | None = None
 
 
 def evolve(order: Order | None, event: Envelope) -> Order:
@@ -95,6 +98,7 @@ def _requested(event: Envelope) -> Order:
         expires_at=request.expires_at,
         created_at=event.time,
         updated_at=event.time,
+        terms=request.terms,
     )
 
 
@@ -104,6 +108,8 @@ def _changes(event: Envelope) -> dict[str, object]:
             return {"attempt": attempt, "retry_at": None}
         case RouteSelected(route=route):
             return {"route": route, "failure": None}
+        case OrderOpened():
+            return {"failure": None}
         case TxSubmitted() as sent:
             return {
                 "signature": sent.signature,

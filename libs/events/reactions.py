@@ -6,6 +6,7 @@ from libs.events.model import (
     OrderCancelled,
     OrderExpired,
     OrderFailed,
+    OrderOpened,
     OrderRequested,
     Reason,
     RouteSelected,
@@ -22,6 +23,7 @@ NEXT_ACTOR: dict[type[Event], str | None] = {
     OrderRequested: ROUTER,
     RoutingStarted: ROUTER,
     RouteSelected: EXECUTOR,
+    OrderOpened: ROUTER,  # when the price has moved, or its time is over
     TxSubmitted: EXECUTOR,
     TxConfirmed: None,
     AttemptFailed: ROUTER,  # when its delay is over
@@ -34,6 +36,7 @@ STATUS_AFTER: dict[type[Event], Status] = {
     OrderRequested: Status.PENDING,
     RoutingStarted: Status.ROUTING,
     RouteSelected: Status.BUILDING,
+    OrderOpened: Status.OPEN,
     TxSubmitted: Status.SUBMITTED,
     TxConfirmed: Status.CONFIRMED,
     AttemptFailed: Status.RETRYING,
@@ -45,7 +48,7 @@ STATUS_AFTER: dict[type[Event], Status] = {
 TERMINAL = frozenset({Status.CONFIRMED, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 
 # A cancel is accepted until a signed transaction exists; after it only the chain decides.
-CANCELLABLE = frozenset({Status.PENDING, Status.ROUTING, Status.BUILDING, Status.RETRYING})
+CANCELLABLE = frozenset({Status.PENDING, Status.ROUTING, Status.OPEN, Status.BUILDING, Status.RETRYING})
 
 # Trying again cannot help: the order fails at once.
 PERMANENT = frozenset({Reason.NO_ROUTE, Reason.AMOUNT_TOO_SMALL, Reason.UNKNOWN_TOKEN, Reason.INSUFFICIENT_FUNDS})
@@ -58,4 +61,4 @@ def next_actor(event: Event) -> str | None:
 
 def delay_ms(event: Event) -> int | None:
     """How long the next actor must wait, or None when it may act at once."""
-    return event.delay_ms if isinstance(event, AttemptFailed) else None
+    return event.delay_ms if isinstance(event, AttemptFailed | OrderOpened) else None

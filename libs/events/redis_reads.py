@@ -121,6 +121,12 @@ class RedisReads:
         (ids,) = await self._ask([["ZREVRANGEBYLEX", key, top, "-", "LIMIT", 0, limit]])
         return list(ids)
 
+    async def order_of_key(self, user: str, key: str) -> str | None:
+        """See `Reads.order_of_key`."""
+        keys = self._keys[partition_of_user(user, len(self._keys))]
+        (order_id,) = await self._ask([["HGET", keys.idempotency(user, key), "order"]])
+        return str(order_id) if order_id else None
+
     async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
         """See `Reads.register_reader`."""
         async with reading():

@@ -10,7 +10,7 @@ import orjson
 from libs.events.errors import LogUnavailable
 from libs.events.ids import START, Position, partition_of
 from libs.events.log import Entry
-from libs.events.model import AttemptFailed, OrderRequested
+from libs.events.model import AttemptFailed, OrderOpened, OrderRequested
 from libs.events.reactions import TERMINAL, WORKERS, next_actor
 from libs.events.redis_client import FENCED, Pipe
 from libs.events.redis_keys import Keys
@@ -128,8 +128,9 @@ class RedisRepair:
     def _work(self, restored: Restored) -> list[list[Any]]:
         order, last = restored.order, restored.entries[-1]
         keys, event = self._keys[partition_of(order.id)], last.decode().data
-        if isinstance(event, AttemptFailed):
-            return [["ZADD", keys.timers, int(event.retry_at.timestamp() * 1_000), order.id]]
+        if isinstance(event, AttemptFailed | OrderOpened):
+            due = event.retry_at if isinstance(event, AttemptFailed) else event.until
+            return [["ZADD", keys.timers, int(due.timestamp() * 1_000), order.id]]
         actor = next_actor(event)
         if actor is None:
             return []

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from libs.events.errors import EventLogError, LogUnavailable
-from libs.events.ids import Position
+from libs.events.ids import Position, partition_of
 from libs.events.log import DISCARDED_MAX, Discarded, Item, Parked
 from libs.events.model import AttemptFailed
 from libs.events.reactions import NEXT_ACTOR
@@ -182,6 +182,16 @@ class RedisWork:
                 names = [keys.timers, keys.work(actor), *(keys.order(order_id) for order_id in due)]
                 moved += await self._move(keys, names, ["due", *due])
         return moved
+
+    async def timers(self, count: int) -> list[str]:
+        """See `Work.timers`."""
+        found = await self._send([["ZRANGE", keys.timers, 0, count - 1] for keys in self._keys])
+        return [order_id for partition in found for order_id in partition]
+
+    async def hasten(self, order_ids: Sequence[str]) -> None:
+        """See `Work.hasten`."""
+        if order_ids:
+            await self._send([["ZADD", self._keys[partition_of(each)].timers, "XX", 0, each] for each in order_ids])
 
     async def backlog(self, service: str) -> int:
         """See `Work.backlog`."""

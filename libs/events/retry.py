@@ -33,7 +33,8 @@ def after_failure(
 ) -> AttemptFailed | OrderFailed:
     """What follows from a failed attempt: `OrderFailed` if trying again cannot help or was done often enough."""
     detail = detail[:DETAIL_CHARS_MAX]
-    if reason in PERMANENT or order.attempt >= policy.attempts_max:
+    once = order.terms is not None and order.terms.time_in_force in {"IOC", "FOK"}
+    if once or reason in PERMANENT or order.attempt >= policy.attempts_max:
         return OrderFailed(stage=stage, attempt=order.attempt, reason=reason, detail=detail)
     delay_ms = retry_delay_ms(order.attempt, fraction, policy.base_ms, policy.cap_ms)
     # No later than the order's expiry: it ends on time instead of sleeping past it.

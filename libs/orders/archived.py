@@ -60,6 +60,10 @@ class ArchivedReads:
         """See `Reads.find_many`."""
         return await self._log.find_many(order_ids)
 
+    async def order_of_key(self, user: str, key: str) -> str | None:
+        """See `Reads.order_of_key`."""
+        return await self._log.order_of_key(user, key)
+
     async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
         """See `Reads.register_reader`."""
         await self._log.register_reader(name, at)

@@ -15,10 +15,12 @@ from libs.events.model import (
     OrderCancelled,
     OrderExpired,
     OrderFailed,
+    OrderOpened,
     OrderRequested,
     Route,
     RouteSelected,
     RoutingStarted,
+    Terms,
     TxConfirmed,
     TxSubmitted,
 )
@@ -41,6 +43,7 @@ def order_body(order: Order) -> Body:
         "tokenOut": order.token_out,
         "amount": _amount(order.amount_in, order.token_in),
         "slippageBps": order.slippage_bps,
+        **_terms(order.terms, order.token_out),
         "attempt": order.attempt,
         "route": _route(order.route, order.token_in, order.token_out) if order.route else None,
         "signature": order.signature,
@@ -71,7 +74,7 @@ def event_body(event: Envelope, cursor: str, order: Order) -> Body:
     }
 
 
-def _data(event: Event, token_in: str, token_out: str) -> Body:
+def _data(event: Event, token_in: str, token_out: str) -> Body:  # noqa: C901 - one case an event
     match event:
         case OrderRequested():
             return {
@@ -79,6 +82,7 @@ def _data(event: Event, token_in: str, token_out: str) -> Body:
                 "tokenOut": event.token_out,
                 "amount": _amount(event.amount_in, event.token_in),
                 "slippageBps": event.slippage_bps,
+                **_terms(event.terms, event.token_out),
                 "expiresAt": _time(event.expires_at),
             }
         case RoutingStarted():
@@ -88,6 +92,13 @@ def _data(event: Event, token_in: str, token_out: str) -> Body:
                 "attempt": event.attempt,
                 "route": _route(event.route, token_in, token_out),
                 "candidates": [_candidate(candidate, token_out) for candidate in event.candidates],
+            }
+        case OrderOpened():
+            return {
+                "attempt": event.attempt,
+                "wantedAmountOut": _amount(event.wanted_out, token_out),
+                "bestAmountOut": _amount(event.best_out, token_out),
+                "until": _time(event.until),
             }
         case TxSubmitted():
             return {
@@ -114,6 +125,17 @@ def _data(event: Event, token_in: str, token_out: str) -> Body:
             return {"expiresAt": _time(event.expires_at)}
         case _:
             return {}
+
+
+def _terms(terms: Terms | None, token_out: str) -> Body:
+    terms = terms or Terms()
+    return {
+        "clientOrderId": terms.client_order_id,
+        "limitPrice": terms.limit_price,
+        "minAmountOut": _amount(terms.min_out, token_out),
+        "timeInForce": terms.time_in_force,
+        "metadata": terms.metadata,
+    }
 
 
 def _route(route: Route, token_in: str, token_out: str) -> Body:

@@ -8,9 +8,11 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from libs.events.model import Terms, TimeInForce
 from libs.venues.tokens import TOKENS, AmountError, Token, find_token, nearest_symbols, to_base_units
 from services.gateway import limits
 from services.gateway.bodies import Body, FieldError, Invalid, parse, quoted, validate
+from services.gateway.terms import read_terms
 from services.gateway.times import read_time
 
 _KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
@@ -26,6 +28,11 @@ class OrderBody(Body):
     amount: Any
     slippage_bps: int | None = Field(None, ge=0, le=10_000)
     expires_at: str | None = None
+    client_order_id: str | None = None
+    limit_price: Any = None
+    min_amount_out: Any = None
+    time_in_force: TimeInForce | None = None
+    metadata: dict[str, str] | None = None
 
 
 class BatchItemBody(OrderBody):
@@ -43,10 +50,19 @@ class OrderRequest:
     amount_in: int
     slippage_bps: int | None
     expires_at: datetime | None
+    terms: Terms | None = None
 
     def fingerprint(self) -> str:
         """The same for two bodies that ask for the same, however they are written."""
-        parts = (self.token_in.mint, self.token_out.mint, self.amount_in, self.slippage_bps, self.expires_at)
+        parts: tuple[object, ...] = (
+            self.token_in.mint,
+            self.token_out.mint,
+            self.amount_in,
+            self.slippage_bps,
+            self.expires_at,
+        )
+        if self.terms:
+            parts += (self.terms.model_dump_json(),)
         return sha256(repr(parts).encode()).hexdigest()
 
 
@@ -103,10 +119,12 @@ def _order(order: OrderBody, now: datetime) -> OrderRequest:
     if token_in and token_in == token_out:
         errors.append(FieldError("#/tokenOut", "same_token", "tokenIn and tokenOut are the same token."))
     amount_in = _amount(order.amount, token_in, errors)
-    expires_at = read_time(order.expires_at, now, limits.EXPIRES_IN_MAX, errors)
+    within = limits.EXPIRES_IN_MAX if order.limit_price is None else limits.LIMIT_EXPIRES_IN_MAX
+    expires_at = read_time(order.expires_at, now, within, errors)
+    terms = read_terms(order, token_in, token_out, amount_in, errors)
     if errors or token_in is None or token_out is None:
         raise Invalid(*errors)
-    return OrderRequest(token_in, token_out, amount_in, order.slippage_bps, expires_at)
+    return OrderRequest(token_in, token_out, amount_in, order.slippage_bps, expires_at, terms)
 
 
 def _token(text: str, pointer: str, errors: list[FieldError]) -> Token | None:

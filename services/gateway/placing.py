@@ -14,7 +14,8 @@ from libs.events.log import EventLog, Idempotency
 from libs.events.model import OrderRequested
 from libs.events.order import Order
 from libs.orders.views import OrderViews
-from services.gateway import observe
+from services.gateway import limits, observe
+from services.gateway.bodies import FieldError, Invalid
 from services.gateway.commands import SOURCE, KeyReused, place
 from services.gateway.dto import OrderRequest
 from services.gateway.problems import Problem
@@ -51,6 +52,7 @@ class Placing:
         Raises:
             Problem, LogUnavailable, OutcomeUndecided
         """
+        key = _one_key(key, asked)
         now, fingerprint = self._clock(), asked.fingerprint() if key else None
         step, made = order_step(
             self._event(asked, now, key, fingerprint, asker.request_id),
@@ -94,11 +96,16 @@ class Placing:
             mint_out=asked.token_out.mint,
             amount_in=asked.amount_in,
             slippage_bps=self._slippage_bps if asked.slippage_bps is None else asked.slippage_bps,
-            expires_at=asked.expires_at or now + self._lifetime,
+            expires_at=asked.expires_at or now + self._lifetime_of(asked),
             idempotency_key=key,
             fingerprint=fingerprint,
             request_id=request_id,
+            terms=asked.terms,
         )
+
+    def _lifetime_of(self, asked: OrderRequest) -> timedelta:
+        waits = asked.terms is not None and asked.terms.time_in_force == "GTC"
+        return limits.LIMIT_EXPIRES_IN_MAX if waits else self._lifetime
 
     async def _made_before(self, order_id: str, asker: Asker) -> Order:
         order = await self._views.get(order_id)
@@ -106,3 +113,12 @@ class Placing:
             raise LogUnavailable(f"order {order_id} of an idempotency key cannot be found")
         observe.order_replayed(order_id, asker.user, asker.request_id)
         return order
+
+
+def _one_key(key: str | None, asked: OrderRequest) -> str | None:
+    """A client's own order id is as good as an idempotency key; sent both ways it must be the same."""
+    own = asked.terms.client_order_id if asked.terms else None
+    if key and own and key != own:
+        detail = "With both, clientOrderId and Idempotency-Key must be the same text: either finds the order."
+        raise Invalid(FieldError("#/clientOrderId", "differs_from_idempotency_key", detail))
+    return key or own

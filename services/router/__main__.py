@@ -22,6 +22,7 @@ from libs.service.http import open_session
 from libs.service.lifecycle import run
 from libs.service.settings import Settings
 from services.router.handlers import Router
+from services.router.prices import PriceWatch
 from services.router.venues import Venue
 
 EXIT_STOPPED = 1
@@ -55,6 +56,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             handle_many=router.handle_many,
         )
         try:
+            watching = asyncio.create_task(PriceWatch(log, venues).run())
+            stack.callback(watching.cancel)
             await keep_working(log, worker, health, limits, stop)
         except LogMismatch as error:
             structlog.get_logger().error("stopped_by_the_log", reason=str(error))

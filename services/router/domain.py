@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import JsonValue
 
@@ -11,6 +11,7 @@ from libs.events.model import (
     Candidate,
     Leg,
     OrderFailed,
+    OrderOpened,
     Reason,
     Route,
     RouteSelected,
@@ -65,18 +66,49 @@ class Answer:
 
 def decide(
     order: Order, answers: Sequence[Answer], *, now: datetime, fraction: float, policy: RetryPolicy
-) -> RouteSelected | AttemptFailed | OrderFailed:
+) -> RouteSelected | OrderOpened | AttemptFailed | OrderFailed:
     """The best net output wins, ties by venue name; nobody quoted: the attempt or the order fails."""
     offers = [(answer, answer.result) for answer in answers if isinstance(answer.result, Quote)]
     if not offers:
         reason, detail = _nobody(answers)
         return after_failure(order, "routing", reason, detail, now=now, fraction=fraction, policy=policy)
     best, quote = min(offers, key=lambda offer: (-_net(order, offer[1]), offer[0].venue))
+    if quote.amount_out < wanted_out(order):
+        return _not_met(order, best.venue, quote.amount_out, now=now, fraction=fraction, policy=policy)
     return RouteSelected(
         attempt=order.attempt,
         route=_route(order, best.venue, quote),
         candidates=tuple(_candidate(order, answer, best, len(offers)) for answer in answers),
     )
+
+
+def wanted_out(order: Order) -> int:
+    """The least the client accepts whatever a quote says; 0: any."""
+    return (order.terms.min_out if order.terms else None) or 0
+
+
+def is_limit(order: Order) -> bool:
+    """Whether it waits for its price."""
+    return order.terms is not None and order.terms.limit_price is not None
+
+
+def _not_met(
+    order: Order, venue: str, best_out: int, *, now: datetime, fraction: float, policy: RetryPolicy
+) -> OrderOpened | AttemptFailed | OrderFailed:
+    """A limit order waits for its price, unless it is one for this moment only."""
+    terms = order.terms
+    assert terms is not None, "without terms every price will do"
+    if is_limit(order) and terms.time_in_force not in {"IOC", "FOK"}:
+        left_ms = max(0, -((now - order.expires_at) // timedelta(milliseconds=1)))
+        return OrderOpened(
+            attempt=order.attempt,
+            wanted_out=wanted_out(order),
+            best_out=best_out,
+            delay_ms=left_ms,
+            until=order.expires_at,
+        )
+    why = f"{venue}, the best, quotes {best_out} base units; at least {wanted_out(order)} are wanted"
+    return after_failure(order, "routing", Reason.PRICE_NOT_MET, why, now=now, fraction=fraction, policy=policy)
 
 
 def min_out(quoted_out: int, slippage_bps: int) -> int:
@@ -117,7 +149,7 @@ def _route(order: Order, venue: str, quote: Quote) -> Route:
         legs=(leg,),
         quoted_out=quote.amount_out,
         net_out=max(0, _net(order, quote)),
-        min_out=min_out(quote.amount_out, order.slippage_bps),
+        min_out=max(min_out(quote.amount_out, order.slippage_bps), wanted_out(order)),
         network_fee_lamports=quote.network_fee_lamports,
     )
 

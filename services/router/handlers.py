@@ -10,6 +10,7 @@ from libs.events.model import (
     Envelope,
     Event,
     OrderExpired,
+    OrderOpened,
     OrderRequested,
     RoutingStarted,
 )
@@ -53,6 +54,9 @@ class Router:
         for order, event in pairs:
             if self._now() >= order.expires_at:
                 found[order.id] = [_expired(order)]
+            elif isinstance(event.data, OrderOpened):
+                # Nothing has failed: it is the same attempt.
+                starting.append(order)
             elif isinstance(event.data, OrderRequested | AttemptFailed):
                 starting.append(order.model_copy(update={"attempt": order.attempt + 1}))
             elif isinstance(event.data, RoutingStarted):

@@ -5,7 +5,7 @@ from functools import cache
 import structlog
 from prometheus_client import Counter, Histogram
 
-from libs.events.model import AttemptFailed, OrderExpired, OrderFailed, RouteSelected
+from libs.events.model import AttemptFailed, OrderExpired, OrderFailed, OrderOpened, RouteSelected
 from libs.events.order import Order
 from services.router.domain import Answer, NoQuote
 
@@ -28,6 +28,10 @@ def _answers(venue: str, result: str) -> Counter:
     return _ANSWERS.labels(venue, result)
 
 
+_OPENED = Counter("swaplog_orders_opened_total", "Orders that wait for their price")
+_WOKEN = Counter("swaplog_open_orders_woken_total", "Open orders whose price was met")
+
+
 @cache
 def _seconds(venue: str) -> Histogram:
     return _ANSWER_SECONDS.labels(venue)
@@ -46,11 +50,24 @@ def venue_answered(answer: Answer) -> None:
         _log.debug("venue_gave_no_quote", venue=answer.venue, reason=result.reason, why=result.why)
 
 
-def decided(order: Order, decision: RouteSelected | AttemptFailed | OrderFailed) -> None:
+def decided(order: Order, decision: RouteSelected | OrderOpened | AttemptFailed | OrderFailed) -> None:
     if isinstance(decision, RouteSelected):
         _route_selected(order, decision)
+    elif isinstance(decision, OrderOpened):
+        _OPENED.inc()
+        _log.info("order_opened", order_id=order.id, wanted_out=decision.wanted_out, best_out=decision.best_out)
     else:
         _routing_failed(order, decision)
+
+
+def woken(orders: int) -> None:
+    """Their price is met."""
+    _WOKEN.inc(orders)
+    _log.info("open_orders_woken", orders=orders)
+
+
+def watch_failed(reason: str) -> None:
+    _log.debug("prices_not_watched", reason=reason)
 
 
 def order_expired(order: Order, event: OrderExpired) -> None:

@@ -59,7 +59,7 @@ def test_the_committed_schemas_are_those_of_the_models() -> None:
 
 def test_every_event_type_has_a_next_actor_or_says_there_is_none() -> None:
     assert set(NEXT_ACTOR) == set(EVENT_TYPES.values())
-    assert len(EVENT_TYPES) == 9
+    assert len(EVENT_TYPES) == 10
     assert {status for status in Status if status in TERMINAL} == {"CONFIRMED", "FAILED", "CANCELLED", "EXPIRED"}
 
 

@@ -1,0 +1,106 @@
+"""Watches prices for orders that wait for theirs: one question per venue and look, however many orders wait.
+
+An order whose price is met is woken by making its timer due; what follows is the ordinary way, with fresh quotes.
+Several routers may watch at once: waking twice wakes once.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from heapq import nsmallest
+from typing import Protocol
+
+from libs.events.errors import EventLogError
+from libs.events.log import Snapshot
+from libs.events.model import Status
+from libs.events.order import Order
+from services.router import observe
+from services.router.domain import Quote, wanted_out
+from services.router.venues import Venue
+
+LOOK_EVERY_S = 1.0
+WAITING_MAX = 50_000  # orders of all partitions that are known at once; the rest waits its turn
+OTHERS_KEPT_LOOKS = 10
+PROBES_PER_PAIR = 16  # orders of a pair asked about in one look: those that want least come first
+
+Pair = tuple[str, str]
+
+
+class Log(Protocol):
+    """What the watch needs of the log."""
+
+    async def timers(self, count: int) -> list[str]: ...
+
+    async def hasten(self, order_ids: Sequence[str]) -> None: ...
+
+    async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]: ...
+
+
+class PriceWatch:
+    """Knows the open orders; asks about those of each pair that want least."""
+
+    def __init__(self, log: Log, venues: Sequence[Venue]) -> None:
+        self._log, self._venues = log, venues
+        self._open: dict[str, Order] = {}
+        self._others: set[str] = set()
+        self._looks = 0
+
+    async def run(self) -> None:
+        """Look until cancelled. While the log is away nothing can be woken, and nothing is lost."""
+        while True:
+            try:
+                await self.look()
+            except EventLogError as error:
+                observe.watch_failed(str(error))
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def look(self) -> int:
+        """One look; gives how many orders were woken.
+
+        Raises:
+            EventLogError: the log is away.
+        """
+        await self._learn()
+        probes = [order for orders in self._by_pair().values() for order in _least_first(orders)]
+        if not probes:
+            return 0
+        best = await self._best(probes)
+        met = [order.id for order in probes if best[order.id] >= wanted_out(order) > 0]
+        if met:
+            await self._log.hasten(met)
+            for order_id in met:
+                del self._open[order_id]
+            observe.woken(len(met))
+        return len(met)
+
+    async def _learn(self) -> None:
+        waiting = await self._log.timers(WAITING_MAX)
+        there = set(waiting)
+        self._open = {order_id: order for order_id, order in self._open.items() if order_id in there}
+        self._looks += 1
+        # What waits for a retry now may wait for its price a moment later.
+        self._others = set() if self._looks % OTHERS_KEPT_LOOKS == 0 else self._others & there
+        unknown = [order_id for order_id in waiting if order_id not in self._open and order_id not in self._others]
+        for order_id, held in (await self._log.find_many(unknown)).items() if unknown else ():
+            if held.order.status is Status.OPEN:
+                self._open[order_id] = held.order
+            else:
+                self._others.add(order_id)
+
+    def _by_pair(self) -> dict[Pair, list[Order]]:
+        pairs: dict[Pair, list[Order]] = {}
+        for order in self._open.values():
+            pairs.setdefault((order.mint_in, order.mint_out), []).append(order)
+        return pairs
+
+    async def _best(self, orders: Sequence[Order]) -> dict[str, int]:
+        answers = await asyncio.gather(*(venue.quote_many(orders) for venue in self._venues))
+        best = dict.fromkeys((order.id for order in orders), 0)
+        for by_venue in answers:
+            for order, answer in zip(orders, by_venue, strict=True):
+                if isinstance(answer.result, Quote):
+                    best[order.id] = max(best[order.id], answer.result.amount_out)
+        return best
+
+
+def _least_first(orders: Iterable[Order]) -> list[Order]:
+    return nsmallest(PROBES_PER_PAIR, orders, key=lambda order: (wanted_out(order) / order.amount_in, order.id))
