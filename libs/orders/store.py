@@ -85,6 +85,12 @@ class OrderStore:
             state = await connection.fetchval(sql.ORDER, UUID(order_id))
         return Order.model_validate_json(state) if state else None
 
+    async def by_client_id(self, user: str, client_id: str) -> Order | None:
+        """The newest projected order with this client order id."""
+        async with self.connection() as connection:
+            state = await connection.fetchval(sql.BY_CLIENT_ID, user, client_id)
+        return Order.model_validate_json(state) if state else None
+
     async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
         """Those of them that are projected."""
         async with self.connection() as connection:

@@ -26,6 +26,8 @@ class Store(Protocol):
 
     async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]: ...
 
+    async def by_client_id(self, user: str, client_id: str) -> Order | None: ...
+
     async def newest(self, user: str, before: str | None, limit: int) -> list[Order]: ...
 
     async def history(self, order_id: str) -> list[tuple[Envelope, Position]]: ...
@@ -45,6 +47,10 @@ class OrderViews:
         """The order, or None when there is none. `order_id` must be one this system could have made."""
         snapshot = await self._log.find(order_id)
         return snapshot.order if snapshot else await self._store.get(order_id)
+
+    async def by_client_id(self, user: str, client_id: str) -> Order | None:
+        """The newest order the user gave this id to that is projected; younger ones the log knows by their key."""
+        return await self._store.by_client_id(user, client_id)
 
     async def many(self, order_ids: Collection[str]) -> dict[str, Order]:
         """These orders, without those that do not exist."""

@@ -11,7 +11,9 @@ from libs.service.health import Health, health_routes
 from services.gateway import limits, observe
 from services.gateway.accounts import DatabaseUnavailable
 from services.gateway.api import Api
+from services.gateway.cors import cors_headers, preflight
 from services.gateway.fates import report
+from services.gateway.lookups import Lookups
 from services.gateway.parts import Parts
 from services.gateway.problems import problem_response
 from services.gateway.rates import rate_headers
@@ -25,7 +27,7 @@ _SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 def make_app(parts: Parts, health: Health) -> web.Application:
     """The application, ready to be served."""
-    api, signing_in = Api(parts), SigningIn(parts)
+    api, lookups, signing_in = Api(parts), Lookups(parts), SigningIn(parts)
     app = web.Application(middlewares=[_middleware(parts)], client_max_size=limits.BODY_BYTES_MAX)
     app.add_routes(
         [
@@ -39,11 +41,14 @@ def make_app(parts: Parts, health: Health) -> web.Application:
             web.delete("/api/keys/{key_id}", signing_in.drop_key),
             web.post("/api/orders", api.place_order),
             web.post("/api/orders/batch", api.place_orders),
-            web.get("/api/orders", api.list_orders),
-            web.get("/api/orders/{order_id}", api.get_order),
-            web.get("/api/orders/{order_id}/events", api.get_events),
+            web.post("/api/orders/cancel", api.cancel_orders),
+            web.get("/api/orders", lookups.list_orders),
+            web.get("/api/orders/by-client-id/{client_id}", lookups.get_by_client_id),
+            web.get("/api/orders/{order_id}", lookups.get_order),
+            web.get("/api/orders/{order_id}/events", lookups.get_events),
             web.delete("/api/orders/{order_id}", api.cancel_order),
-            web.get("/api/events", api.events_after),
+            web.get("/api/events", lookups.events_after),
+            web.get("/api/tokens", lookups.tokens),
             web.get("/api/ws/{rest:.*}", api.web_socket, allow_head=False),
             web.get("/api/stream/{rest:.*}", api.event_stream, allow_head=False),
             *health_routes(health),
@@ -65,7 +70,7 @@ def _middleware(parts: Parts) -> Middleware:
         started = time.perf_counter()
         request_id = request[REQUEST_ID] = request_id_of(request.headers.get("X-Request-Id"))
         try:
-            response = await _in_time(handler, request)
+            response = preflight(request, parts.cors_origins) or await _in_time(handler, request)
         except ConnectionResetError:
             raise  # the client has gone: nobody is left to answer
         except Exception as error:
@@ -75,6 +80,7 @@ def _middleware(parts: Parts) -> Middleware:
             response = problem_response(problem, request.path, request_id)
         response.headers["X-Request-Id"] = request_id
         response.headers.update(rate_headers(request))
+        response.headers.update(cors_headers(request, parts.cors_origins))
         if response.status != 101:  # a WebSocket's life is no answering time
             resource = request.match_info.route.resource
             route = resource.canonical if resource else "none"

@@ -92,6 +92,21 @@ def read_orders(body: bytes, now: datetime, key: str | None) -> list[tuple[Order
     return [_batch_item(item, now, f"{key}/{place}" if key else None) for place, item in enumerate(orders)]
 
 
+def read_order_ids(body: bytes) -> list[str]:
+    """The orders of POST /api/orders/cancel, each once.
+
+    Raises:
+        Malformed, Invalid
+    """
+    asked = parse(body)
+    ids = asked.get("orderIds")
+    if asked.keys() != {"orderIds"} or not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+        raise Invalid(FieldError("#/orderIds", "list_expected", 'Send {"orderIds": ["..."]} and nothing beside it.'))
+    if not 1 <= len(ids) <= limits.ORDERS_PER_BATCH_MAX:
+        raise Invalid(FieldError("#/orderIds", "list_length", f"Name 1 to {limits.ORDERS_PER_BATCH_MAX} orders."))
+    return list(dict.fromkeys(ids))
+
+
 def is_key(text: str) -> bool:
     """Whether it may serve as an idempotency key."""
     return len(text) <= limits.IDEMPOTENCY_KEY_CHARS_MAX and _KEY.fullmatch(text) is not None

@@ -42,6 +42,8 @@ LIMIT_EXPIRES_IN_MAX = timedelta(days=90)
 METADATA_KEYS_MAX, METADATA_CHARS_MAX = 16, 256
 IDEMPOTENCY_KEY_CHARS_MAX = 255
 ORDERS_PER_BATCH_MAX = 100
+EXPANDED_ORDERS_MAX = 20  # of a page with the events of each
+SCANNED_ORDERS_MAX = 1_000  # for one page of a filtered list
 PAGE_DEFAULT = 50
 RESUME_ENTRIES_MAX = 50_000  # of everybody in the partition, behind a cursor
 READ_DEADLINE_S = 6.0  # beyond: 503; asyncpg may take as long again to give a silent connection up

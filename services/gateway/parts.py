@@ -38,4 +38,5 @@ class Parts:
     token_lifetime: timedelta
     slippage_bps: int
     order_lifetime: timedelta
+    cors_origins: frozenset[str] = frozenset()
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)

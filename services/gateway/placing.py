@@ -23,11 +23,12 @@ from services.gateway.problems import Problem
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks, and the names of the request."""
+    """Who asks, and the names of the request. `who`: the user or the API key, whose rate it counts against."""
 
     user: str
     request_id: str
     traceparent: str
+    who: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class Rates:
 
     async def spend(self, request: web.Request, what: str, who: str, cost: int = 1) -> None:
         """Count a request of `who`; raises Problem when it is one too many."""
-        if self._shared is None:
+        if self._shared is None or cost < 1:
             return
         rate = self._rates[what]
         try:

@@ -42,6 +42,9 @@ class NothingProjected:
     async def get(self, order_id: str) -> Order | None:
         return None
 
+    async def by_client_id(self, user: str, client_id: str) -> Order | None:
+        return None
+
     async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
         return {}
 
@@ -116,6 +119,7 @@ async def gateway(
     health: Health | None = None,
     shared: Shared | None = None,
     rate: Rate = RATE,
+    cors_origins: frozenset[str] = frozenset(),
 ) -> AsyncIterator[Client]:
     """Serve while the block runs; gives a client with a valid token of user-1."""
     log = log or MemoryLog(PARTITIONS)
@@ -142,6 +146,7 @@ async def gateway(
         token_lifetime=timedelta(minutes=15),
         slippage_bps=50,
         order_lifetime=timedelta(minutes=10),
+        cors_origins=cors_origins,
     )
     app = make_app(parts, health or Health())
     # Unlimited: a test may hold many connections open at once.

@@ -50,6 +50,9 @@ class NothingProjected:
     async def get(self, order_id: str) -> Order | None:
         return None
 
+    async def by_client_id(self, user: str, client_id: str) -> Order | None:
+        return None
+
     async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
         return {}
 

@@ -1,0 +1,67 @@
+"""Who asks, and for which order: what every handler of orders begins with."""
+
+import re
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from libs.events.errors import LogUnavailable
+from libs.events.ids import partition_of_user
+from libs.events.log import EventLog
+from libs.events.order import Order
+from libs.orders.presentation import order_body
+from services.gateway.answers import answer
+from services.gateway.parts import Parts
+from services.gateway.placing import Asker
+from services.gateway.problems import Problem
+from services.gateway.reading import REQUEST_ID
+from services.gateway.tracing import traceparent_of
+
+ORDER_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+class Asking:
+    """Checks that come before anything is done."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def reader(self, request: web.Request) -> str:
+        """The user who reads."""
+        caller = await self._parts.callers.of(request, "orders:read")
+        await self._parts.rates.spend(request, "reads", caller.key_id or caller.user)
+        return caller.user
+
+    async def writer(self, request: web.Request) -> Asker:
+        """Who places or cancels."""
+        caller = await self._parts.callers.of(request, "orders:write")
+        await self._parts.rates.spend(request, "writes", caller.key_id or caller.user)
+        trace = traceparent_of(request.headers.get("traceparent"))
+        return Asker(caller.user, request[REQUEST_ID], trace, caller.key_id or caller.user)
+
+    def log(self) -> EventLog:
+        """Raises LogUnavailable while it is not the one this process has checked."""
+        if not self._parts.log_open.is_set():
+            raise LogUnavailable("the log is not open")
+        return self._parts.log
+
+    async def owned(self, order_id: str, user: str) -> Order:
+        """The order, if it is `user`'s. One answer for all others: it does not tell what exists."""
+        # All orders of a user live in one partition, so most wrong ids need no look-up.
+        if ORDER_ID.fullmatch(order_id) and int(order_id[-3:], 16) == partition_of_user(
+            user, self._parts.log.partitions
+        ):
+            order = await self._parts.views.get(order_id)
+            if order and order.user == user:
+                return order
+        raise Problem("order_not_found", "You have no order with this id.")
+
+
+def etag(order: Order) -> str:
+    """One order at one version never looks different."""
+    return f'"{order.id}/{order.version}"'
+
+
+def order_answer(order: Order, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """One order as it is now."""
+    return answer(order_body(order), status, {"ETag": etag(order), **(headers or {})})

@@ -1,0 +1,173 @@
+"""What happens for each address that only reads: orders, their events, tokens."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from aiohttp import hdrs, web
+
+from libs.events.crash import crossing
+from libs.events.ids import Cursor, partition_of, partition_of_user
+from libs.events.log import Entry
+from libs.events.model import Status
+from libs.events.order import Order
+from libs.orders.presentation import event_body, order_body
+from libs.orders.resume import pages_after, position_of
+from libs.venues.tokens import TOKENS
+from services.gateway import limits
+from services.gateway.answers import answer
+from services.gateway.asking import ORDER_ID, Asking, etag, order_answer
+from services.gateway.parts import Parts
+from services.gateway.problems import Problem
+from services.gateway.reading import page_size
+from services.gateway.times import parse_time
+
+_TOKENS = [{"symbol": token.symbol, "mint": token.mint, "decimals": token.decimals} for token in TOKENS.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which orders a list shows."""
+
+    statuses: frozenset[Status]
+    since: datetime | None
+
+    def shows(self, order: Order) -> bool:
+        return not self.statuses or order.status in self.statuses
+
+    def ends_before(self, order: Order) -> bool:
+        return self.since is not None and order.created_at < self.since
+
+
+class Lookups:
+    """Every handler; `services.gateway.app` says which address each has."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._asking = parts, Asking(parts)
+
+    async def tokens(self, _request: web.Request) -> web.Response:
+        """GET /api/tokens."""
+        return answer({"tokens": _TOKENS}, headers={"Cache-Control": "public, max-age=3600"})
+
+    async def list_orders(self, request: web.Request) -> web.Response:
+        """GET /api/orders?limit=&cursor=&status=&from=&to=&expand=events."""
+        user = await self._asking.reader(request)
+        limit, cursor = page_size(request), _start(request)
+        wanted = Wanted(_statuses(request), _time(request, "from"))
+        if expanded := _expanded(request):
+            limit = min(limit, limits.EXPANDED_ORDERS_MAX)
+        with crossing("orders.list"):
+            orders, following = await self._page(user, cursor, limit, wanted)
+        bodies = [await self._expanded(order) if expanded else order_body(order) for order in orders]
+        return answer({"orders": bodies, "nextCursor": following})
+
+    async def _page(self, user: str, cursor: str | None, limit: int, wanted: Wanted) -> tuple[list[Order], str | None]:
+        """Look through a user's orders until the page is full; a filter that finds little may give a short page."""
+        found: list[Order] = []
+        scanned = 0
+        while True:
+            orders, cursor = await self._parts.views.newest(user, cursor, limit - len(found))
+            scanned += len(orders)
+            for order in orders:
+                if wanted.ends_before(order):
+                    return found, None
+                if wanted.shows(order):
+                    found.append(order)
+            if cursor is None or len(found) >= limit or scanned >= limits.SCANNED_ORDERS_MAX:
+                return found, cursor
+
+    async def get_order(self, request: web.Request) -> web.Response:
+        """GET /api/orders/{id}?expand=events."""
+        order = await self._asking.owned(request.match_info["order_id"], await self._asking.reader(request))
+        return await self._shown(request, order)
+
+    async def get_by_client_id(self, request: web.Request) -> web.Response:
+        """GET /api/orders/by-client-id/{clientOrderId}: from the log, so it is there as soon as the order is."""
+        user, client_id = await self._asking.reader(request), request.match_info["client_id"]
+        order_id = await self._asking.log().order_of_key(user, client_id)
+        order = await self._parts.views.get(order_id) if order_id else None
+        order = order or await self._parts.views.by_client_id(user, client_id)
+        if order is None:
+            raise Problem("order_not_found", "You have no order with this clientOrderId.")
+        return await self._shown(request, order)
+
+    async def _shown(self, request: web.Request, order: Order) -> web.Response:
+        if etag(order) in request.headers.get(hdrs.IF_NONE_MATCH, "").split(","):
+            return web.Response(status=304, headers={"ETag": etag(order)})
+        if not _expanded(request):
+            return order_answer(order)
+        return answer(await self._expanded(order), headers={"ETag": etag(order)})
+
+    async def _expanded(self, order: Order) -> dict[str, object]:
+        return {**order_body(order), "events": await self._events(order)}
+
+    async def get_events(self, request: web.Request) -> web.Response:
+        """GET /api/orders/{id}/events."""
+        order = await self._asking.owned(request.match_info["order_id"], await self._asking.reader(request))
+        return answer({"events": await self._events(order)})
+
+    async def _events(self, order: Order) -> list[dict[str, object]]:
+        log, partition = self._asking.log(), partition_of(order.id)
+        history = await self._parts.views.history(order.id)
+        return [event_body(event, str(Cursor(log.epoch, partition, at)), order) for event, at in history]
+
+    async def events_after(self, request: web.Request) -> web.Response:
+        """GET /api/events?cursor=&limit=: what the WebSocket would have told since, as one page of JSON."""
+        user = await self._asking.reader(request)
+        limit, log = page_size(request), self._asking.log()
+        partition = partition_of_user(user, log.partitions)
+        cursor = request.query.get("cursor")
+        if cursor is None:
+            return answer({"events": [], "cursor": str(Cursor(log.epoch, partition, await log.tip(partition)))})
+        after, found = position_of(cursor, self._parts.reads, user), list[Entry]()
+        async for entries, at in pages_after(self._parts.reads, user, after, limits.RESUME_ENTRIES_MAX):
+            found += entries
+            after = found[limit - 1].at if len(found) >= limit else at
+            if len(found) >= limit:
+                break
+        orders = await self._parts.views.many({entry.fields["subject"] for entry in found[:limit]})
+        events = [
+            event_body(entry.decode(), str(Cursor(log.epoch, partition, entry.at)), orders[entry.fields["subject"]])
+            for entry in found[:limit]
+        ]
+        return answer({"events": events, "cursor": str(Cursor(log.epoch, partition, after))})
+
+
+def _start(request: web.Request) -> str | None:
+    """Where the page begins: the cursor, else the end of the time asked for."""
+    cursor, to = request.query.get("cursor"), _time(request, "to")
+    if cursor is not None:
+        if not ORDER_ID.fullmatch(cursor):
+            raise Problem("invalid_parameter", "cursor is not one this list gave out.")
+        return cursor
+    if to is None:
+        return None
+    # Ids are UUIDv7: they begin with the millisecond in which they were made.
+    ms = f"{max(0, int(to.timestamp() * 1000)):012x}"
+    return f"{ms[:8]}-{ms[8:12]}-7000-8000-000000000000"
+
+
+def _statuses(request: web.Request) -> frozenset[Status]:
+    text = request.query.get("status")
+    try:
+        return frozenset(Status(name.strip().upper()) for name in text.split(",")) if text else frozenset()
+    except ValueError:
+        known = ", ".join(Status)
+        raise Problem("invalid_parameter", f"status is a list of any of {known}, by commas.") from None
+
+
+def _time(request: web.Request, name: str) -> datetime | None:
+    text = request.query.get(name)
+    try:
+        # In an address a plus is a blank.
+        return parse_time(text.replace(" ", "+")) if text else None
+    except ValueError:
+        raise Problem(
+            "invalid_parameter", f"{name} must be RFC 3339 with an offset, e.g. 2030-01-31T12:00:00Z."
+        ) from None
+
+
+def _expanded(request: web.Request) -> bool:
+    parts = {part.strip() for part in request.query.get("expand", "").split(",") if part.strip()}
+    if not parts <= {"events", "route"}:
+        raise Problem("invalid_parameter", "expand is a list of any of events, route (which is always there).")
+    return "events" in parts

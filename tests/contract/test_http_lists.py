@@ -1,0 +1,181 @@
+"""Finding orders again: filters, the client's own ids, ETags, cancelling one or many."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from libs.events.memory_log import MemoryLog
+from tests.builders import route_selected, routing_started, then, tx_submitted
+from tests.contract.http_gateway import ORDER, PARTITIONS, Client, gateway
+
+
+class Stage(MemoryLog):
+    """A log in which orders can be moved on."""
+
+    async def moves(self, order_id: str, *bodies: Any) -> None:
+        held = await self.find(order_id)
+        assert held
+        for body in bodies:
+            step, held = then(held, body)
+            await self.commit(step)
+
+
+@pytest.fixture
+def log() -> Stage:
+    return Stage(PARTITIONS)
+
+
+@pytest.fixture
+async def client(log: Stage) -> AsyncIterator[Client]:
+    async with gateway(log=log) as client:
+        yield client
+
+
+async def placed(client: Client, **fields: object) -> str:
+    answer = await client.post({**ORDER, **fields})
+    assert answer.status == 202, answer
+    return str(answer.body["orderId"])
+
+
+async def listed(client: Client, query: str) -> list[str]:
+    answer = await client.get(f"/api/orders?{query}")
+    assert answer.status == 200, answer
+    return [order["orderId"] for order in answer.body["orders"]]
+
+
+async def test_a_list_may_be_of_some_statuses(client: Client, log: Stage) -> None:
+    pending, routing, cancelled = [await placed(client) for _ in range(3)]
+    await log.moves(routing, routing_started())
+    await client.ask("DELETE", f"/api/orders/{cancelled}")
+    assert await listed(client, "status=ROUTING") == [routing]
+    assert await listed(client, "status=cancelled,PENDING") == [cancelled, pending]
+    assert (await client.get("/api/orders?status=DONE")).code == "invalid_parameter"
+
+
+async def test_filtered_pages_hold_every_order_once(client: Client) -> None:
+    ids = [await placed(client) for _ in range(9)]
+    for order_id in ids[::2]:
+        await client.ask("DELETE", f"/api/orders/{order_id}")
+    found: list[str] = []
+    query, cursor = "status=CANCELLED&limit=2", ""
+    while True:
+        body = (await client.get(f"/api/orders?{query}{cursor}")).body
+        found += [order["orderId"] for order in body["orders"]]
+        if body["nextCursor"] is None:
+            break
+        cursor = f"&cursor={body['nextCursor']}"
+    assert found == ids[::2][::-1]
+
+
+async def test_a_list_may_be_of_a_time(client: Client) -> None:
+    ids = [await placed(client) for _ in range(2)]
+    ago, soon = ((datetime.now(UTC) + timedelta(hours=hours)).isoformat(timespec="seconds") for hours in (-1, 1))
+    assert await listed(client, f"from={ago}&to={soon}".replace("+", "%2B")) == ids[::-1]
+    assert await listed(client, f"from={soon}") == []
+    assert await listed(client, f"to={ago}") == []
+    assert (await client.get("/api/orders?from=yesterday")).code == "invalid_parameter"
+
+
+async def test_events_come_along_when_asked_for(client: Client, log: Stage) -> None:
+    order_id = await placed(client)
+    await log.moves(order_id, routing_started())
+    (order,) = (await client.get("/api/orders?expand=events,route")).body["orders"]
+    assert [event["type"] for event in order["events"]] == ["OrderRequested", "RoutingStarted"]
+    alone = (await client.get(f"/api/orders/{order_id}?expand=events")).body
+    assert alone["events"] == order["events"]
+    assert (await client.get("/api/orders?expand=everything")).code == "invalid_parameter"
+
+
+async def test_an_order_that_has_not_changed_is_not_sent_again(client: Client, log: Stage) -> None:
+    made = await client.post()
+    path = made.headers["Location"]
+    first = await client.get(path)
+    assert first.headers["ETag"] == made.headers["ETag"]
+    again = await client.get(path, If_None_Match=first.headers["ETag"])
+    assert (again.status, again.body, again.headers["ETag"]) == (304, None, first.headers["ETag"])
+    await log.moves(made.body["orderId"], routing_started())
+    assert (await client.get(path, If_None_Match=first.headers["ETag"])).status == 200
+
+
+async def test_a_cancel_may_be_of_the_version_that_was_seen_only(client: Client, log: Stage) -> None:
+    made = await client.post()
+    path = made.headers["Location"]
+    await log.moves(made.body["orderId"], routing_started())
+    refused = await client.ask("DELETE", path, If_Match=made.headers["ETag"])
+    assert (refused.status, refused.code) == (412, "precondition_failed")
+    assert (refused.body["currentStatus"], refused.body["currentVersion"]) == ("ROUTING", 2)
+    seen = (await client.get(path)).headers["ETag"]
+    assert (await client.ask("DELETE", path, If_Match=seen)).body["status"] == "CANCELLED"
+    assert (await client.ask("DELETE", path, If_Match="*")).status == 200
+
+
+async def test_many_are_cancelled_at_once_each_with_its_own_outcome(client: Client, log: Stage) -> None:
+    first, late, foreign = await placed(client), await placed(client), await placed(client.other("bob"))
+    await log.moves(late, routing_started(), route_selected(), tx_submitted())
+    body = {"orderIds": [first, late, foreign, first]}
+    answer = await client.post(body, "/api/orders/cancel")
+    assert (answer.status, answer.body["cancelled"]) == (207, 1)
+    told = [(r["orderId"], r["status"], r.get("problem", {}).get("code")) for r in answer.body["results"]]
+    assert told == [
+        (first, 200, None),
+        (late, 409, "order_not_cancellable"),
+        (foreign, 404, "order_not_found"),
+    ]
+    assert answer.body["results"][1]["problem"]["currentStatus"] == "SUBMITTED"
+    again = await client.post({"orderIds": [first]}, "/api/orders/cancel")
+    assert (again.status, again.body["cancelled"]) == (200, 1)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"orderIds": []}, {"orderIds": "x"}, {"orderIds": [1]}, {"orderIds": ["x"] * 101}]
+)
+async def test_a_cancel_of_nothing_is_told_what_is_wrong(client: Client, body: object) -> None:
+    answer = await client.post(body, "/api/orders/cancel")
+    assert answer.code == "invalid_body"
+    assert answer.body["errors"][0]["pointer"] == "#/orderIds"
+
+
+async def test_an_order_is_found_by_the_clients_own_id_at_once(client: Client) -> None:
+    order_id = await placed(client, clientOrderId="mine-1")
+    found = await client.get("/api/orders/by-client-id/mine-1")
+    assert (found.body["orderId"], found.body["clientOrderId"]) == (order_id, "mine-1")
+    assert (await client.get("/api/orders/by-client-id/mine-2")).code == "order_not_found"
+    assert (await client.other("bob").get("/api/orders/by-client-id/mine-1")).code == "order_not_found"
+
+
+async def test_the_clients_own_id_makes_one_order(client: Client) -> None:
+    first = await client.post({**ORDER, "clientOrderId": "mine"})
+    again = await client.post({**ORDER, "clientOrderId": "mine"})
+    assert (again.status, again.body["orderId"]) == (202, first.body["orderId"])
+    assert again.headers["Idempotent-Replayed"] == "true"
+    other = await client.post({**ORDER, "amount": 11, "clientOrderId": "mine"})
+    assert other.code == "idempotency_key_reused"
+    both = await client.post({**ORDER, "clientOrderId": "mine"}, Idempotency_Key="mine")
+    assert both.body["orderId"] == first.body["orderId"]
+    differ = await client.post({**ORDER, "clientOrderId": "mine"}, Idempotency_Key="other")
+    assert differ.body["errors"][0]["code"] == "differs_from_idempotency_key"
+
+
+async def test_tokens_are_listed_for_everybody(client: Client) -> None:
+    answer = await client.get("/api/tokens", Authorization="")
+    assert answer.status == 200
+    sol = next(token for token in answer.body["tokens"] if token["symbol"] == "SOL")
+    assert sol == {"symbol": "SOL", "mint": "So11111111111111111111111111111111111111112", "decimals": 9}
+    by_mint = await client.post({**ORDER, "tokenIn": sol["mint"]})
+    assert by_mint.body["tokenIn"] == "SOL"
+
+
+async def test_pages_of_other_origins_may_read_only_when_allowed(log: Stage) -> None:
+    async with gateway(log=log, cors_origins=frozenset({"https://app.example"})) as client:
+        asked = {"Origin": "https://app.example", "Access_Control_Request_Method": "POST", "Authorization": ""}
+        before = await client.ask("OPTIONS", "/api/orders", **asked)
+        assert before.status == 204
+        assert "Idempotency-Key" in before.headers["Access-Control-Allow-Headers"]
+        answer = await client.post(Origin="https://app.example")
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+        other = await client.post(Origin="https://evil.example")
+        assert "Access-Control-Allow-Origin" not in other.headers
+        assert (await client.ask("OPTIONS", "/api/orders", **asked | {"Origin": "https://evil.example"})).status == 405

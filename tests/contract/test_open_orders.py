@@ -1,0 +1,166 @@
+"""Limit orders: they wait as OPEN, are woken when the price moves, end on time, and venues are not asked for each."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from libs.events.commands import request
+from libs.events.ids import new_order_id
+from libs.events.log import Committed, EventLog
+from libs.events.memory_log import MemoryLog
+from libs.events.model import OrderRequested, Reason, Status, Terms
+from libs.events.order import Order
+from libs.events.reactions import ROUTER
+from libs.events.redis_log import open_redis_log
+from libs.events.retry import RetryPolicy
+from libs.events.worker import Worker
+from libs.events.worker_limits import WorkerLimits
+from libs.service.health import Health
+from services.router.domain import Answer, Quote
+from services.router.handlers import Router
+from services.router.prices import PriceWatch
+from tests.builders import SOL, USDC
+from tests.waiting import eventually
+
+PARTITIONS = 4
+LIMITS = WorkerLimits(block_ms=20, timers_every_s=0.02)
+
+
+class Market:
+    """A venue with one price, in micro USDC per whole SOL."""
+
+    name = "raydium"
+
+    def __init__(self, price: int) -> None:
+        self.price, self.asked = price, 0
+
+    async def quote_many(self, orders: Sequence[Order]) -> list[Answer]:
+        self.asked += 1
+        return [
+            Answer("raydium", 1, Quote(order.amount_in * self.price // 10**9, "pool", 1, SOL, 5_000, None, {}))
+            for order in orders
+        ]
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def log(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[EventLog]:
+    if request.param == "memory":
+        yield MemoryLog(PARTITIONS)
+        return
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log.start(create=True)
+        yield log
+
+
+async def placed(log: EventLog, least: int, *, seconds: float = 60, price: str | None = "1", tif: Any = "GTT") -> str:
+    """Sells 1 SOL for at least so many micro USDC."""
+    now = datetime.now(UTC)
+    body = OrderRequested(
+        token_in="SOL",
+        token_out="USDC",
+        mint_in=SOL,
+        mint_out=USDC,
+        amount_in=10**9,
+        slippage_bps=50,
+        expires_at=now + timedelta(seconds=seconds),
+        terms=Terms(limit_price=price, min_out=least, time_in_force=tif),
+    )
+    step, made = request(body, order_id=new_order_id(0), user="ann", source="gateway", now=now)
+    assert isinstance(await log.commit(step), Committed)
+    return made.order.id
+
+
+@asynccontextmanager
+async def routing(log: EventLog, market: Any) -> AsyncIterator[PriceWatch]:
+    """A router at work; the watch looks when told."""
+    stop = asyncio.Event()
+    router = Router([market], RetryPolicy(3, 1, 5), lambda: datetime.now(UTC), lambda: 0.5)
+    worker = Worker(
+        log, ROUTER, router.handle, consumer="r", health=Health("log"), limits=LIMITS, handle_many=router.handle_many
+    )
+    working = asyncio.create_task(worker.run(stop))
+    yield PriceWatch(log, [market])
+    stop.set()
+    await working
+
+
+async def becomes(log: EventLog, order_id: str, status: Status) -> Order:
+    async def there() -> Order | None:
+        held = await log.find(order_id)
+        assert held
+        assert held.order.status is status, held.order.status
+        return held.order
+
+    return await eventually(there, within_s=10)  # type: ignore[return-value]
+
+
+async def test_an_order_waits_for_its_price_and_goes_on_when_it_is_met(log: EventLog) -> None:
+    market = Market(150_000_000)
+    async with routing(log, market) as watch:
+        order_id = await placed(log, 160_000_000)
+        opened = await becomes(log, order_id, Status.OPEN)
+        assert opened.attempt == 1
+        assert await watch.look() == 0
+        market.price = 159_999_999
+        assert await watch.look() == 0
+        market.price = 161_000_000
+        await eventually(watch.look)
+        routed = await becomes(log, order_id, Status.BUILDING)
+    assert routed.route
+    assert (routed.attempt, routed.route.min_out) == (1, 160_195_000)
+
+
+async def test_the_price_is_a_floor_below_which_no_slippage_goes(log: EventLog) -> None:
+    async with routing(log, Market(160_500_000)):
+        routed = await becomes(log, await placed(log, 160_000_000), Status.BUILDING)
+    assert routed.route
+    assert routed.route.min_out == 160_000_000
+
+
+async def test_an_open_order_ends_on_time(log: EventLog) -> None:
+    async with routing(log, Market(150_000_000)):
+        order_id = await placed(log, 160_000_000, seconds=0.6)
+        await becomes(log, order_id, Status.OPEN)
+        await becomes(log, order_id, Status.EXPIRED)
+
+
+@pytest.mark.parametrize("tif", ["IOC", "FOK"])
+@pytest.mark.parametrize("price", ["1", None])
+async def test_an_order_for_this_moment_does_not_wait(log: EventLog, tif: str, price: str | None) -> None:
+    async with routing(log, Market(150_000_000)):
+        failed = await becomes(log, await placed(log, 160_000_000, price=price, tif=tif), Status.FAILED)
+    assert failed.failure
+    assert failed.failure.reason is Reason.PRICE_NOT_MET
+    assert failed.attempt == 1
+
+
+async def test_a_floor_without_a_price_is_tried_as_often_as_any_order(log: EventLog) -> None:
+    async with routing(log, Market(150_000_000)):
+        failed = await becomes(log, await placed(log, 160_000_000, price=None, tif=None), Status.FAILED)
+    assert failed.attempt == 3
+
+
+async def test_many_open_orders_are_one_question(log: EventLog) -> None:
+    market = Market(150_000_000)
+    async with routing(log, market) as watch:
+        ids = [await placed(log, 160_000_000 + n * 1_000_000) for n in range(30)]
+        for order_id in ids:
+            await becomes(log, order_id, Status.OPEN)
+        market.asked = 0
+        await watch.look()
+        assert market.asked == 1
+        market.price = 163_000_000
+        assert await eventually(watch.look) == 4
+        for order_id in ids[:4]:
+            await becomes(log, order_id, Status.BUILDING)
+        for order_id in ids[4:]:
+            await becomes(log, order_id, Status.OPEN)
+
+
+async def test_only_what_waits_can_be_hastened(log: EventLog) -> None:
+    await log.hasten(["01a205c4-6fe7-7367-94f4-2ccd80d6a000"])
+    assert "01a205c4-6fe7-7367-94f4-2ccd80d6a000" not in await log.timers(1_000)
