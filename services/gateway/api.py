@@ -93,7 +93,7 @@ class Api:
     def _result(
         self, outcome: Placed | Order | BaseException, request: web.Request, order_id: str | None = None
     ) -> dict[str, object]:
-        named = {"orderId": order_id} if order_id else {}
+        named = {} if order_id is None else {"orderId": order_id}
         if isinstance(outcome, Placed):
             replayed = {"replayed": True} if outcome.replayed else {}
             return {"status": 202, "order": order_body(outcome.order), **replayed}

@@ -14,6 +14,7 @@ from services.gateway.api import Api
 from services.gateway.cors import cors_headers, preflight
 from services.gateway.fates import report
 from services.gateway.lookups import Lookups
+from services.gateway.openapi import description_routes
 from services.gateway.parts import Parts
 from services.gateway.problems import problem_response
 from services.gateway.rates import rate_headers
@@ -51,6 +52,7 @@ def make_app(parts: Parts, health: Health) -> web.Application:
             web.get("/api/tokens", lookups.tokens),
             web.get("/api/ws/{rest:.*}", api.web_socket, allow_head=False),
             web.get("/api/stream/{rest:.*}", api.event_stream, allow_head=False),
+            *description_routes(),
             *health_routes(health),
         ]
     )

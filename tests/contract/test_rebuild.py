@@ -113,7 +113,7 @@ async def test_a_switch_mends_it_while_the_projector_goes_on(system: Projected, 
     await system.more(["late"])
     await system.is_the_fold()
     indexes = await direct.fetch(sql.INDEXES, "public")
-    assert {row["indexname"] for row in indexes} == {"orders_of_user"}
+    assert {row["indexname"] for row in indexes} == {"orders_of_user", "orders_client_id"}
 
 
 async def test_the_projector_forgets_what_it_folded_from_the_tables_of_before(

@@ -1,0 +1,101 @@
+"""Every operation of the API, for the OpenAPI document: a table beside the routes in `services.gateway.app`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from services.gateway import limits, shapes
+from services.gateway.bodies import Body
+from services.gateway.dto import BatchItemBody, OrderBody
+from services.gateway.dto_accounts import KeyBody, LoginBody, RefreshBody, SignupBody
+
+Parameter = Mapping[str, Any]
+
+
+class BatchBody(Body):
+    """POST /api/orders/batch."""
+
+    orders: list[BatchItemBody] = Field(min_length=1, max_length=limits.ORDERS_PER_BATCH_MAX)
+
+
+def query(name: str, description: str, **schema: Any) -> Parameter:
+    return {"name": name, "in": "query", "description": description, "schema": {"type": "string", **schema}}
+
+
+def header(name: str, description: str, **schema: Any) -> Parameter:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string", **schema}}
+
+
+ORDER_ID: Parameter = {"name": "order_id", "in": "path", "required": True, "schema": {"type": "string"}}
+KEY = header("Idempotency-Key", "Send it again with the same key: one order comes of it.", maxLength=255)
+LIMIT = query("limit", "Most of a page.", type="integer", minimum=1, maximum=200, default=limits.PAGE_DEFAULT)
+EXPAND = query("expand", "events: the history of each order comes along.", enum=["events", "route", "events,route"])
+IF_NONE_MATCH = header("If-None-Match", "The ETag of what you have: 304 while it is still so.")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`answers`: shape by status; None: no body. `scope`: what an API key needs; "": a login; None: nothing."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    answers: Mapping[int, type[BaseModel] | None]
+    problems: tuple[int, ...] = ()
+    body: type[BaseModel] | None = None
+    scope: str | None = "orders:read"
+    parameters: tuple[Parameter, ...] = field(default_factory=tuple)
+
+
+_BODY = (400, 413, 415, 422)
+_WRITE = (*_BODY, 429, 503)
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("post", "/api/auth/signup", "signUp", "Make an account", {201: shapes.SessionShape},
+              (*_BODY, 409, 503), SignupBody, None),
+    Operation("post", "/api/auth/login", "logIn", "Begin a session", {200: shapes.SessionShape},
+              (*_BODY, 401, 429, 503), LoginBody, None),
+    Operation("post", "/api/auth/refresh", "renew", "Renew an access token; the refresh token changes",
+              {200: shapes.SessionShape}, (*_BODY, 401, 503), RefreshBody, None),
+    Operation("post", "/api/auth/logout", "logOut", "End a session", {204: None}, (*_BODY, 503), RefreshBody, None),
+    Operation("post", "/api/auth/tickets", "makeTicket", "Get a ticket for one WebSocket or event stream",
+              {201: shapes.TicketShape}, (429, 503)),
+    Operation("post", "/api/keys", "makeKey", "Make an API key", {201: shapes.NewKeyShape},
+              (*_BODY, 409, 503), KeyBody, ""),
+    Operation("get", "/api/keys", "listKeys", "List API keys", {200: shapes.KeysShape}, (503,), None, ""),
+    Operation("delete", "/api/keys/{key_id}", "dropKey", "Delete an API key", {204: None}, (404, 503), None, "",
+              ({**ORDER_ID, "name": "key_id"},)),
+    Operation("get", "/api/tokens", "tokens", "List the tokens orders may name", {200: shapes.TokensShape}, (), None,
+              None),
+    Operation("post", "/api/orders", "placeOrder", "Place an order: 202 once it is in the log",
+              {202: shapes.OrderShape}, _WRITE, OrderBody, "orders:write", (KEY,)),
+    Operation("post", "/api/orders/batch", "placeOrders", "Place up to 100 orders, each with its own outcome",
+              {202: shapes.BatchShape, 207: shapes.BatchShape}, _WRITE, BatchBody, "orders:write", (KEY,)),
+    Operation("post", "/api/orders/cancel", "cancelOrders", "Cancel up to 100 orders, each with its own outcome",
+              {200: shapes.CancelsShape, 207: shapes.CancelsShape}, _WRITE, shapes.CancelBody, "orders:write"),
+    Operation("get", "/api/orders", "listOrders", "List your orders, newest first", {200: shapes.OrdersShape},
+              (400, 429, 503), None, "orders:read", (
+                  LIMIT, query("cursor", "The nextCursor of the page before."),
+                  query("status", "Only these, separated by commas."),
+                  query("from", "Made at or after.", format="date-time"),
+                  query("to", "Made before.", format="date-time"), EXPAND)),
+    Operation("get", "/api/orders/by-client-id/{client_id}", "orderByClientId", "One order, by your own id",
+              {200: shapes.OrderShape, 304: None}, (400, 404, 429, 503), None, "orders:read",
+              ({**ORDER_ID, "name": "client_id"}, EXPAND, IF_NONE_MATCH)),
+    Operation("get", "/api/orders/{order_id}", "order", "One order", {200: shapes.OrderShape, 304: None},
+              (400, 404, 429, 503), None, "orders:read", (ORDER_ID, EXPAND, IF_NONE_MATCH)),
+    Operation("delete", "/api/orders/{order_id}", "cancelOrder", "Cancel an order that is not submitted yet",
+              {200: shapes.OrderShape}, (404, 409, 412, 429, 503), None, "orders:write",
+              (ORDER_ID, header("If-Match", "The ETag you saw: cancel only this version."))),
+    Operation("get", "/api/orders/{order_id}/events", "orderEvents", "The history of one order",
+              {200: shapes.EventsShape}, (404, 429, 503), None, "orders:read", (ORDER_ID,)),
+    Operation("get", "/api/events", "eventsAfter", "What happened to all your orders since a cursor",
+              {200: shapes.EventsAfterShape}, (400, 410, 429, 503), None, "orders:read",
+              (LIMIT, query("cursor", "Where to go on; without one, nothing but the present place is told."))),
+    Operation("get", "/livez", "live", "Whether the process runs", {200: shapes.HealthShape}, (), None, None),
+    Operation("get", "/readyz", "ready", "Whether it has what it needs",
+              {200: shapes.HealthShape, 503: shapes.HealthShape}, (), None, None),
+)  # fmt: skip

@@ -1,0 +1,229 @@
+"""What answers look like, for the OpenAPI document. The bodies themselves are made by `libs.orders.presentation`.
+
+Every member is always there, null while it has no value. Amounts are decimal strings of whole tokens.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from libs.events.model import EVENT_TYPES, Reason, Status, TimeInForce
+
+Amount = Annotated[str, Field(pattern=r"^-?[0-9]+(\.[0-9]+)?$", description="whole tokens, a decimal")]
+CursorText = Annotated[str, Field(description="a place in your events to go on from")]
+
+
+class Shape(BaseModel):
+    """Members in camelCase, all of them required."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class FailureShape(Shape):
+    """Why the last attempt, or the order, failed."""
+
+    code: Reason | str
+    stage: Literal["routing", "execution"]
+    detail: str
+
+
+class LegShape(Shape):
+    """A share of the amount on one path."""
+
+    venue: str
+    pool: str
+    share_bps: int
+    amount_in: Amount | None
+    amount_out: Amount | None
+    fee: Amount | None
+    fee_token: str
+
+
+class RouteShape(Shape):
+    """The way an order takes. `venue` and `pool`: null when it is split."""
+
+    venue: str | None
+    pool: str | None
+    quoted_amount_out: Amount | None
+    net_amount_out: Amount | None
+    min_amount_out: Amount | None
+    network_fee: Amount | None
+    legs: list[LegShape]
+
+
+class EventShape(Shape):
+    """One event of an order."""
+
+    cursor: CursorText
+    order_id: str
+    version: int = Field(ge=1, description="1, 2, 3 … within the order")
+    type: str = Field(examples=sorted(EVENT_TYPES))
+    status: Status
+    time: datetime
+    data: dict[str, Any]
+
+
+class OrderShape(Shape):
+    """One order as it is now."""
+
+    order_id: str
+    status: Status
+    version: int
+    token_in: str
+    token_out: str
+    amount: Amount
+    slippage_bps: int
+    client_order_id: str | None
+    limit_price: str | None
+    min_amount_out: Amount | None
+    time_in_force: TimeInForce | None
+    metadata: dict[str, str] | None
+    attempt: int
+    route: RouteShape | None
+    signature: str | None
+    slot: int | None
+    amount_out: Amount | None
+    failure: FailureShape | None
+    retry_at: datetime | None
+    expires_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    events: list[EventShape] = Field(default_factory=list, description="only with expand=events")
+
+
+class OrdersShape(Shape):
+    """One page, newest first. A filter that finds little may give a short page; null: this was the last."""
+
+    orders: list[OrderShape]
+    next_cursor: str | None
+
+
+class EventsShape(Shape):
+    """The history of one order."""
+
+    events: list[EventShape]
+
+
+class EventsAfterShape(Shape):
+    """What happened to all of your orders since a cursor."""
+
+    events: list[EventShape]
+    cursor: CursorText
+
+
+class FieldErrorShape(Shape):
+    """What is wrong with one part of a body."""
+
+    pointer: str = Field(description="RFC 6901, as a URI fragment")
+    code: str
+    detail: str
+
+
+class ProblemShape(Shape):
+    """RFC 9457. `code` is stable; `retryable`: the same request may succeed later, unchanged."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    retryable: bool
+    errors: list[FieldErrorShape]
+
+
+class PlacedShape(Shape):
+    """The outcome of one order of a batch: an order, or a problem."""
+
+    status: int
+    order: OrderShape | None = None
+    problem: ProblemShape | None = None
+    replayed: bool = False
+
+
+class BatchShape(Shape):
+    """Outcomes in the order of the request."""
+
+    accepted: int
+    results: list[PlacedShape]
+
+
+class CancelShape(PlacedShape):
+    """The outcome of one cancel."""
+
+    order_id: str
+
+
+class CancelsShape(Shape):
+    """Outcomes in the order of the request."""
+
+    cancelled: int
+    results: list[CancelShape]
+
+
+class TokenShape(Shape):
+    """A token orders may name, by symbol or mint."""
+
+    symbol: str
+    mint: str
+    decimals: int
+
+
+class TokensShape(Shape):
+    """All of them."""
+
+    tokens: list[TokenShape]
+
+
+class SessionShape(Shape):
+    """`token` goes into the Authorization header; `refreshToken` is good once."""
+
+    user_id: str
+    token: str
+    expires_in: int = Field(description="seconds")
+    refresh_token: str
+
+
+class TicketShape(Shape):
+    """Good for one WebSocket or event stream, within seconds: `?ticket=`."""
+
+    ticket: str
+    expires_at: datetime
+
+
+class KeyShape(Shape):
+    """An API key without its secret."""
+
+    key_id: str
+    name: str
+    scopes: list[str]
+    expires_at: datetime | None
+    created_at: datetime
+
+
+class NewKeyShape(KeyShape):
+    """The only time the key itself is shown."""
+
+    key: str
+
+
+class KeysShape(Shape):
+    """Newest first."""
+
+    keys: list[KeyShape]
+
+
+class CancelBody(Shape):
+    """POST /api/orders/cancel."""
+
+    order_ids: list[str] = Field(min_length=1, max_length=100)
+
+
+class HealthShape(Shape):
+    """`reasons`: what is missing, when something is."""
+
+    status: str
+    reasons: dict[str, str] = Field(default_factory=dict)

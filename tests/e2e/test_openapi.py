@@ -1,0 +1,186 @@
+"""The description is true: of every address, of every answer, whatever is sent to them."""
+
+import asyncio
+import json
+import os
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from openapi_spec_validator import validate
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from deploy.local.stack import Stack
+from services.gateway.openapi import asyncapi, openapi, page
+from services.gateway.operations import OPERATIONS
+from tests.clients import signed_up
+
+ENVIRONMENT = {"PORT": "0", "NOTIFIER_PORT": "0", "LOCALNET_PORT": "0", "LOCALNET_SLOT_MS": "50"}
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+FUZZ_S = float(os.environ.get("FUZZ_S", "5"))
+schema = schemathesis.openapi.from_dict(orjson.loads(openapi()))
+QUICK = settings(
+    max_examples=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+)
+
+
+@pytest.fixture(scope="module")
+def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A stack of its own on a loop of its own: those who ask here are not asynchronous."""
+    folder: Path = tmp_path_factory.mktemp("described")
+    found: list[str] = []
+    ready, stop = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def run() -> None:
+        async with Stack(folder / "data", env=ENVIRONMENT, durable=False) as stack:
+            found.append(stack.base_url)
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    assert ready.wait(60)
+    yield found[0]
+    loop.call_soon_threadsafe(stop.set)
+    thread.join(30)
+    loop.close()
+
+
+@pytest.fixture(scope="module")
+def headers(base_url: str) -> dict[str, str]:
+    credentials = {"email": f"{os.urandom(8).hex()}@example.org", "password": "correct horse"}
+    made = requests.post(f"{base_url}/api/auth/signup", json=credentials, timeout=10)
+    assert made.status_code == 201
+    return {"Authorization": f"Bearer {made.json()['token']}"}
+
+
+def test_the_documents_are_what_they_claim_to_be(base_url: str) -> None:
+    validate(requests.get(f"{base_url}/api/openapi.json", timeout=10).json())
+    assert orjson.loads(asyncapi())["asyncapi"] == "3.0.0"
+    shown = requests.get(f"{base_url}/api/docs", timeout=10)
+    assert shown.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert shown.content == page()
+    assert b"http://" not in page()
+    assert b"https://" not in page()
+    assert b"src=" not in page()
+
+
+def test_every_address_of_the_gateway_is_described() -> None:
+    from services.gateway import app  # noqa: PLC0415
+
+    routes = {
+        (method.lower(), path)
+        for method, path in _routes(Path(app.__file__).read_text())
+        if not path.startswith(("/api/ws/", "/api/stream/"))
+    }
+    assert routes <= {(one.method, one.path) for one in OPERATIONS}
+
+
+def _routes(source: str) -> list[tuple[str, str]]:
+    import re  # noqa: PLC0415
+
+    return re.findall(r'web\.(get|post|delete)\("([^"]+)"', source)
+
+
+@pytest.mark.timeout(180)
+@schema.parametrize()
+@QUICK
+def test_answers_are_as_described(case: Case, base_url: str, headers: dict[str, str]) -> None:
+    response = case.call(base_url=base_url, headers=headers)
+    case.validate_response(response, checks=CHECKS)
+
+
+@pytest.mark.timeout(180)
+def test_orders_that_were_placed_can_be_followed_by_their_links(base_url: str, headers: dict[str, str]) -> None:
+    machine = schema.as_state_machine()
+
+    class Linked(machine):  # type: ignore[misc, valid-type]
+        def get_call_kwargs(self, case: Case) -> dict[str, Any]:
+            return {"base_url": base_url, "headers": headers}
+
+        def validate_response(self, response: Any, case: Case, **_: Any) -> None:
+            case.validate_response(response, checks=CHECKS)
+
+    Linked.run(settings=settings(QUICK, max_examples=8, stateful_step_count=4))
+
+
+BODIES: list[Any] = [
+    {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1"},
+    {"email": "a@b.cd", "password": "x" * 10},
+    {"orders": [{"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1}]},
+    {"orderIds": ["01a205c4-6fe7-7367-94f4-2ccd80d6a003"]},
+    {"refreshToken": "swr_01a205c4-6fe7-7367-94f4-2ccd80d6a003_x"},
+    {"name": "k", "scopes": ["orders:read"]},
+    {"op": "auth", "token": "x"},
+    {"op": "subscribe", "orderIds": ["01a205c4-6fe7-7367-94f4-2ccd80d6a003"]},
+]
+ODD: list[Any] = [None, True, -1, 1e308, "", "\x00", "😀" * 50, [], {}, [[[]]], "1" * 70, {"a": {"b": None}}, "\ud800"]
+
+
+def mutated(chance: random.Random) -> bytes:
+    body = json.loads(json.dumps(chance.choice(BODIES)))
+    for _ in range(chance.randrange(4)):
+        body[chance.choice([*body, "odd", ""])] = chance.choice(ODD)
+    raw = json.dumps(body).encode("utf-8", "surrogatepass")
+    if chance.random() < 0.3:
+        at = chance.randrange(len(raw))
+        raw = (
+            raw[:at]
+            + bytes(chance.randrange(256) for _ in range(chance.randrange(8)))
+            + raw[at + chance.randrange(9) :]
+        )
+    return raw
+
+
+@pytest.mark.timeout(FUZZ_S + 60)
+async def test_no_body_and_no_frame_is_too_odd(base_url: str) -> None:
+    chance = random.Random(int(os.environ.get("FUZZ_SEED", "7")))
+    deadline = asyncio.get_running_loop().time() + FUZZ_S
+    posts = [one for one in OPERATIONS if one.method == "post" and one.path != "/api/auth/signup"]
+    asked = 0
+    async with signed_up(base_url) as client:
+        while asyncio.get_running_loop().time() < deadline:
+            path = chance.choice(posts).path
+            raw = mutated(chance)
+            async with client.session.post(path, data=raw, headers={"Content-Type": "application/json"}) as answer:
+                assert answer.status < 500, (path, raw, await answer.text())
+            asked += 1
+            if asked % 20 == 0:
+                await frames(client.session, chance)
+    assert asked > 50
+
+
+async def frames(session: aiohttp.ClientSession, chance: random.Random) -> None:
+    with suppress(aiohttp.ClientConnectionError):
+        async with session.ws_connect("/api/ws/orders") as ws:
+            for _ in range(10):
+                raw = mutated(chance)
+                if chance.random() < 0.5:
+                    await ws.send_str(raw.decode(errors="replace"))
+                else:
+                    await ws.send_bytes(raw)
+            await ws.send_json({"op": "ping"})
+            async for message in ws:
+                if message.type is aiohttp.WSMsgType.TEXT and message.json()["type"] == "pong":
+                    return
+            assert ws.close_code in {4401, 1003, 1007, 1009}, ws.close_code
