@@ -1,0 +1,212 @@
+"""What people complain of in other order APIs, each a test over real processes, through the client library."""
+
+import asyncio
+import shutil
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from deploy.local import supervisor
+from deploy.local.stack import Stack
+from libs.client import ApiError, Client, Event, NotSettled
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {
+    "PORT": "0",
+    "NOTIFIER_PORT": "0",
+    "LOCALNET_PORT": "0",
+    "LOCALNET_SLOT_MS": "50",
+    "ATTEMPTS_MAX": "2",
+    "RETRY_BASE_MS": "20",
+    "RETRY_CAP_MS": "50",
+    "DRAIN_S": "2",
+}
+FIVE = ["OrderRequested", "RoutingStarted", "RouteSelected", "TxSubmitted", "TxConfirmed"]
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "RESTART_FORGET_S", 0)
+        async with Stack(tmp_path_factory.mktemp("complaints") / "data", env=ENVIRONMENT, durable=True) as running:
+            yield running
+
+
+@asynccontextmanager
+async def a_client(stack: Stack, **settings: float) -> AsyncIterator[Client]:
+    async with Client(stack.base_url, **settings) as client:  # type: ignore[arg-type]
+        await client.sign_up(f"{uuid4().hex}@example.com", "correct horse battery")
+        yield client
+
+
+async def watched(client: Client, order_id: str) -> list[Event]:
+    return [event async for event in client.watch(order_id)]
+
+
+@asynccontextmanager
+async def trouble(stack: Stack, **kinds: object) -> AsyncIterator[None]:
+    url = f"http://127.0.0.1:{stack.ports.localnet}/admin/trouble"
+    async with aiohttp.ClientSession() as session:
+        assert (await session.put(url, json=kinds)).status == 200
+        try:
+            yield
+        finally:
+            await session.delete(url)
+
+
+async def test_a_swap_is_one_call(stack: Stack) -> None:
+    async with a_client(stack) as client:
+        done = await client.swap("SOL", "USDC", "1.5")
+        assert done.status == "CONFIRMED"
+        assert done.amount_out
+        assert [order.order_id async for order in client.orders(status=["CONFIRMED"])] == [done.order_id]
+
+
+async def test_did_my_order_go_in(stack: Stack) -> None:
+    """The gateway dies while orders are on their way: asked again with the same keys, each is there once."""
+    async with a_client(stack, tries_max=30) as client:
+        keys = [uuid4().hex for _ in range(20)]
+        placing = [asyncio.create_task(client.place("SOL", "USDC", 1, clientOrderId=key)) for key in keys]
+        await asyncio.sleep(0.02)
+        await stack.kill("gateway", signal.SIGKILL)
+        placed = await asyncio.gather(*placing)
+        assert len({order.order_id for order in placed}) == 20
+        assert len([order async for order in client.orders()]) == 20
+        for key, order in zip(keys, placed, strict=True):
+            assert (await client.order_by_client_id(key)).order_id == order.order_id
+
+
+async def test_fifty_posts_of_one_key_at_once_are_one_order(stack: Stack) -> None:
+    async with a_client(stack) as client:
+        placed = await asyncio.gather(*(client.place("SOL", "USDC", 1, key="the same") for _ in range(50)))
+        assert len({order.order_id for order in placed}) == 1
+        with pytest.raises(ApiError) as refused:
+            await client.place("SOL", "USDC", 2, key="the same")
+        assert (refused.value.status, refused.value.code) == (422, "idempotency_key_reused")
+
+
+async def test_the_last_event_never_came(stack: Stack) -> None:
+    """The notifier dies again and again while two hundred orders are watched: every event comes, once, in order."""
+    async with a_client(stack) as client:
+        placed = [await client.place("SOL", "USDC", 1) for _ in range(40)]
+        watching = [asyncio.create_task(watched(client, order.order_id)) for order in placed]
+        for _ in range(2):
+            await asyncio.sleep(0.1)
+            await stack.kill("notifier", signal.SIGKILL)
+            await stack.until_ready("notifier")
+        async with asyncio.timeout(60):
+            stories = await asyncio.gather(*watching)
+    assert [[event.type for event in story] for story in stories] == [FIVE] * 40
+
+
+async def test_socket_open_but_mute(stack: Stack) -> None:
+    """A notifier that is frozen answers no ping: the client leaves that socket and misses nothing."""
+    async with a_client(stack, ping_every_s=0.4) as client:
+        seen: list[Event] = []
+
+        async def watch_all() -> None:
+            async for event in client.watch():
+                seen.append(event)  # noqa: PERF401 - what was seen so far is looked at
+
+        watching = asyncio.create_task(watch_all())
+        await asyncio.sleep(0.3)
+        await stack.kill("notifier", signal.SIGSTOP)
+        placed = await client.place("SOL", "USDC", 1)
+        await asyncio.sleep(1.5)
+        await stack.kill("notifier", signal.SIGCONT)
+        await eventually(lambda: [event.type for event in seen if event.order_id == placed.order_id] == FIVE)
+        watching.cancel()
+
+
+async def test_polling_gives_429(stack: Stack) -> None:
+    """Nobody has to poll orders one by one: one page tells what happened since, and what has not changed is a 304."""
+    async with a_client(stack) as client, aiohttp.ClientSession(stack.base_url) as http:
+        headers = client._transport.headers
+        since = (await (await http.get("/api/events", headers=headers)).json())["cursor"]
+        done = await client.swap("SOL", "USDC", 1)
+        answer = await http.get("/api/events", params={"cursor": since}, headers=headers)
+        assert [event["type"] for event in (await answer.json())["events"]] == FIVE
+        assert answer.headers["RateLimit"].startswith('"reads";r=')
+        path = f"/api/orders/{done.order_id}"
+        etag = (await http.get(path, headers=headers)).headers["ETag"]
+        assert (await http.get(path, headers={**headers, "If-None-Match": etag})).status == 304
+
+
+async def test_why_was_it_not_executed(stack: Stack) -> None:
+    """A failed order says why: the code, in words, and what each venue answered in each attempt."""
+    async with a_client(stack) as client, trouble(stack, outages=["raydium", "meteora"]):
+        with pytest.raises(NotSettled) as ended:
+            await client.swap("SOL", "USDC", 1)
+        order = ended.value.order
+        history = await client.history(order.order_id)
+    assert order.failure
+    assert order.failure["code"] == "venues_unavailable"
+    assert "raydium" in order.failure["detail"]
+    assert "meteora" in order.failure["detail"]
+    assert [event.type for event in history][-1] == "OrderFailed"
+    assert sum(event.type == "AttemptFailed" for event in history) == 1
+
+
+async def test_a_limit_order_waits_and_can_be_taken_back(stack: Stack) -> None:
+    async with a_client(stack) as client:
+        placed = await client.place("SOL", "USDC", 1, limitPrice="1000000")
+
+        async def is_open() -> bool:
+            return (await client.order(placed.order_id)).status == "OPEN"
+
+        await eventually(is_open)
+        assert (await client.cancel(placed.order_id)).status == "CANCELLED"
+        assert [event.type for event in await watched(client, placed.order_id)][-2:] == [
+            "OrderOpened",
+            "OrderCancelled",
+        ]
+        now = await client.swap("SOL", "USDC", 1, limitPrice="0.01")
+        assert now.status == "CONFIRMED"
+
+
+async def test_an_event_stream_goes_through_the_gateway(stack: Stack) -> None:
+    async with a_client(stack) as client, aiohttp.ClientSession(stack.base_url) as http:
+        placed = await client.place("SOL", "USDC", 1)
+        asked = {"orderId": placed.order_id}
+        stream = await http.get("/api/stream/orders", params=asked, headers=client._transport.headers)
+        assert stream.headers["Content-Type"].startswith("text/event-stream")
+        text = ""
+        async with asyncio.timeout(20):
+            while '"CONFIRMED"' not in text:
+                text += (await stream.content.readany()).decode()
+        stream.close()
+
+
+async def ran(*command: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, err.decode()
+    return out.decode()
+
+
+async def test_the_example_in_python_runs(stack: Stack) -> None:
+    assert "became" in await ran(sys.executable, "examples/swap.py", stack.base_url)
+
+
+async def test_the_example_in_typescript_runs(stack: Stack) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node on this machine")
+    version = (await ran(node, "--version")).strip()
+    if int(version[1:].split(".")[0]) < 22:
+        pytest.skip(f"node {version} knows neither WebSocket nor TypeScript; 22 does")
+    flags = ("--experimental-strip-types", "--no-warnings")
+    assert "became" in await ran(node, *flags, "examples/swap.ts", stack.base_url)
