@@ -1,6 +1,8 @@
 // Swap SOL for USDC and watch it, with nothing but fetch and WebSocket:
 // node --experimental-strip-types examples/swap.ts http://127.0.0.1:8080
 
+export {}; // a module: it waits at its top level
+
 type Order = { orderId: string; status: string; version: number; amountOut: string | null };
 type Told = { type: string; cursor: string; orders?: Order[]; version?: number; status?: string };
 
