@@ -73,6 +73,7 @@ reliability: $(READY) ## Run what docs/reliability.md tells of, and write it; ab
 docs: $(READY) ## Write what is generated again: the README's settings, the events' schemas
 	$(BIN)/python -m libs.service.describe
 	$(BIN)/python -m libs.events.schema_files
+	$(BIN)/python -m services.gateway.describe docs/api.md
 
 env: $(READY) ## Make the secrets for deploy/compose.yaml, once
 	$(BIN)/python -m deploy.local.keys deploy/.env

@@ -45,7 +45,7 @@ def order_body(order: Order) -> Body:
         "slippageBps": order.slippage_bps,
         **_terms(order.terms, order.token_out),
         "attempt": order.attempt,
-        "route": _route(order.route, order.token_in, order.token_out) if order.route else None,
+        "route": route_body(order.route, order.token_in, order.token_out) if order.route else None,
         "signature": order.signature,
         "slot": order.slot,
         "amountOut": _amount(order.amount_out, order.token_out),
@@ -90,8 +90,8 @@ def _data(event: Event, token_in: str, token_out: str) -> Body:  # noqa: C901 - 
         case RouteSelected():
             return {
                 "attempt": event.attempt,
-                "route": _route(event.route, token_in, token_out),
-                "candidates": [_candidate(candidate, token_out) for candidate in event.candidates],
+                "route": route_body(event.route, token_in, token_out),
+                "candidates": [candidate_body(candidate, token_out) for candidate in event.candidates],
             }
         case OrderOpened():
             return {
@@ -138,7 +138,8 @@ def _terms(terms: Terms | None, token_out: str) -> Body:
     }
 
 
-def _route(route: Route, token_in: str, token_out: str) -> Body:
+def route_body(route: Route, token_in: str, token_out: str) -> Body:
+    """The way an order takes, or would take."""
     # A split order has no one venue; its legs say where each share went.
     only = route.legs[0] if len(route.legs) == 1 else None
     return {
@@ -165,7 +166,8 @@ def _leg(leg: Leg, token_in: str, token_out: str) -> Body:
     }
 
 
-def _candidate(candidate: Candidate, token_out: str) -> Body:
+def candidate_body(candidate: Candidate, token_out: str) -> Body:
+    """One venue's part in a decision."""
     return {
         "venue": candidate.venue,
         "outcome": candidate.outcome,

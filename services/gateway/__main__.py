@@ -1,14 +1,16 @@
 """Starts the gateway: the one origin clients need. `python -m services.gateway`."""
 
 import asyncio
-from contextlib import AsyncExitStack
-from datetime import timedelta
+from contextlib import AsyncExitStack, aclosing
+from datetime import UTC, datetime, timedelta
 
 from libs.events.redis_log import open_redis_log
 from libs.orders.archived import ArchivedReads
 from libs.orders.store import open_store
 from libs.orders.views import OrderViews
+from libs.quoting.venue import Venue
 from libs.service.health import Health, admin_server, serve
+from libs.service.http import open_session
 from libs.service.lifecycle import run
 from libs.service.settings import Settings
 from libs.service.shared import Rate, open_shared
@@ -20,6 +22,7 @@ from services.gateway.callers import Callers
 from services.gateway.credentials import Credentials
 from services.gateway.overload import Overload
 from services.gateway.parts import Parts
+from services.gateway.quotes import Quotes
 from services.gateway.rates import Rates
 from services.gateway.readiness import DATABASE, LOG, watch
 from services.gateway.tunnel import Tunnels
@@ -37,6 +40,10 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         accounts = Accounts(await stack.enter_async_context(open_database(settings.database_url)))
         shared = await stack.enter_async_context(open_shared(settings.redis()))
         credentials = Credentials(accounts, timedelta(seconds=settings.session_s))
+        session = await stack.enter_async_context(open_session())
+        venues = [Venue(name, url, session, settings.quote_deadline_ms) for name, url in settings.venue_urls().items()]
+        for venue in venues:
+            await stack.enter_async_context(aclosing(venue))
         passwords = Passwords()
         stack.callback(passwords.close)
         overload = Overload(
@@ -55,6 +62,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             shared=shared,
             passwords=passwords,
             tunnels=tunnels,
+            quotes=Quotes(venues, secrets[0], lambda: datetime.now(UTC)),
             secret=secrets[0],
             token_lifetime=timedelta(seconds=settings.access_token_s),
             slippage_bps=settings.slippage_bps,

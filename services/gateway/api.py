@@ -27,7 +27,7 @@ class Api:
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._asking = parts, Asking(parts)
-        self._placing = Placing(parts.views, parts.slippage_bps, parts.order_lifetime, parts.clock)
+        self._placing = Placing(parts.views, parts.quotes, parts.slippage_bps, parts.order_lifetime, parts.clock)
 
     async def place_order(self, request: web.Request) -> web.Response:
         """POST /api/orders: answered once the order is in the log."""
@@ -122,8 +122,9 @@ class Api:
             opened = True
             observe.tunnel_opened(request_id)
 
+        token = await self._asking.token_for_key(request)
         try:
-            return await self._parts.tunnels.hand_over(request, request_id, on_open)
+            return await self._parts.tunnels.hand_over(request, request_id, on_open, token)
         finally:
             if opened:
                 observe.tunnel_closed(request_id)

@@ -17,18 +17,19 @@ from services.gateway.lookups import Lookups
 from services.gateway.openapi import description_routes
 from services.gateway.parts import Parts
 from services.gateway.problems import problem_response
+from services.gateway.quoting import Quoting
 from services.gateway.rates import rate_headers
 from services.gateway.reading import REQUEST_ID
 from services.gateway.signing_in import SigningIn
 from services.gateway.tracing import request_id_of
 
-_ENDLESS = ("/api/ws/", "/api/stream/")
+_ENDLESS = ("/api/ws/", "/api/stream/", "/api/quotes/stream")
 _SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 
 def make_app(parts: Parts, health: Health) -> web.Application:
     """The application, ready to be served."""
-    api, lookups, signing_in = Api(parts), Lookups(parts), SigningIn(parts)
+    api, lookups, quoting, signing_in = Api(parts), Lookups(parts), Quoting(parts), SigningIn(parts)
     app = web.Application(middlewares=[_middleware(parts)], client_max_size=limits.BODY_BYTES_MAX)
     app.add_routes(
         [
@@ -49,6 +50,8 @@ def make_app(parts: Parts, health: Health) -> web.Application:
             web.get("/api/orders/{order_id}/events", lookups.get_events),
             web.delete("/api/orders/{order_id}", api.cancel_order),
             web.get("/api/events", lookups.events_after),
+            web.get("/api/quotes", quoting.quote),
+            web.get("/api/quotes/stream", quoting.stream, allow_head=False),
             web.get("/api/tokens", lookups.tokens),
             web.get("/api/ws/{rest:.*}", api.web_socket, allow_head=False),
             web.get("/api/stream/{rest:.*}", api.event_stream, allow_head=False),
@@ -57,11 +60,12 @@ def make_app(parts: Parts, health: Health) -> web.Application:
         ]
     )
 
-    async def close_tunnels(_app: web.Application) -> None:
+    async def end_the_endless(_app: web.Application) -> None:
         parts.tunnels.close()
+        parts.quotes.closing.set()
 
     # Before the server waits for requests in hand: a tunnel is one, and would last for ever.
-    app.on_shutdown.append(close_tunnels)
+    app.on_shutdown.append(end_the_endless)
     return app
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from aiohttp import web
 
@@ -10,7 +11,9 @@ from libs.events.ids import partition_of_user
 from libs.events.log import EventLog
 from libs.events.order import Order
 from libs.orders.presentation import order_body
+from libs.service.tokens import issue_token
 from services.gateway.answers import answer
+from services.gateway.callers import sent_key
 from services.gateway.parts import Parts
 from services.gateway.placing import Asker
 from services.gateway.problems import Problem
@@ -38,6 +41,14 @@ class Asking:
         await self._parts.rates.spend(request, "writes", caller.key_id or caller.user)
         trace = traceparent_of(request.headers.get("traceparent"))
         return Asker(caller.user, request[REQUEST_ID], trace, caller.key_id or caller.user)
+
+    async def token_for_key(self, request: web.Request) -> str | None:
+        """The notifier knows access tokens only: one for whoever comes with an API key, None for the others."""
+        if not sent_key(request):
+            return None
+        caller = await self._parts.callers.of(request, "orders:read")
+        lifetime = caller.expires_at - datetime.now(UTC)
+        return issue_token(caller.user, self._parts.secret, lifetime=lifetime)
 
     def log(self) -> EventLog:
         """Raises LogUnavailable while it is not the one this process has checked."""

@@ -62,6 +62,12 @@ class Callers:
         return Caller(key.user_id, key.scopes, expires_at, key.key_id)
 
 
+def sent_key(request: web.Request) -> bool:
+    """Whether the request carries an API key."""
+    bearer = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")[2].strip()
+    return "X-API-Key" in request.headers or bearer.startswith(KEY_PREFIX)
+
+
 def _credential(request: web.Request) -> str:
     if key := request.headers.get("X-API-Key"):
         return key.strip()

@@ -33,6 +33,7 @@ class OrderBody(Body):
     min_amount_out: Any = None
     time_in_force: TimeInForce | None = None
     metadata: dict[str, str] | None = None
+    quote_id: str | None = Field(None, max_length=limits.QUOTE_ID_CHARS_MAX)
 
 
 class BatchItemBody(OrderBody):
@@ -51,6 +52,7 @@ class OrderRequest:
     slippage_bps: int | None
     expires_at: datetime | None
     terms: Terms | None = None
+    quote_id: str | None = None
 
     def fingerprint(self) -> str:
         """The same for two bodies that ask for the same, however they are written."""
@@ -63,6 +65,8 @@ class OrderRequest:
         )
         if self.terms:
             parts += (self.terms.model_dump_json(),)
+        if self.quote_id:
+            parts += (self.quote_id,)
         return sha256(repr(parts).encode()).hexdigest()
 
 
@@ -139,7 +143,7 @@ def _order(order: OrderBody, now: datetime) -> OrderRequest:
     terms = read_terms(order, token_in, token_out, amount_in, errors)
     if errors or token_in is None or token_out is None:
         raise Invalid(*errors)
-    return OrderRequest(token_in, token_out, amount_in, order.slippage_bps, expires_at, terms)
+    return OrderRequest(token_in, token_out, amount_in, order.slippage_bps, expires_at, terms, order.quote_id)
 
 
 def _token(text: str, pointer: str, errors: list[FieldError]) -> Token | None:

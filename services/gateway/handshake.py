@@ -8,20 +8,23 @@ from aiohttp import hdrs, web
 from services.gateway import limits
 
 _OUR_HEADERS = frozenset({b"x-forwarded-for", b"x-request-id"})
+_CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 _ANSWER_HEADERS = frozenset({"content-type", "www-authenticate", "retry-after"})
 _END_OF_HEAD = b"\r\n\r\n"
 
 
-def head_of(request: web.Request, request_id: str) -> bytes:
-    """The request's head as it came, with who sent it and what it is called here."""
+def head_of(request: web.Request, request_id: str, token: str | None = None) -> bytes:
+    """The request's head as it came, with who sent it and what it is called here; `token` instead of its own."""
     sender = request.remote or "unknown"
     forwarded = [*request.headers.getall(hdrs.X_FORWARDED_FOR, []), sender]
+    ours = _OUR_HEADERS | _CREDENTIALS if token else _OUR_HEADERS
     path = request.raw_path.encode(errors="surrogateescape")
     lines = [
         b"GET %s HTTP/1.1" % path,
-        *(b"%s: %s" % (name, value) for name, value in request.raw_headers if name.lower() not in _OUR_HEADERS),
+        *(b"%s: %s" % (name, value) for name, value in request.raw_headers if name.lower() not in ours),
         b"X-Forwarded-For: %s" % ", ".join(forwarded).encode(errors="surrogateescape"),
         b"X-Request-Id: %s" % request_id.encode(),
+        *([b"Authorization: Bearer %s" % token.encode()] if token else []),
     ]
     return b"\r\n".join(lines) + _END_OF_HEAD
 
@@ -65,7 +68,8 @@ class Answer(asyncio.Protocol):
         return self.status == 101 or self._headers.get("content-type", "").startswith("text/event-stream")
 
     def response(self) -> web.Response:
-        headers = {name: value for name, value in self._headers.items() if name in _ANSWER_HEADERS}
+        headers = {name: value for name, value in self._headers.items() if name in _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
+_ANSWER_HEADERS}
         body = self.received[self._body_at : self._body_at + self._body_bytes]
         return web.Response(status=self.status, body=body, headers=headers)
 

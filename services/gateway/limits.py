@@ -48,6 +48,13 @@ PAGE_DEFAULT = 50
 RESUME_ENTRIES_MAX = 50_000  # of everybody in the partition, behind a cursor
 READ_DEADLINE_S = 6.0  # beyond: 503; asyncpg may take as long again to give a silent connection up
 
+# Quotes
+QUOTE_FIRM_FOR = timedelta(seconds=10)
+QUOTE_EVERY_S = 1.0  # a stream looks again
+QUOTE_STREAM_S = 600.0
+QUOTE_STREAMS_PER_USER_MAX, QUOTE_STREAMS_MAX = 5, 500
+QUOTE_ID_CHARS_MAX = 512
+
 # Commits
 OUTCOME_DEADLINE_S = 2.0  # how long an unknown outcome is asked after
 OUTCOME_PAUSE_S, OUTCOME_PAUSE_MAX_S = 0.02, 0.4

@@ -19,7 +19,7 @@ _ABOUT = (
     "Places token-swap orders and tells what happens to them. Errors are RFC 9457 problem documents with a stable "
     "`code`; a 202 means that the order is in the log; send an `Idempotency-Key` and repeat without fear."
 )
-_CLOSES = {
+CLOSES = {
     4001: "the notifier restarts: come back, after the milliseconds in the reason",
     4008: "you read too slowly: come back with the last cursor",
     1013: "orders cannot be read now: come back",
@@ -135,7 +135,7 @@ def asyncapi() -> bytes:
         op: {"name": op, "payload": {"type": "object", "properties": {"op": {"const": op}, **more}}}
         for op, more in members.items()
     }
-    closes = "; ".join(f"{code}: {why}" for code, why in _CLOSES.items())
+    closes = "; ".join(f"{code}: {why}" for code, why in CLOSES.items())
     return orjson.dumps(
         {
             "asyncapi": "3.0.0",
@@ -185,7 +185,7 @@ def page() -> bytes:
         for code, kind in KINDS.items()
     )
     reasons = "".join(f"<li><code>{reason.value}</code></li>" for reason in Reason)
-    closes = "".join(f"<tr><td>{code}</td><td>{html.escape(why)}</td></tr>" for code, why in _CLOSES.items())
+    closes = "".join(f"<tr><td>{code}</td><td>{html.escape(why)}</td></tr>" for code, why in CLOSES.items())
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>Swaplog API</title><style>{_STYLE}</style>"
         f"<h1>Swaplog API</h1><p>{html.escape(_ABOUT)}</p>"

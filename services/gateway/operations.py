@@ -32,6 +32,12 @@ ORDER_ID: Parameter = {"name": "order_id", "in": "path", "required": True, "sche
 KEY = header("Idempotency-Key", "Send it again with the same key: one order comes of it.", maxLength=255)
 LIMIT = query("limit", "Most of a page.", type="integer", minimum=1, maximum=200, default=limits.PAGE_DEFAULT)
 EXPAND = query("expand", "events: the history of each order comes along.", enum=["events", "route", "events,route"])
+QUOTED = (
+    {**query("tokenIn", "Symbol or mint."), "required": True},
+    {**query("tokenOut", "Symbol or mint."), "required": True},
+    {**query("amount", "Whole tokens, a decimal."), "required": True},
+    query("slippageBps", "Basis points.", type="integer", minimum=0, maximum=10_000),
+)
 IF_NONE_MATCH = header("If-None-Match", "The ETag of what you have: 304 while it is still so.")
 
 
@@ -95,6 +101,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("get", "/api/events", "eventsAfter", "What happened to all your orders since a cursor",
               {200: shapes.EventsAfterShape}, (400, 410, 429, 503), None, "orders:read",
               (LIMIT, query("cursor", "Where to go on; without one, nothing but the present place is told."))),
+    Operation("get", "/api/quotes", "quote", "What an order would get now, firm for some seconds",
+              {200: shapes.QuoteShape}, (400, 404, 422, 429, 503), None, "orders:read", QUOTED),
+    Operation("get", "/api/quotes/stream", "quotes", "The same as Server-Sent Events, whenever it gets better",
+              {200: None}, (400, 404, 422, 429, 503), None, "orders:read", QUOTED),
     Operation("get", "/livez", "live", "Whether the process runs", {200: shapes.HealthShape}, (), None, None),
     Operation("get", "/readyz", "ready", "Whether it has what it needs",
               {200: shapes.HealthShape, 503: shapes.HealthShape}, (), None, None),

@@ -14,6 +14,7 @@ from services.gateway.auth import Passwords
 from services.gateway.callers import Callers
 from services.gateway.credentials import Credentials
 from services.gateway.overload import Overload
+from services.gateway.quotes import Quotes
 from services.gateway.rates import Rates
 from services.gateway.tunnel import Tunnels
 
@@ -34,6 +35,7 @@ class Parts:
     passwords: Passwords
     shared: Shared
     tunnels: Tunnels
+    quotes: Quotes
     secret: str
     token_lifetime: timedelta
     slippage_bps: int

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from libs.events.commands import request as order_step
@@ -11,7 +11,7 @@ from libs.events.crash import crash_point
 from libs.events.errors import LogUnavailable
 from libs.events.ids import new_order_id, partition_of_user
 from libs.events.log import EventLog, Idempotency
-from libs.events.model import OrderRequested
+from libs.events.model import OrderRequested, Terms
 from libs.events.order import Order
 from libs.orders.views import OrderViews
 from services.gateway import limits, observe
@@ -19,6 +19,7 @@ from services.gateway.bodies import FieldError, Invalid
 from services.gateway.commands import SOURCE, KeyReused, place
 from services.gateway.dto import OrderRequest
 from services.gateway.problems import Problem
+from services.gateway.quotes import Asked, Quotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +44,15 @@ class Placing:
     """`clock` is UTC; `slippage_bps` and `lifetime` are for orders that name none."""
 
     def __init__(
-        self, views: OrderViews, slippage_bps: int, lifetime: timedelta, clock: Callable[[], datetime]
+        self,
+        views: OrderViews,
+        quotes: Quotes,
+        slippage_bps: int,
+        lifetime: timedelta,
+        clock: Callable[[], datetime],
     ) -> None:
-        self._views, self._slippage_bps, self._lifetime, self._clock = views, slippage_bps, lifetime, clock
+        self._views, self._quotes, self._clock = views, quotes, clock
+        self._slippage_bps, self._lifetime = slippage_bps, lifetime
 
     async def one(self, log: EventLog, asker: Asker, asked: OrderRequest, key: str | None) -> Placed:
         """Write it, or find what its key made before.
@@ -55,6 +62,7 @@ class Placing:
         """
         key = _one_key(key, asked)
         now, fingerprint = self._clock(), asked.fingerprint() if key else None
+        asked = await self._held_to_quote(log, asked, key, asker.user)
         step, made = order_step(
             self._event(asked, now, key, fingerprint, asker.request_id),
             order_id=new_order_id(partition_of_user(asker.user, log.partitions)),
@@ -103,6 +111,23 @@ class Placing:
             request_id=request_id,
             terms=asked.terms,
         )
+
+    async def _held_to_quote(self, log: EventLog, asked: OrderRequest, key: str | None, user: str) -> OrderRequest:
+        """With the least amount out its quote has promised."""
+        if asked.quote_id is None:
+            return asked
+        bps = self._slippage_bps if asked.slippage_bps is None else asked.slippage_bps
+        try:
+            least = self._quotes.least_of(
+                asked.quote_id, Asked(asked.token_in, asked.token_out, asked.amount_in, bps), user
+            )
+        except Invalid:
+            # Asked again after the quote's time, it is still the same order.
+            if key and await log.order_of_key(user, key):
+                return asked
+            raise
+        terms = asked.terms or Terms()
+        return replace(asked, terms=terms.model_copy(update={"min_out": max(least, terms.min_out or 0)}))
 
     def _lifetime_of(self, asked: OrderRequest) -> timedelta:
         waits = asked.terms is not None and asked.terms.time_in_force == "GTC"

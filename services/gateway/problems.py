@@ -35,6 +35,7 @@ KINDS: Mapping[str, Kind] = {
     "scope_missing": Kind(403, "Not allowed with this credential"),
     "not_found": Kind(404, "There is nothing at this address"),
     "order_not_found": Kind(404, "No such order"),
+    "no_quote": Kind(404, "No venue quotes this"),
     "api_key_not_found": Kind(404, "No such API key"),
     "method_not_allowed": Kind(405, "The method is not allowed here"),
     "email_taken": Kind(409, "The email is taken"),

@@ -135,6 +135,34 @@ class ProblemShape(Shape):
     errors: list[FieldErrorShape]
 
 
+class CandidateShape(Shape):
+    """One venue's answer, and why it won or lost."""
+
+    venue: str
+    outcome: Literal["selected", "lost", "failed"]
+    why: str
+    amount_out: Amount | None
+    net_out: Amount | None
+    price_impact_ppm: int | None
+    took_ms: int | None
+
+
+class QuoteShape(Shape):
+    """What an order would get now. An order with this `quoteId` settles at no less than `minAmountOut`, or not."""
+
+    quote_id: str
+    expires_at: datetime
+    token_in: str
+    token_out: str
+    amount: Amount
+    slippage_bps: int
+    amount_out: Amount
+    min_amount_out: Amount
+    price_impact_ppm: int | None
+    route: RouteShape
+    candidates: list[CandidateShape]
+
+
 class PlacedShape(Shape):
     """The outcome of one order of a batch: an order, or a problem."""
 

@@ -37,17 +37,19 @@ class Tunnels:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def hand_over(self, request: web.Request, request_id: str, opened: Callable[[], None]) -> web.StreamResponse:
+    async def hand_over(
+        self, request: web.Request, request_id: str, opened: Callable[[], None], token: str | None = None
+    ) -> web.StreamResponse:
         """Let the notifier answer `request`; gives back when both connections are closed, or what it said instead.
 
-        `opened` is called when the WebSocket stands.
+        `opened` is called when the WebSocket stands; `token` goes in the place of what the client sent.
 
         Raises:
             NotifierUnavailable, TooManyTunnels
         """
         if len(self._open) >= limits.TUNNELS_MAX:
             raise TooManyTunnels
-        answer, upstream = await self._ask(head_of(request, request_id))
+        answer, upstream = await self._ask(head_of(request, request_id, token))
         if not answer.endless:
             upstream.close()
             return answer.response()

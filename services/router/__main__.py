@@ -17,13 +17,13 @@ from libs.events.redis_log import open_redis_log
 from libs.events.retry import RetryPolicy
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
+from libs.quoting.venue import Venue
 from libs.service.health import Health, admin_server
 from libs.service.http import open_session
 from libs.service.lifecycle import run
 from libs.service.settings import Settings
 from services.router.handlers import Router
 from services.router.prices import PriceWatch
-from services.router.venues import Venue
 
 EXIT_STOPPED = 1
 

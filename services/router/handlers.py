@@ -16,9 +16,9 @@ from libs.events.model import (
 )
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
+from libs.quoting.choice import Answer, decide
+from libs.quoting.venue import Venue
 from services.router import observe
-from services.router.domain import Answer, decide
-from services.router.venues import Venue
 
 Asked = asyncio.Future[dict[str, list[Answer]]]
 

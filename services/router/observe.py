@@ -7,7 +7,7 @@ from prometheus_client import Counter, Histogram
 
 from libs.events.model import AttemptFailed, OrderExpired, OrderFailed, OrderOpened, RouteSelected
 from libs.events.order import Order
-from services.router.domain import Answer, NoQuote
+from libs.quoting.choice import Answer, NoQuote
 
 _log = structlog.get_logger()
 

@@ -13,9 +13,9 @@ from libs.events.errors import EventLogError
 from libs.events.log import Snapshot
 from libs.events.model import Status
 from libs.events.order import Order
+from libs.quoting.choice import Quote, wanted_out
+from libs.quoting.venue import Venue
 from services.router import observe
-from services.router.domain import Quote, wanted_out
-from services.router.venues import Venue
 
 LOOK_EVERY_S = 1.0
 WAITING_MAX = 50_000  # orders of all partitions that are known at once; the rest waits its turn

@@ -11,10 +11,10 @@ from aiohttp import web
 from libs.events.log import Snapshot
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
+from libs.quoting.choice import NoQuote
+from libs.quoting.venue import Venue
 from libs.service.health import serve
 from libs.service.http import open_session
-from services.router.domain import NoQuote
-from services.router.venues import Venue
 from tests.builders import SOL, a_request
 
 POOL = "8sLbNZoA1cfnvMJLPfp98ZLAnFSYCFApfJKMbiXNLwxj"

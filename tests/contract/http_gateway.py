@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import orjson
@@ -16,6 +16,7 @@ from libs.events.memory_log import MemoryLog
 from libs.events.model import Envelope
 from libs.events.order import Order
 from libs.orders.views import OrderViews, Store
+from libs.quoting.venue import Venue
 from libs.service.health import Health, serve
 from libs.service.shared import Rate, Shared
 from libs.service.tokens import issue_token
@@ -26,6 +27,7 @@ from services.gateway.callers import Callers
 from services.gateway.credentials import Credentials
 from services.gateway.overload import Overload
 from services.gateway.parts import Parts
+from services.gateway.quotes import Quotes
 from services.gateway.rates import Rates
 from services.gateway.tunnel import Tunnels
 
@@ -120,6 +122,7 @@ async def gateway(
     shared: Shared | None = None,
     rate: Rate = RATE,
     cors_origins: frozenset[str] = frozenset(),
+    venues: Sequence[Venue] = (),
 ) -> AsyncIterator[Client]:
     """Serve while the block runs; gives a client with a valid token of user-1."""
     log = log or MemoryLog(PARTITIONS)
@@ -141,6 +144,7 @@ async def gateway(
         rates=Rates(shared, reads=rate, writes=rate),
         shared=cast("Shared", shared),
         passwords=passwords,
+        quotes=Quotes(venues, SECRET, lambda: datetime.now(UTC)),
         tunnels=Tunnels("http://127.0.0.1:9") if tunnels is None else tunnels,
         secret=SECRET,
         token_lifetime=timedelta(minutes=15),

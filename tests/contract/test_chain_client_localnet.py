@@ -19,6 +19,7 @@ from libs.events.reactions import EXECUTOR, ROUTER, TERMINAL
 from libs.events.retry import RetryPolicy
 from libs.events.worker import Handle, Worker
 from libs.events.worker_limits import WorkerLimits
+from libs.quoting.venue import Venue
 from libs.service.health import Health
 from libs.service.http import open_session
 from libs.venues.tokens import TOKENS, to_base_units
@@ -29,7 +30,6 @@ from services.executor.rpc import Rpc
 from services.executor.venues import VenueSwaps
 from services.executor.wallet import Wallet
 from services.router.handlers import Router
-from services.router.venues import Venue
 from tests.builders import a_request
 from tests.localworld import World, running
 from tests.waiting import eventually

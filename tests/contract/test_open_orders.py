@@ -19,8 +19,8 @@ from libs.events.redis_log import open_redis_log
 from libs.events.retry import RetryPolicy
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
+from libs.quoting.choice import Answer, Quote
 from libs.service.health import Health
-from services.router.domain import Answer, Quote
 from services.router.handlers import Router
 from services.router.prices import PriceWatch
 from tests.builders import SOL, USDC

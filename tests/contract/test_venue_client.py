@@ -10,9 +10,9 @@ from aiohttp import web
 from libs.events.model import (
     Reason,
 )
+from libs.quoting.choice import NoQuote, Quote
+from libs.quoting.venue import Venue
 from libs.service.health import serve
-from services.router.domain import NoQuote, Quote
-from services.router.venues import Venue
 from tests.builders import SOL, USDC
 from tests.contract.fake_venue import (
     POOL,

@@ -14,9 +14,9 @@ from libs.events.model import (
     RouteSelected,
     RoutingStarted,
 )
+from libs.quoting.venue import Venue
 from libs.service.health import serve
 from services.router.handlers import Router
-from services.router.venues import Venue
 from tests.builders import NOW, attempt_failed, then
 from tests.contract.fake_venue import POLICY, FakeVenue, World, a_quote, a_snapshot, answers, running_world
 

@@ -1,13 +1,16 @@
 """What people complain of in other order APIs, each a test over real processes, through the client library."""
 
 import asyncio
+import re
 import shutil
 import signal
 import sys
+import textwrap
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
@@ -186,6 +189,19 @@ async def test_an_event_stream_goes_through_the_gateway(stack: Stack) -> None:
             while '"CONFIRMED"' not in text:
                 text += (await stream.content.readany()).decode()
         stream.close()
+
+
+async def test_the_lines_of_the_readme_run(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = textwrap.indent(block.replace("http://127.0.0.1:8080", stack.base_url), "    ")
+    async with a_client(stack) as client:
+        known: dict[str, Any] = {
+            "Client": Client,
+            "key": await client.make_api_key("readme", ["orders:read", "orders:write"]),
+        }
+        exec(f"async def shown():\n{lines}", known)
+        await known["shown"]()
+    assert "5 TxConfirmed CONFIRMED" in capsys.readouterr().out
 
 
 async def ran(*command: str) -> str:

@@ -23,6 +23,7 @@ from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.orders.store import Projection, StoreUnavailable
 from libs.orders.views import OrderViews
+from libs.quoting.venue import Venue
 from libs.service.health import Health
 from services.executor.chain import Chain, Poller
 from services.executor.handlers import Executor
@@ -37,7 +38,6 @@ from services.notifier.tail import Tail
 from services.notifier.wire import WebSocketWire
 from services.projector.handlers import Projector
 from services.router.handlers import Router
-from services.router.venues import Venue
 from tests.builders import a_request
 from tests.simulation.chain import SimulatedChain
 from tests.simulation.projection import MemoryProjection

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from libs.service.describe import with_table
+from services.gateway.describe import with_tables
 from services.ops.__main__ import make_app
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +18,12 @@ NOT_IN_THE_CHECKOUT = ("data", ".venv", "../shared", "deploy/.env")  # made by t
 
 def test_the_configuration_table_is_that_of_the_settings() -> None:
     assert with_table(README) == README, "run: make docs"
+
+
+def test_the_tables_of_the_api_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    assert with_tables(page) == page, "run: make docs"
+    assert page.count("| `POST /api/orders` |") == 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -8,8 +8,8 @@ from hypothesis import given, strategies as st
 from libs.events.model import AttemptFailed, OrderFailed, Reason, RouteSelected
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
+from libs.quoting.choice import Answer, NoQuote, Quote, decide, fee_in_token_out, min_out
 from libs.venues.tokens import TOKENS
-from services.router.domain import Answer, NoQuote, Quote, decide, fee_in_token_out, min_out
 from tests.builders import NOW, SOL, USDC, a_request
 
 POLICY = RetryPolicy(attempts_max=3, base_ms=100, cap_ms=1_000)

@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, Validatio
 
 from libs.events.model import U64_MAX, Reason
 from libs.events.order import Order
+from libs.quoting.choice import Answer, NoQuote, Quote
 from libs.service.coalesce import Coalescer, each
 from libs.service.http import PeerNonsense, PeerUnavailable, ask
-from services.router.domain import Answer, NoQuote, Quote
 
 QUOTES_PER_CALL_MAX = 100
 CALLS_IN_FLIGHT_MAX = 2  # per venue: one slow answer does not hold up every other order

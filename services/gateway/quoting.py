@@ -1,0 +1,59 @@
+"""What happens for each address under `/api/quotes`."""
+
+import asyncio
+
+import orjson
+from aiohttp import web
+
+from services.gateway import dto, limits
+from services.gateway.answers import SECRET, answer
+from services.gateway.asking import Asking
+from services.gateway.parts import Parts
+from services.gateway.problems import Problem
+from services.gateway.quotes import Asked, Given
+
+_STREAM = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class Quoting:
+    """Every handler; `services.gateway.app` says which address each has."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts, self._asking = parts, Asking(parts)
+
+    async def quote(self, request: web.Request) -> web.Response:
+        """GET /api/quotes?tokenIn=&tokenOut=&amount=&slippageBps=."""
+        user = await self._asking.reader(request)
+        given = await self._parts.quotes.quote(self._asked(request), user)
+        return answer(given.body, headers=SECRET)
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """GET /api/quotes/stream, asked as `/api/quotes`: Server-Sent Events, only when there is a better one."""
+        user = await self._asking.reader(request)
+        quotes = self._parts.quotes.improvements(self._asked(request), user)
+        with self._parts.quotes.streaming(user):
+            first = await anext(quotes)  # while it can still be refused
+            response = web.StreamResponse(headers=_STREAM)
+            await response.prepare(request)
+            await response.write(_event(first))
+            async for given in quotes:
+                await response.write(_event(given))
+                await asyncio.sleep(0)
+            await response.write_eof()
+        return response
+
+    def _asked(self, request: web.Request) -> Asked:
+        wanted = {name: request.query[name] for name in ("tokenIn", "tokenOut", "amount") if name in request.query}
+        slippage = request.query.get("slippageBps")
+        if unknown := sorted(request.query.keys() - {"tokenIn", "tokenOut", "amount", "slippageBps"}):
+            raise Problem("invalid_parameter", f"There is no parameter {unknown[0][: limits.ECHO_CHARS_MAX]}.")
+        if slippage is not None and not (slippage.isascii() and slippage.isdigit() and len(slippage) <= 5):
+            raise Problem("invalid_parameter", "slippageBps is a number from 0 to 10000.")
+        body = {**wanted, **({"slippageBps": int(slippage)} if slippage else {})}
+        order = dto.read_order(orjson.dumps(body), self._parts.clock())
+        bps = self._parts.slippage_bps if order.slippage_bps is None else order.slippage_bps
+        return Asked(order.token_in, order.token_out, order.amount_in, bps)
+
+
+def _event(given: Given) -> bytes:
+    return b"event: quote\ndata: " + orjson.dumps(given.body) + b"\n\n"
