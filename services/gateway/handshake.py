@@ -68,8 +68,7 @@ class Answer(asyncio.Protocol):
         return self.status == 101 or self._headers.get("content-type", "").startswith("text/event-stream")
 
     def response(self) -> web.Response:
-        headers = {name: value for name, value in self._headers.items() if name in _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
-_ANSWER_HEADERS}
+        headers = {name: value for name, value in self._headers.items() if name in _ANSWER_HEADERS}
         body = self.received[self._body_at : self._body_at + self._body_bytes]
         return web.Response(status=self.status, body=body, headers=headers)
 
