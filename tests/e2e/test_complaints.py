@@ -123,7 +123,12 @@ async def test_socket_open_but_mute(stack: Stack) -> None:
                 seen.append(event)  # noqa: PERF401 - what was seen so far is looked at
 
         watching = asyncio.create_task(watch_all())
-        await asyncio.sleep(0.3)
+
+        async def is_heard() -> bool:
+            await client.place("SOL", "USDC", 1)
+            return bool(seen)
+
+        await eventually(is_heard, poll_s=0.2)
         await stack.kill("notifier", signal.SIGSTOP)
         placed = await client.place("SOL", "USDC", 1)
         await asyncio.sleep(1.5)
