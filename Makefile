@@ -9,7 +9,7 @@ SOURCES := services libs deploy tests examples
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run journey bench test check lint types imports fmt unit contract property fault e2e chaos simulate mutants reliability docs env clean clean-data
+.PHONY: help run journey bench bench-full test check lint types imports fmt unit contract property fault e2e chaos simulate mutants reliability docs env clean clean-data
 .SILENT:
 
 help: ## Show this list
@@ -23,6 +23,10 @@ journey: $(READY) ## Post one order to the running stack and print what happens 
 
 bench: $(READY) ## Measure the running stack: orders per second, latencies, CPU per order
 	exec $(BIN)/python -m tests.bench $(ARGS)
+
+bench-full: $(READY) ## The same, and what one notifier can carry: some minutes, on a stack of its own
+	$(BIN)/python -m tests.bench --own $(ARGS)
+	$(BIN)/python -m tests.bench.fanout
 
 test: check ## Run every check and every test
 	$(BIN)/pytest -q $(ARGS)

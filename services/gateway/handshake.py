@@ -67,6 +67,11 @@ class Answer(asyncio.Protocol):
         """A WebSocket or an event stream: what follows the head is not ours to read."""
         return self.status == 101 or self._headers.get("content-type", "").startswith("text/event-stream")
 
+    @property
+    def behind(self) -> bytes:
+        """What came behind the head."""
+        return self.received[self._body_at :]
+
     def response(self) -> web.Response:
         headers = {name: value for name, value in self._headers.items() if name in _ANSWER_HEADERS}
         body = self.received[self._body_at : self._body_at + self._body_bytes]

@@ -9,6 +9,7 @@ from aiohttp import web
 from libs.events.crash import crossing
 from libs.service.settings import ConfigurationError
 from services.gateway import limits
+from services.gateway.frames import FrameEdge, restarting
 from services.gateway.handshake import Answer, head_of
 
 
@@ -59,12 +60,13 @@ class Tunnels:
         if client is None or client.is_closing():
             upstream.abort()
             raise ConnectionResetError("the client left before the notifier answered")
-        await self._splice(request, client, upstream, answer.received, opened)
+        await self._splice(request, client, upstream, answer, opened)
         return _HandedOver()
 
     def close(self) -> None:
-        """Close every tunnel; what is still to be written gets a moment."""
+        """Close every tunnel; what is still to be written gets a moment, and a WebSocket is told to come back."""
         for end in list(self._open):
+            end.say_farewell()
             end.close()
 
     async def _ask(self, head: bytes) -> tuple[Answer, asyncio.Transport]:
@@ -93,21 +95,25 @@ class Tunnels:
         request: web.Request,
         client: asyncio.Transport,
         upstream: asyncio.Transport,
-        received: bytes,
+        answer: Answer,
         opened: Callable[[], None],
     ) -> None:
         server = request.protocol
         early = _Early()
         server.set_parser(early)  # type: ignore[arg-type]  # takes what came behind the request head, and ends parsing
         # The server must hear of the loss, or it would hold the connection for ever.
+        edge = FrameEdge() if answer.status == 101 else None
         here, there = _End(client, server.connection_lost), _End(upstream)
+        here.edge = there.passing = edge
         here.peer, there.peer = there, here
         client.set_protocol(here)
         upstream.set_protocol(there)
         self._open.add(here)
         try:
             opened()
-            client.write(received)
+            client.write(answer.received)
+            if edge:
+                edge.feed(answer.behind)
             upstream.write(bytes(early.data))
             if not server.writing_paused:
                 there.start_reading()
@@ -122,6 +128,10 @@ class _End(asyncio.Protocol):
     """One end of a tunnel: what comes in here goes out at the other end, no faster than that end takes it."""
 
     peer: "_End"
+    edge: FrameEdge | None = None
+    """Of the frames that go out here."""
+    passing: FrameEdge | None = None
+    """Of the frames that come in here."""
 
     def __init__(self, transport: asyncio.Transport, on_lost: Callable[[Exception | None], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
@@ -132,6 +142,8 @@ class _End(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.peer._transport.write(data)
+        if self.passing:
+            self.passing.feed(data)
 
     def eof_received(self) -> bool:
         return False  # WebSocket has no half-closed state
@@ -158,6 +170,11 @@ class _End(asyncio.Protocol):
     def start_reading(self) -> None:
         if not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def say_farewell(self) -> None:
+        """Tell a WebSocket that it may come back, if that does not fall into the middle of a frame."""
+        if self.edge and self.edge.reached and not self._transport.is_closing():
+            self._transport.write(restarting())
 
     def close(self) -> None:
         """Write what is still to be written, but do not wait for ever for somebody who does not read."""

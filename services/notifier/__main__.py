@@ -25,7 +25,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     secrets = settings.jwt_secrets()
     for secret in secrets:
         check_secret(secret)
-    limits, health = Limits(), Health("log")
+    limits, health = Limits(sockets_per_user_max=settings.sockets_per_user), Health("log")
 
     def heard(trouble: str) -> None:
         health.trouble("log", trouble) if trouble else health.ok("log")

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,9 @@ def _commit() -> str:
     except OSError:
         return "unknown"
     return asked.stdout.strip() or "unknown"
+
+
+def raise_file_limit(wanted: int) -> None:
+    """Let this process and those it starts open so many files, as far as they may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(wanted, hard)), hard))

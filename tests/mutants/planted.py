@@ -81,7 +81,7 @@ MUTANTS = (
         "services/executor/settling.py",
         "(await self.chain.look([sent.signature], history=True))[0]",
         "Look(view.slot, None)",
-        (SIMULATION,),
+        ("tests/contract/test_chain_client.py", SIMULATION),
     ),
     Mutant(
         "sent before the intent is in the log",
