@@ -10,6 +10,7 @@ from services.executor import rpc
 from services.gateway import limits as gateway
 from services.notifier import limits as notifier
 from services.projector import handlers as projector, janitor
+from services.router import prices
 
 _WORKER, _NOTIFIER, _SETTINGS = worker_limits.WorkerLimits(), notifier.Limits(), settings.Settings.model_fields
 
@@ -56,6 +57,17 @@ def bounds() -> tuple[Bound, ...]:
         Bound("sockets of one user", n.sockets_per_user_max, "notifier Limits.sockets_per_user_max", "429 or 4429"),
         Bound("unsent bytes of a socket", n.unsent_bytes_max, "notifier Limits.unsent_bytes_max", "closed, 4008"),
         Bound("events held for a snapshot", n.held_events_max, "notifier Limits.held_events_max", "closed, 4008"),
+        Bound("orders a socket names", n.orders_per_socket_max, "notifier Limits.orders_per_socket_max", "an error"),
+        Bound("entries read for a cursor", n.resume_entries_max, "notifier Limits.resume_entries_max", "reset"),
+        Bound("writes of a user, in a minute", _SETTINGS["writes_per_min"].default, "`WRITES_PER_MIN`", "429"),
+        Bound("other requests of a user, in a minute", _SETTINGS["reads_per_min"].default, "`READS_PER_MIN`", "429"),
+        Bound("tries to log in, of an account in 10 min", gateway.LOGINS_PER_ACCOUNT.count, "gateway limits", "429"),
+        Bound("API keys of a user", gateway.API_KEYS_MAX, "services/gateway/limits.py", "409"),
+        Bound("orders of a batch", gateway.ORDERS_PER_BATCH_MAX, "services/gateway/limits.py", "422"),
+        Bound("orders seen for a page", gateway.SCANNED_ORDERS_MAX, "services/gateway/limits.py", "short page"),
+        Bound("streams of quotes", gateway.QUOTE_STREAMS_MAX, "services/gateway/limits.py", "429"),
+        Bound("open orders watched", prices.WAITING_MAX, "services/router/prices.py", "the soonest to end first"),
+        Bound("orders of a pair, in a look", prices.PROBES_PER_PAIR, "services/router/prices.py", "next look"),
         Bound("inbound message, bytes", n.message_bytes_max, "notifier Limits.message_bytes_max", "closed, 1009"),
         Bound("requests to the chain at once", rpc.REQUESTS_IN_FLIGHT_MAX, "services/executor/rpc.py", "calls share"),
         Bound("connections to peers, of a process", http.CONNECTIONS_MAX, "libs/service/http.py", "calls wait"),

@@ -197,4 +197,15 @@ MATRIX = (
         "says what Redis says, whatever is done to both",
         (CONTRACT + "test_log_model.py::test_both_logs_say_the_same",),
     ),
+    Row(
+        "a subscriber that comes back; a notifier killed, frozen, restarted under it; a cursor that proves nothing",
+        "every event once and in order, or an honest reset",
+        (
+            CONTRACT + "test_live_resume.py::test_from_every_cursor_exactly_what_follows_it_comes",
+            CONTRACT + "test_live_resume.py::test_coming_back_while_orders_move_misses_nothing_and_repeats_nothing",
+            CONTRACT + "test_live_resume.py::test_a_cursor_that_proves_nothing_gives_a_reset_and_a_snapshot",
+            "tests/e2e/test_complaints.py::test_the_last_event_never_came",
+            "tests/e2e/test_complaints.py::test_socket_open_but_mute",
+        ),
+    ),
 )
