@@ -9,7 +9,7 @@ SOURCES := services libs deploy tests examples
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run journey bench bench-full test check lint types imports fmt unit contract property fault e2e chaos simulate mutants reliability docs env clean clean-data
+.PHONY: help run journey bench bench-full test check lint types imports fmt unit contract property fault e2e fuzz chaos simulate mutants reliability docs env clean clean-data
 .SILENT:
 
 help: ## Show this list
@@ -58,6 +58,9 @@ property: $(READY) ## Tests of what holds for every input
 
 fault: $(READY) ## Tests that kill, cut off and restart
 	$(BIN)/pytest -q tests/fault $(ARGS)
+
+fuzz: $(READY) ## A minute of odd bodies and frames against the running services; FUZZ_S and FUZZ_SEED change it
+	FUZZ_S=$${FUZZ_S:-60} $(BIN)/pytest -q tests/e2e/test_openapi.py -k odd $(ARGS)
 
 e2e: $(READY) ## Tests of the whole system as processes
 	$(BIN)/pytest -q tests/e2e $(ARGS)

@@ -97,6 +97,8 @@ def judge_socket(transcript: Transcript, histories: Mapping[str, Sequence[Envelo
         if message["type"] in {"snapshot", "reset"}:
             seen = {order["orderId"]: order["version"] for order in message.get("orders", ())}
             continue
+        if message["type"] == "heartbeat":
+            continue
         order_id, version = message["orderId"], message["version"]
         history = histories.get(order_id, ())
         if not 1 <= version <= len(history) or history[version - 1].type != message["type"]:
@@ -113,7 +115,7 @@ def shown(transcript: Transcript) -> dict[str, int]:
     for message in transcript:
         if message["type"] in {"snapshot", "reset"}:
             versions = {order["orderId"]: order["version"] for order in message.get("orders", ())}
-        else:
+        elif message["type"] != "heartbeat":
             versions[message["orderId"]] = message["version"]
     return versions
 

@@ -54,7 +54,7 @@ def run_durability(folder: Path) -> list[dict[str, Any]]:
 
 def run_module(module: str, folder: Path) -> Any:
     """A command that writes its figures as JSON."""
-    target = folder / "figures.json"
+    target = folder / f"{module}.json"
     subprocess.run([PYTHON, "-m", module, "--json", str(target)], cwd=ROOT, check=False)
     return json.loads(target.read_text())
 

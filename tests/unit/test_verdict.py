@@ -31,7 +31,8 @@ async def sound() -> Evidence:
         ended.append(now)
     entries = await log.read({0: Position(0, 0)}, 100, 0)
     transcript = [
-        {"type": "snapshot", "orders": []},
+        {"type": "snapshot", "cursor": "0:0:0-0", "orders": []},
+        {"type": "heartbeat", "cursor": "0:0:0-0"},
         *map(told, entries),
     ]
     return Evidence(
