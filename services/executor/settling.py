@@ -6,7 +6,7 @@ Signing again is left to a new attempt, and only evidence (`domain.conclude`) st
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from libs.events.crash import crossing
@@ -31,6 +31,10 @@ from services.executor.rpc import ChainUnavailable, RpcRefused
 from services.executor.wallet import Wallet, blockhash_of
 
 RESEND_MS = 2_000  # the same bytes again while pending: nodes drop what they cannot place
+# Signed so long ago, it has landed or never will: that is asked soon. Who takes over from a process that died has many
+# of these, and must not wait for each.
+OLD_AFTER = timedelta(seconds=10)
+OLD_LOOK_MS = 100
 UNSENT_PAUSE_MS = 250  # until the next try when the node did not take them
 
 # One call of the handler is bounded; it then says "nothing yet" and is called again. Both, with the deadlines of the
@@ -127,7 +131,8 @@ class Settling:
         while loop.time() < deadline:
             taken = await self._send(order, sent, again=sends > 0)
             sends += 1
-            match await self._evidence(sent, RESEND_MS if taken else UNSENT_PAUSE_MS):
+            old = sends == 1 and self.failing.now() - order.updated_at > OLD_AFTER
+            match await self._evidence(sent, UNSENT_PAUSE_MS if not taken else OLD_LOOK_MS if old else RESEND_MS):
                 case Confirmed(slot=slot):
                     return await self._with_amount(order, sent, slot)
                 case FailedOnChain(reason=reason, detail=detail):

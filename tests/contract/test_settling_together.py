@@ -1,12 +1,17 @@
 """Transactions of many orders sent and looked at in one go: what is not decided by then goes the long way."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 
 from libs.events.log import Snapshot
 from libs.events.model import AttemptFailed, Event, Reason, TxConfirmed
+from services.executor import settling
+from tests.builders import NOW
 from tests.contract.executor_rig import Rig, intent, running_rig, selected, submitted
+from tests.contract.fake_chain import BLOCKHASH_LIFE
 
 
 @pytest.fixture
@@ -38,6 +43,20 @@ async def test_what_is_not_decided_is_not_sent_again_at_once(rig: Rig) -> None:
     assert len(sent) == 3
     assert isinstance(await rig.settled(orders[0]), TxConfirmed)
     assert rig.fake.sent == sent
+
+
+async def test_what_was_signed_long_ago_and_is_over_is_not_waited_for(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "RESEND_MS", 20_000)
+    now = await submitted(rig)
+    rig.fake.drop = 9
+    rig.fake.height += BLOCKHASH_LIFE + 1
+    old = Snapshot(now.order.model_copy(update={"updated_at": NOW - timedelta(minutes=1)}), now.event)
+    async with asyncio.timeout(5):
+        event = await rig.settled(old)
+    assert isinstance(event, AttemptFailed)
+    assert event.reason is Reason.TRANSACTION_EXPIRED
 
 
 async def test_what_was_not_taken_is_sent_again(rig: Rig) -> None:
