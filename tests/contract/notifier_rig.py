@@ -1,18 +1,17 @@
 """A notifier in this process over real sockets, for tests, and orders that move."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 
 from libs.events.ids import Position
 from libs.events.log import Committed, Entry, EventLog, Snapshot
 from libs.events.memory_log import MemoryLog
-from libs.events.model import Envelope, Event
+from libs.events.model import Event
 from libs.events.order import Order
 from libs.orders.views import OrderViews
 from libs.service.health import Health, serve
@@ -23,6 +22,7 @@ from services.notifier.hub import Hub
 from services.notifier.limits import Limits
 from services.notifier.tail import Tail
 from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.contract.http_gateway import NothingProjected
 from tests.waiting import eventually
 
 PARTITIONS = 4
@@ -42,25 +42,6 @@ WHOLE_STORY: tuple[Event, ...] = (
     tx_submitted(2),
     tx_confirmed(2),
 )
-
-
-class NothingProjected:
-    """A projection that lags for ever: what clients see must come from the log."""
-
-    async def get(self, order_id: str) -> Order | None:
-        return None
-
-    async def by_client_id(self, user: str, client_id: str) -> Order | None:
-        return None
-
-    async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
-        return {}
-
-    async def newest(self, user: str, before: str | None, limit: int) -> list[Order]:
-        return []
-
-    async def history(self, order_id: str) -> list[tuple[Envelope, Any]]:
-        return []
 
 
 class InterruptedViews(OrderViews):
