@@ -48,6 +48,8 @@ async def pages_after(
     """
     partition = partition_of_user(user, log.partitions)
     tip = await log.tip(partition)
+    if after.position > tip.position:
+        raise NotResumable("There is no such place in the log.")
     scanned = 0
     while after.position < tip.position:
         try:
@@ -59,5 +61,3 @@ async def pages_after(
             raise NotResumable("The cursor is too old." if entries else "There is no such place in the log.")
         after = entries[-1].at
         yield [entry for entry in entries if entry.fields["user"] == user], after
-    if after.position > tip.position:
-        raise NotResumable("There is no such place in the log.")
