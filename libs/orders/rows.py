@@ -41,6 +41,7 @@ ORDER_COLUMNS = (
     "amount_out",
     "created_at",
     "updated_at",
+    "client_order_id",
     "state",
 )
 REASON_CHARS_MAX = 500
@@ -135,6 +136,7 @@ def order_row(order: Order) -> tuple[object, ...]:
         order.amount_out,
         order.created_at,
         order.updated_at,
+        order.terms.client_order_id if order.terms else None,
         order.model_dump_json(),
     )
 

@@ -37,7 +37,7 @@ ADOPT_EPOCH = "UPDATE checkpoints SET epoch = $1, updated_at = now() WHERE epoch
 ORDER = "SELECT state FROM orders WHERE id = $1"
 ORDERS = "SELECT state FROM orders WHERE id = ANY($1::uuid[])"
 BY_CLIENT_ID = """
-SELECT state FROM orders WHERE user_id = $1 AND (state -> 'terms') ->> 'client_order_id' = $2
+SELECT state FROM orders WHERE user_id = $1 AND client_order_id = $2
 ORDER BY id DESC LIMIT 1"""
 NEWEST = "SELECT state FROM orders WHERE user_id = $1 ORDER BY id DESC LIMIT $2"
 NEWEST_BEFORE = "SELECT state FROM orders WHERE user_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"

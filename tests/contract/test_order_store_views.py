@@ -81,6 +81,15 @@ async def test_before_the_projection_has_it_the_log_answers(store: OrderStore) -
     assert [event.version for event, _ in await views.history(snapshot.order.id)] == [1, 2]
 
 
+async def test_what_json_can_hold_and_a_text_of_postgres_cannot_stops_nobody(store: OrderStore) -> None:
+    log = ForgetfulLog()
+    step, snapshot = a_request(1, terms={"client_order_id": "mine", "metadata": {"note": "\x00"}})
+    await log.commit(step)
+    await project(log, store)
+    assert await store.get(snapshot.order.id) == snapshot.order
+    assert await store.by_client_id("user-1", "mine") == snapshot.order
+
+
 async def test_a_lagging_projection_is_never_shown(store: OrderStore) -> None:
     log = ForgetfulLog()
     views = OrderViews(log, store)
