@@ -58,7 +58,7 @@ def to_base_units(value: str | int | Decimal, token: Token) -> int:
     Raises:
         AmountError: not a plain number, not above zero, more decimals than the token has, or beyond 64 bits.
     """
-    number = _decimal(value)
+    number = plain_number(value)
     sign, digits, exponent = number.as_tuple()
     assert isinstance(exponent, int)
     coefficient = int("".join(map(str, digits)))
@@ -85,7 +85,12 @@ def to_decimal_text(units: int, token: Token) -> str:
     return f"{sign}{whole}.{fraction:0{token.decimals}d}".rstrip("0")
 
 
-def _decimal(value: str | int | Decimal) -> Decimal:
+def plain_number(value: object) -> Decimal:
+    """A number as clients write it, with every digit.
+
+    Raises:
+        AmountError: something else.
+    """
     if isinstance(value, Decimal):
         number = value
     elif isinstance(value, str) and len(value) <= MAX_AMOUNT_CHARS and _PLAIN_NUMBER.fullmatch(value):

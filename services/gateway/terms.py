@@ -1,15 +1,16 @@
 """What an order may ask for beyond a plain swap at the market, read and turned into base units."""
 
 import re
-from decimal import ROUND_CEILING, Decimal, InvalidOperation, localcontext
+from decimal import ROUND_CEILING, Decimal, localcontext
 from typing import Protocol
 
 from libs.events.model import U64_MAX, Terms, TimeInForce
-from libs.venues.tokens import AmountError, Token, to_base_units
+from libs.venues.tokens import AmountError, Token, plain_number, to_base_units
 from services.gateway import limits
 from services.gateway.bodies import FieldError
 
-_PRICE = re.compile(r"[0-9]{1,20}(\.[0-9]{1,18})?")
+_PRICE_WHOLE_MAX, _PRICE_PLACES_MAX = 20, 18
+_UNSTORABLE = re.compile("[\\x00\ud800-\udfff]")  # in JSON's escapes only: no encoding and no database takes them
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:@+=-]{1,64}")
 
 
@@ -55,7 +56,7 @@ def read_terms(
         return None
     return Terms(
         client_order_id=asked.client_order_id,
-        limit_price=None if price is None else f"{price.normalize():f}",
+        limit_price=None if price is None else _written_out(price),
         min_out=floor,
         time_in_force=asked.time_in_force or (None if price is None else "GTC" if asked.expires_at is None else "GTT"),
         metadata=asked.metadata,
@@ -72,6 +73,9 @@ def _check_metadata(metadata: dict[str, str] | None, errors: list[FieldError]) -
     if not fits:
         detail = f"At most {keys} keys; keys and values are texts of at most {chars} characters."
         errors.append(FieldError("#/metadata", "metadata_too_large", detail))
+    if any(_UNSTORABLE.search(text) for pair in metadata.items() for text in pair):
+        detail = "Keys and values are texts without NUL and without halves of a character."
+        errors.append(FieldError("#/metadata", "metadata_invalid", detail))
 
 
 def _check_time_in_force(asked: Asked, errors: list[FieldError]) -> None:
@@ -98,17 +102,23 @@ def _least(value: object, token: Token | None, errors: list[FieldError]) -> int 
 def _price(value: object, errors: list[FieldError]) -> Decimal | None:
     if value is None:
         return None
-    text = value if isinstance(value, str) else f"{value:f}" if isinstance(value, Decimal) else str(value)
     try:
-        if isinstance(value, bool) or not isinstance(value, str | int | Decimal) or not _PRICE.fullmatch(text):
-            raise ValueError(text)
-        if price := Decimal(text):
-            return price
-    except (ValueError, InvalidOperation):
-        pass
+        price = plain_number(value)
+    except AmountError:
+        price = Decimal(0)
+    exponent = price.as_tuple().exponent
+    assert isinstance(exponent, int)
+    # By its exponent alone: written out, 1e-999999999 would fill the memory.
+    if price > 0 and price.adjusted() < _PRICE_WHOLE_MAX and exponent >= -_PRICE_PLACES_MAX:
+        return price
     detail = "A positive decimal with at most 18 digits behind the point: tokenOut per tokenIn."
     errors.append(FieldError("#/limitPrice", "price_invalid", detail))
     return None
+
+
+def _written_out(price: Decimal) -> str:
+    text = f"{price:f}"  # all digits: normalize() would round to those of the context
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _worth(price: Decimal, amount_in: int, token_in: Token, token_out: Token) -> int:

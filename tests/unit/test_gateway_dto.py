@@ -39,6 +39,36 @@ def test_numbers_never_pass_through_a_float() -> None:
     assert _order(amount="1234567890.123456789").amount_in == 1_234_567_890_123_456_789
 
 
+@pytest.mark.parametrize(("written", "read"), [("1e-3", "0.001"), ('"1e-3"', "0.001"), ("2.50", "2.5"), ("1e1", "10")])
+def test_prices_are_read_as_amounts_are(written: str, read: str) -> None:
+    terms = _order(extra=f',"limitPrice":{written}').terms
+    assert terms is not None
+    assert terms.limit_price == read
+
+
+def test_a_price_keeps_all_its_digits() -> None:
+    price = "12345678901.123456789012345678"
+    terms = _order(extra=f',"limitPrice":{price}', amount="0.000000001").terms
+    assert terms is not None
+    assert (terms.limit_price, terms.min_out) == (price, 12_345_679)
+
+
+@pytest.mark.parametrize("price", ["1e-999999999999", "1e999999999999", "0", "-1", "true", '"x"', "1e-19", "1e20"])
+def test_a_price_no_pool_has_is_refused_before_it_is_written_out(price: str) -> None:
+    with pytest.raises(bodies.Invalid) as refused:
+        _order(extra=f',"limitPrice":{price}')
+    assert refused.value.errors[0].code == "price_invalid"
+
+
+@pytest.mark.parametrize("text", ["\\u0000", "\\ud800", "x\\udfff"])
+def test_metadata_is_text_that_can_be_kept(text: str) -> None:
+    for metadata in (f'{{"a":"{text}"}}', f'{{"{text}":"a"}}'):
+        with pytest.raises(bodies.Invalid) as refused:
+            _order(extra=f',"metadata":{metadata}')
+        assert refused.value.errors[0].code == "metadata_invalid"
+    assert _order(extra=',"metadata":{"é":"😀\\t"}').terms is not None
+
+
 @pytest.mark.parametrize("text", ["2026-01-02T03:04:06Z", "2026-01-02t03:04:06.5z", "2026-01-03 04:04:05+01:00"])
 def test_times_are_rfc_3339(text: str) -> None:
     assert _order(extra=f',"expiresAt":"{text}"').expires_at is not None
