@@ -11,8 +11,9 @@ from libs.events.reactions import CANCELLABLE
 from libs.orders.presentation import order_body
 from services.gateway import dto, observe
 from services.gateway.answers import answer
-from services.gateway.asking import Asking, etag, order_answer
+from services.gateway.asking import Asking, named, order_answer
 from services.gateway.commands import cancel
+from services.gateway.cors import cors_headers
 from services.gateway.fates import report
 from services.gateway.parts import Parts
 from services.gateway.placing import Asker, Placed, Placing
@@ -56,10 +57,10 @@ class Api:
         asker = await self._asking.writer(request)
         order = await self._asking.owned(request.match_info["order_id"], asker.user)
         wanted = request.headers.get(hdrs.IF_MATCH)
-        if wanted is not None and wanted.strip() != "*" and etag(order) not in wanted.split(","):
-            detail = f"The order is at version {order.version} now, and {order.status}."
-            raise Problem("precondition_failed", detail, currentStatus=order.status.value, currentVersion=order.version)
-        return order_answer(await self._cancelled(order, asker))
+        if wanted is not None and not named(wanted, order):
+            raise _changed(order)
+        only = None if wanted is None or wanted.strip() == "*" else order.version
+        return order_answer(await self._cancelled(order, asker, only))
 
     async def cancel_orders(self, request: web.Request) -> web.Response:
         """POST /api/orders/cancel: each with its own outcome. 200: all are cancelled; 207: some are not."""
@@ -78,11 +79,16 @@ class Api:
         outcomes = await asyncio.gather(*map(one, order_ids), return_exceptions=True)
         return list(zip(order_ids, outcomes, strict=True))
 
-    async def _cancelled(self, order: Order, asker: Asker) -> Order:
+    async def _cancelled(self, order: Order, asker: Asker, only: int | None = None) -> Order:
+        """`only`: the one version that may be cancelled."""
         log = self._asking.log()
         if order.status in CANCELLABLE and (held := await log.find(order.id)):
             before = held.order.version
-            order = await cancel(log, held, self._parts.clock)
+            if only not in {None, before}:
+                raise _changed(held.order)
+            order = await cancel(log, held, self._parts.clock, only_once=only is not None)
+            if only is not None and order.version > only and order.status is not Status.CANCELLED:
+                raise _changed(order)
             if order.status is Status.CANCELLED and order.version > before:
                 observe.order_cancelled(order.id, order.version, asker.user, asker.request_id)
         if order.status is not Status.CANCELLED:
@@ -123,8 +129,15 @@ class Api:
             observe.tunnel_opened(request_id)
 
         token = await self._asking.token_for_key(request)
+        # The notifier's answer does not come by the middleware that gives all others these.
+        headers = {"X-Request-Id": request_id, **cors_headers(request, self._parts.cors_origins)}
         try:
-            return await self._parts.tunnels.hand_over(request, request_id, on_open, token)
+            return await self._parts.tunnels.hand_over(request, request_id, on_open, token, headers)
         finally:
             if opened:
                 observe.tunnel_closed(request_id)
+
+
+def _changed(order: Order) -> Problem:
+    detail = f"The order is at version {order.version} now, and {order.status}."
+    return Problem("precondition_failed", detail, currentStatus=order.status.value, currentVersion=order.version)

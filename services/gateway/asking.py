@@ -73,6 +73,13 @@ def etag(order: Order) -> str:
     return f'"{order.id}/{order.version}"'
 
 
+def named(header: str | None, order: Order, *, weak: bool = False) -> bool:
+    """Whether an If-Match or If-None-Match means this order at this version; `weak`: as RFC 9110 compares for reads."""
+    tags = [tag.strip() for tag in (header or "").split(",")]
+    # Whoever compresses answers on the way marks their tags as weak.
+    return "*" in tags or etag(order) in ([tag.removeprefix("W/") for tag in tags] if weak else tags)
+
+
 def order_answer(order: Order, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """One order as it is now."""
     return answer(order_body(order), status, {"ETag": etag(order), **(headers or {})})

@@ -51,8 +51,10 @@ async def place(log: Commits, step: Step) -> Replayed | None:
             raise AssertionError(f"a new order cannot meet {outcome}")
 
 
-async def cancel(log: Commits, held: Snapshot, clock: Callable[[], datetime]) -> Order:
+async def cancel(log: Commits, held: Snapshot, clock: Callable[[], datetime], *, only_once: bool = False) -> Order:
     """Cancel the order if that is still possible; gives the order as it is then, whatever its status.
+
+    `only_once`: not when it has changed since it was `held`.
 
     Raises:
         LogUnavailable, OutcomeUndecided
@@ -65,6 +67,8 @@ async def cancel(log: Commits, held: Snapshot, clock: Callable[[], datetime]) ->
             case Committed():
                 return after.order
             case Conflict(now=Snapshot() as now):
+                if only_once:
+                    return now.order
                 held = now
             case outcome:
                 raise LogUnavailable(f"the log answered a cancel with {outcome}")

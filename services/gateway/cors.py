@@ -6,7 +6,8 @@ from aiohttp import hdrs, web
 
 _METHODS = "GET, POST, DELETE"
 _HEADERS = (
-    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, X-API-Key, X-Request-Id"
+    "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, X-API-Key, X-Request-Id, "
+    "traceparent, tracestate"
 )
 _EXPOSED = "ETag, Idempotent-Replayed, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id"
 _KEPT_S = 3_600

@@ -1,6 +1,7 @@
 """The one exchange of a WebSocket that is HTTP: the client's request to the notifier, and what that says to it."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import cast
 
 from aiohttp import hdrs, web
@@ -10,7 +11,7 @@ from services.gateway import limits
 _OUR_HEADERS = frozenset({b"x-forwarded-for", b"x-request-id"})
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 _ANSWER_HEADERS = frozenset({"content-type", "www-authenticate", "retry-after"})
-_END_OF_HEAD = b"\r\n\r\n"
+_END_OF_LINE, _END_OF_HEAD = b"\r\n", b"\r\n\r\n"
 
 
 def head_of(request: web.Request, request_id: str, token: str | None = None) -> bytes:
@@ -71,6 +72,12 @@ class Answer(asyncio.Protocol):
     def behind(self) -> bytes:
         """What came behind the head."""
         return self.received[self._body_at :]
+
+    def passed_on(self, headers: Mapping[str, str]) -> bytes:
+        """All that was received, with `headers` at the end of its head."""
+        head = self.received[: self._body_at - len(_END_OF_LINE)]
+        ours = b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())
+        return head + ours + _END_OF_LINE + self.behind
 
     def response(self) -> web.Response:
         headers = {name: value for name, value in self._headers.items() if name in _ANSWER_HEADERS}

@@ -15,7 +15,7 @@ from libs.orders.resume import pages_after, position_of
 from libs.venues.tokens import TOKENS
 from services.gateway import limits
 from services.gateway.answers import answer
-from services.gateway.asking import ORDER_ID, Asking, etag, order_answer
+from services.gateway.asking import ORDER_ID, Asking, etag, named, order_answer
 from services.gateway.parts import Parts
 from services.gateway.problems import Problem
 from services.gateway.reading import page_size
@@ -91,7 +91,7 @@ class Lookups:
         return await self._shown(request, order)
 
     async def _shown(self, request: web.Request, order: Order) -> web.Response:
-        if etag(order) in request.headers.get(hdrs.IF_NONE_MATCH, "").split(","):
+        if named(request.headers.get(hdrs.IF_NONE_MATCH), order, weak=True):
             return web.Response(status=304, headers={"ETag": etag(order)})
         if not _expanded(request):
             return order_answer(order)

@@ -1,5 +1,6 @@
 """What requests carry beside their bodies' meaning. Every function refuses with a Problem."""
 
+import asyncio
 import re
 
 from aiohttp import hdrs, web
@@ -19,7 +20,12 @@ async def read_body(request: web.Request) -> bytes:
         raise Problem("unsupported_media_type", f"Send application/json, not {request.content_type}.")
     if (request.content_length or 0) > limits.BODY_BYTES_MAX:
         raise web.HTTPRequestEntityTooLarge(limits.BODY_BYTES_MAX, request.content_length or 0)
-    return await request.read()
+    try:
+        async with asyncio.timeout(limits.BODY_DEADLINE_S):
+            return await request.read()
+    except TimeoutError:
+        detail = f"The body did not arrive within {limits.BODY_DEADLINE_S:g} s; nothing was done."
+        raise Problem("request_timeout", detail, headers={"Connection": "close"}) from None
 
 
 def idempotency_key(request: web.Request) -> str | None:

@@ -1,7 +1,8 @@
 """WebSockets on the gateway's origin, handed over to the notifier byte by byte: no frame is looked at here."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -39,11 +40,17 @@ class Tunnels:
         return len(self._open)
 
     async def hand_over(
-        self, request: web.Request, request_id: str, opened: Callable[[], None], token: str | None = None
+        self,
+        request: web.Request,
+        request_id: str,
+        opened: Callable[[], None],
+        token: str | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> web.StreamResponse:
         """Let the notifier answer `request`; gives back when both connections are closed, or what it said instead.
 
-        `opened` is called when the WebSocket stands; `token` goes in the place of what the client sent.
+        `opened` is called when the WebSocket stands; `token` goes in the place of what the client sent; `headers` are
+        added to what the notifier answers.
 
         Raises:
             NotifierUnavailable, TooManyTunnels
@@ -60,7 +67,7 @@ class Tunnels:
         if client is None or client.is_closing():
             upstream.abort()
             raise ConnectionResetError("the client left before the notifier answered")
-        await self._splice(request, client, upstream, answer, opened)
+        await self._splice(request, client, upstream, answer, opened, headers)
         return _HandedOver()
 
     def close(self) -> None:
@@ -97,6 +104,7 @@ class Tunnels:
         upstream: asyncio.Transport,
         answer: Answer,
         opened: Callable[[], None],
+        headers: Mapping[str, str],
     ) -> None:
         server = request.protocol
         early = _Early()
@@ -111,7 +119,7 @@ class Tunnels:
         self._open.add(here)
         try:
             opened()
-            client.write(answer.received)
+            client.write(answer.passed_on(headers))
             if edge:
                 edge.feed(answer.behind)
             upstream.write(bytes(early.data))

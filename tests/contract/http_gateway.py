@@ -77,7 +77,7 @@ class Answer:
         }
         assert problem["status"] == self.status
         assert problem["requestId"] == self.headers["X-Request-Id"]
-        assert problem["retryable"] == (self.status in {429, 503}) == ("Retry-After" in self.headers)
+        assert problem["retryable"] == (self.status in {408, 429, 503}) == ("Retry-After" in self.headers)
         return str(problem["code"])
 
 

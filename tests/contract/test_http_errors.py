@@ -1,5 +1,6 @@
 """Whatever is sent, the answer is a problem document with a stable code, and never a 5xx for the client's fault."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -43,6 +44,17 @@ async def client() -> AsyncIterator[Client]:
 async def test_what_is_not_json_is_a_400(client: Client, body: bytes) -> None:
     answer = await client.post(body)
     assert (answer.status, answer.code) == (400, "malformed_body")
+
+
+async def test_a_body_that_does_not_arrive_is_not_waited_for(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BODY_DEADLINE_S", 0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(client.url.rpartition(":")[2]))
+    head = f"POST /api/orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {client.token}\r\nContent-Length: 9\r\n\r\n"
+    writer.write(head.encode() + b"{")
+    told = await reader.readuntil(b"\r\n\r\n")
+    assert told.startswith(b"HTTP/1.1 408 ")
+    assert b"retry-after: 1" in told.lower()
+    writer.close()
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b'"x"', b"null", b"true", b"[[]]"])

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from libs.events.log import Outcome, Step
 from libs.events.memory_log import MemoryLog
+from libs.events.model import OrderCancelled
 from tests.builders import route_selected, routing_started, then, tx_submitted
 from tests.contract.http_gateway import ORDER, PARTITIONS, Client, gateway
 
@@ -95,6 +97,8 @@ async def test_an_order_that_has_not_changed_is_not_sent_again(client: Client, l
     assert first.headers["ETag"] == made.headers["ETag"]
     again = await client.get(path, If_None_Match=first.headers["ETag"])
     assert (again.status, again.body, again.headers["ETag"]) == (304, None, first.headers["ETag"])
+    for known in (f'"x", W/{first.headers["ETag"]}', "*"):
+        assert (await client.get(path, If_None_Match=known)).status == 304
     await log.moves(made.body["orderId"], routing_started())
     assert (await client.get(path, If_None_Match=first.headers["ETag"])).status == 200
 
@@ -107,8 +111,29 @@ async def test_a_cancel_may_be_of_the_version_that_was_seen_only(client: Client,
     assert (refused.status, refused.code) == (412, "precondition_failed")
     assert (refused.body["currentStatus"], refused.body["currentVersion"]) == ("ROUTING", 2)
     seen = (await client.get(path)).headers["ETag"]
-    assert (await client.ask("DELETE", path, If_Match=seen)).body["status"] == "CANCELLED"
+    assert (await client.ask("DELETE", path, If_Match=f'"other", {seen}')).body["status"] == "CANCELLED"
     assert (await client.ask("DELETE", path, If_Match="*")).status == 200
+
+
+class Racing(Stage):
+    """Every order goes on a step right before it is cancelled."""
+
+    async def commit(self, step: Step) -> Outcome:
+        if step.events[-1].type == OrderCancelled.__name__:
+            held = await self.find(step.order_id)
+            assert held
+            body = routing_started() if held.order.version == 1 else route_selected()
+            await super().commit(then(held, body)[0])
+        return await super().commit(step)
+
+
+async def test_a_cancel_of_one_version_does_not_cancel_the_next() -> None:
+    async with gateway(log=Racing(PARTITIONS)) as client:
+        made = await client.post()
+        path = made.headers["Location"]
+        refused = await client.ask("DELETE", path, If_Match=made.headers["ETag"])
+        assert (refused.status, refused.code, refused.body["currentVersion"]) == (412, "precondition_failed", 2)
+        assert (await client.get(path)).body["status"] == "ROUTING"
 
 
 async def test_many_are_cancelled_at_once_each_with_its_own_outcome(client: Client, log: Stage) -> None:

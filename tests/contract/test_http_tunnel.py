@@ -49,6 +49,7 @@ class Notifier:
                 web.get("/api/ws/echo", self.echo),
                 web.get("/api/ws/flood", self.flood),
                 web.get("/api/ws/refuse", self.refuse),
+                web.get("/api/stream/orders", self.stream),
             ]
         )
         return app
@@ -84,13 +85,19 @@ class Notifier:
         headers = {"WWW-Authenticate": "Bearer", "Content-Type": "application/problem+json", "X-Internal": "1"}
         return web.Response(status=401, body=b'{"code":"token_missing"}', headers=headers)
 
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b"data: 1\n\n")
+        return response
+
 
 @asynccontextmanager
 async def tunnelled() -> AsyncIterator[tuple[Client, Notifier, Tunnels]]:
     notifier = Notifier()
     async with serve(notifier.app(), "127.0.0.1", 0) as port:
         tunnels = Tunnels(f"http://127.0.0.1:{port}")
-        async with gateway(tunnels=tunnels) as client:
+        async with gateway(tunnels=tunnels, cors_origins=frozenset({"https://app.example"})) as client:
             yield client, notifier, tunnels
             await eventually(lambda: len(tunnels) == 0, what="every tunnel is closed")
 
@@ -244,6 +251,18 @@ def test_a_refusal_is_passed_on_and_the_connection_stays_the_gateways(run: Run) 
             assert len(tunnels) == 0
 
     run(body())
+
+
+async def test_a_page_of_another_origin_may_read_an_event_stream() -> None:
+    async with tunnelled() as (client, _, _):
+        asked = {"Origin": "https://app.example", "X-Request-Id": "mine", "Authorization": f"Bearer {client.token}"}
+        async with client.session.get(f"{client.url}/api/stream/orders", headers=asked) as answer:
+            assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
+            assert answer.headers["X-Request-Id"] == "mine"
+            assert await answer.content.readuntil(b"\n\n") == b"data: 1\n\n"
+        asked["Origin"] = "https://evil.example"
+        async with client.session.get(f"{client.url}/api/stream/orders", headers=asked) as answer:
+            assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 async def test_an_ordinary_get_is_told_to_upgrade() -> None:

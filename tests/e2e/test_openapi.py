@@ -127,6 +127,7 @@ def test_orders_that_were_placed_can_be_followed_by_their_links(base_url: str, h
 
 BODIES: list[Any] = [
     {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1"},
+    {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1, "limitPrice": 2, "metadata": {"a": "b"}},
     {"email": "a@b.cd", "password": "x" * 10},
     {"orders": [{"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1}]},
     {"orderIds": ["01a205c4-6fe7-7367-94f4-2ccd80d6a003"]},
