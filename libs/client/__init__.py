@@ -5,6 +5,18 @@ It stands alone: it needs aiohttp and nothing else of this project.
 
 from libs.client.client import Client
 from libs.client.errors import ApiError, NotSettled, SwaplogError, Unreachable
-from libs.client.types import TERMINAL, Event, Order
+from libs.client.transport import RateLimit
+from libs.client.types import TERMINAL, Event, Order, Quote
 
-__all__ = ["TERMINAL", "ApiError", "Client", "Event", "NotSettled", "Order", "SwaplogError", "Unreachable"]
+__all__ = [
+    "TERMINAL",
+    "ApiError",
+    "Client",
+    "Event",
+    "NotSettled",
+    "Order",
+    "Quote",
+    "RateLimit",
+    "SwaplogError",
+    "Unreachable",
+]

@@ -7,8 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 from libs.client.errors import NotSettled
-from libs.client.transport import TRIES_MAX, Transport
-from libs.client.types import Event, Order
+from libs.client.transport import TRIES_MAX, RateLimit, Transport
+from libs.client.types import Event, Order, Quote
 from libs.client.watching import PING_EVERY_S, Watching
 
 Amount = str | int | Decimal
@@ -41,6 +41,16 @@ class Client:
     ) -> None:
         await self._transport.aclose()
 
+    @property
+    def request_id(self) -> str:
+        """Of the last answer: the name under which support finds it."""
+        return self._transport.request_id
+
+    @property
+    def rate_limit(self) -> RateLimit | None:
+        """What may still be asked, as the last answer told."""
+        return self._transport.rate_limit
+
     # Who one is
 
     async def sign_up(self, email: str, password: str, name: str | None = None) -> str:
@@ -56,9 +66,33 @@ class Client:
         self._transport.go_on_as(given["token"], given["refreshToken"])
         return str(given["userId"])
 
+    async def log_out(self) -> None:
+        """End the session; its access token holds for the minutes it has left."""
+        await self._transport.end_session()
+
     async def make_api_key(self, name: str, scopes: Sequence[str]) -> str:
         """The key itself, which is told only now. `scopes`: of orders:read, orders:write."""
         return str((await self._transport.ask("POST", "/api/keys", {"name": name, "scopes": [*scopes]}))["key"])
+
+    # Before an order
+
+    async def tokens(self) -> list[dict[str, Any]]:
+        """What orders may name: `symbol`, `mint`, `decimals`."""
+        return list((await self._transport.ask("GET", "/api/tokens"))["tokens"])
+
+    async def quote(self, token_in: str, token_out: str, amount: Amount, *, slippage_bps: int | None = None) -> Quote:
+        """What an order would get now."""
+        asked = _quoted(token_in, token_out, amount, slippage_bps)
+        return Quote.of(await self._transport.ask("GET", "/api/quotes", params=asked))
+
+    async def quotes(
+        self, token_in: str, token_out: str, amount: Amount, *, slippage_bps: int | None = None
+    ) -> AsyncIterator[Quote]:
+        """Better and better quotes, for some minutes; after one that has expired comes the best there is then."""
+        asked = _quoted(token_in, token_out, amount, slippage_bps)
+        async with self._transport.stream("/api/quotes/stream", asked) as told:
+            async for body in told:
+                yield Quote.of(body)
 
     # Orders
 
@@ -67,7 +101,8 @@ class Client:
     ) -> Order:
         """Place an order. It is repeated under one key until there is an answer: there is never a second order.
 
-        `terms` as in the API: slippageBps, limitPrice, minAmountOut, timeInForce, expiresAt, clientOrderId, metadata.
+        `terms` as in the API: slippageBps, limitPrice, minAmountOut, timeInForce, expiresAt, clientOrderId, quoteId,
+        metadata.
         """
         body = {"tokenIn": token_in, "tokenOut": token_out, "amount": str(amount), **terms}
         key = key or str(terms.get("clientOrderId") or uuid4())
@@ -107,6 +142,12 @@ class Client:
         """Cancel an order that is not submitted yet; cancelling again is no error."""
         return Order.of(await self._transport.ask("DELETE", f"/api/orders/{order_id}"))
 
+    async def cancel_many(self, order_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Cancel up to 100 orders; gives an outcome for each: an `order` or a `problem`."""
+        # Cancelling again is no error, so this POST may be repeated as if it had a key.
+        answer = await self._transport.ask("POST", "/api/orders/cancel", {"orderIds": [*order_ids]}, key=str(uuid4()))
+        return list(answer["results"])
+
     # Live
 
     def watch(self, order_id: str | None = None) -> AsyncIterator[Event]:
@@ -126,3 +167,8 @@ class Client:
         if ended.status != "CONFIRMED":
             raise NotSettled(ended)
         return ended
+
+
+def _quoted(token_in: str, token_out: str, amount: Amount, slippage_bps: int | None) -> dict[str, str]:
+    more = {} if slippage_bps is None else {"slippageBps": str(slippage_bps)}
+    return {"tokenIn": token_in, "tokenOut": token_out, "amount": str(amount), **more}

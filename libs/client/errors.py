@@ -25,6 +25,7 @@ class ApiError(SwaplogError):
         self.detail = str(problem.get("detail", ""))
         self.retryable = bool(problem.get("retryable", False))
         self.request_id = str(problem.get("requestId", ""))
+        self.retry_after_s = float(problem.get("retryAfter", 0))
         self.errors: list[dict[str, str]] = list(problem.get("errors", ()))
         places = "".join(f" {each.get('pointer')}: {each.get('detail')}" for each in self.errors)
         super().__init__(f"{self.status} {self.code}: {self.detail}{places} (request {self.request_id})")

@@ -3,7 +3,10 @@
 import asyncio
 import json
 import random
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -13,6 +16,17 @@ from libs.client.errors import ApiError, Unreachable
 TRIES_MAX = 8
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.2, 10.0
 ANSWER_S = 15.0
+_RATE = re.compile(r'"(?P<name>[^"]*)";r=(?P<left>\d+);t=(?P<reset>\d+)')
+_LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """What may still be asked: `remaining` now, and all of it again after `reset_s` seconds."""
+
+    name: str
+    remaining: int
+    reset_s: int
 
 
 class Transport:
@@ -21,6 +35,8 @@ class Transport:
     def __init__(self, base_url: str, *, token: str, refresh_token: str = "", tries_max: int = TRIES_MAX) -> None:
         self.token, self._refresh_token, self._tries_max = token, refresh_token, tries_max
         self.session = aiohttp.ClientSession(base_url, timeout=aiohttp.ClientTimeout(total=ANSWER_S))
+        self.request_id = ""
+        self.rate_limit: RateLimit | None = None
         self._renewing = asyncio.Lock()
 
     async def aclose(self) -> None:
@@ -40,37 +56,71 @@ class Transport:
             Unreachable: no answer.
         """
         repeatable = method != "POST" or bool(key)
-        tried = 0
+        renewed, tried = False, 0
         while True:
             tried += 1
             token = self.token
             try:
                 return await self._once(method, path, body, params, key)
             except ApiError as error:
-                if error.code == "token_invalid" and await self.renew(token):
+                if error.code == "token_invalid" and not renewed and await self.renew(token):
+                    renewed = True
                     continue
                 if not error.retryable or not repeatable or tried >= self._tries_max:
                     raise
-                wait_s = max(pause(tried), float(error.problem.get("retryAfter", 0)))
-            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as error:
+                wait_s = max(pause(tried), error.retry_after_s)
+            except _LOST as error:
                 if not repeatable or tried >= self._tries_max:
                     raise Unreachable(f"{method} {path}: {error or type(error).__name__}") from error
                 wait_s = pause(tried)
             await asyncio.sleep(wait_s)
 
+    @asynccontextmanager
+    async def stream(self, path: str, params: Mapping[str, str]) -> AsyncIterator[AsyncIterator[Any]]:
+        """The data of a stream of Server-Sent Events, parsed; it ends when the connection does.
+
+        Raises:
+            ApiError, Unreachable
+        """
+        endless = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_S)
+        try:
+            async with self.session.get(path, params=params, headers=self.headers, timeout=endless) as answer:
+                if answer.status >= 400:
+                    raise ApiError(_problem(answer, await answer.read()))
+                yield _data_of(answer.content)
+        except _LOST as error:
+            raise Unreachable(f"GET {path}: {error or type(error).__name__}") from error
+
     def go_on_as(self, token: str, refresh_token: str) -> None:
         """From now on speak for another session."""
         self.token, self._refresh_token = token, refresh_token
 
+    async def end_session(self) -> None:
+        """The refresh token is worth nothing from now on."""
+        ended, self._refresh_token = self._refresh_token, ""
+        if ended:
+            await self.ask("POST", "/api/auth/logout", {"refreshToken": ended})
+
     async def renew(self, token: str) -> bool:
-        """Get another access token than `token`; False: there is no way to."""
+        """Get another access token than `token`; False: there is no way to.
+
+        Raises:
+            Unreachable, ApiError: not now; asking again later may help.
+        """
         async with self._renewing:
             if self.token != token:
                 return True
             if not self._refresh_token:
                 return False
-            used, self._refresh_token = self._refresh_token, ""
-            given = await self._once("POST", "/api/auth/refresh", {"refreshToken": used}, None, "")
+            try:
+                given = await self._once("POST", "/api/auth/refresh", {"refreshToken": self._refresh_token}, None, "")
+            except _LOST as error:
+                raise Unreachable(f"POST /api/auth/refresh: {error or type(error).__name__}") from error
+            except ApiError as error:
+                if error.retryable:
+                    raise
+                self._refresh_token = ""  # the session is over
+                return False
             self.go_on_as(given["token"], given["refreshToken"])
             return True
 
@@ -78,9 +128,22 @@ class Transport:
         headers = {**self.headers, **({"Idempotency-Key": key} if key else {})}
         async with self.session.request(method, path, json=body, params=params, headers=headers) as answer:
             raw = await answer.read()
+            self.request_id = answer.headers.get("X-Request-Id", "")
+            self.rate_limit = _rate_limit(answer.headers.get("RateLimit", "")) or self.rate_limit
             if answer.status < 400:
                 return json.loads(raw) if raw else None
             raise ApiError(_problem(answer, raw))
+
+
+async def _data_of(lines: aiohttp.StreamReader) -> AsyncIterator[Any]:
+    async for line in lines:
+        if line.startswith(b"data:"):
+            yield json.loads(line.removeprefix(b"data:"))
+
+
+def _rate_limit(header: str) -> RateLimit | None:
+    found = _RATE.search(header)
+    return RateLimit(found["name"], int(found["left"]), int(found["reset"])) if found else None
 
 
 def _problem(answer: aiohttp.ClientResponse, raw: bytes) -> dict[str, Any]:
@@ -90,8 +153,12 @@ def _problem(answer: aiohttp.ClientResponse, raw: bytes) -> dict[str, Any]:
         problem = None
     if not isinstance(problem, dict):  # somebody between us and the API
         problem = {"detail": raw[:200].decode(errors="replace"), "retryable": answer.status in {429, 502, 503, 504}}
-    after = answer.headers.get("Retry-After", "")
-    return {**problem, "status": answer.status, "retryAfter": float(after) if after.isdigit() else 0.0}
+    return {**problem, "status": answer.status, "retryAfter": seconds(answer.headers.get("Retry-After", ""))}
+
+
+def seconds(retry_after: str) -> float:
+    """What a Retry-After says, 0 if nothing."""
+    return float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
 
 
 def pause(tried: int) -> float:

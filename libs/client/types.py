@@ -22,6 +22,8 @@ class Order:
     amount_out: Decimal | None
     signature: str | None
     failure: Mapping[str, str] | None
+    created_at: datetime
+    updated_at: datetime
     raw: Mapping[str, Any] = field(repr=False)
 
     @property
@@ -40,6 +42,29 @@ class Order:
             Decimal(body["amountOut"]) if body["amountOut"] is not None else None,
             body["signature"],
             body["failure"],
+            datetime.fromisoformat(body["createdAt"]),
+            datetime.fromisoformat(body["updatedAt"]),
+            body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """What an order would get; one placed with `quoteId=quote.quote_id` settles at no less than `min_amount_out`."""
+
+    quote_id: str
+    amount_out: Decimal
+    min_amount_out: Decimal
+    expires_at: datetime
+    raw: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> "Quote":
+        return cls(
+            body["quoteId"],
+            Decimal(body["amountOut"]),
+            Decimal(body["minAmountOut"]),
+            datetime.fromisoformat(body["expiresAt"]),
             body,
         )
 

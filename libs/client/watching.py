@@ -2,18 +2,27 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import re
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from datetime import datetime, timedelta
 from typing import Any
 
 import aiohttp
 
-from libs.client.errors import ApiError
-from libs.client.transport import Transport, pause
-from libs.client.types import Event
+from libs.client.errors import ApiError, Unreachable
+from libs.client.transport import Transport, pause, seconds
+from libs.client.types import Event, Order
 
 PING_EVERY_S = 10.0  # a socket that does not answer one in time is dead, however open it looks
-CLOSED_FOR_GOOD = {4404: "order_not_found", 4429: "too_many_connections"}
+CLOSED_FOR_GOOD = {4404: (404, "order_not_found"), 4429: (429, "too_many_connections")}
+REFUSED_FOR_NOW = {408, 429}
 TOKEN_EXPIRED = 4401
+VERSIONS_MAX = 10_000  # of orders lately seen: what tells a repeat from news
+CLOCKS_APART = timedelta(minutes=1)
+
+_WAIT_MS = re.compile(r"reconnect in (\d{1,5}) ms")
 
 
 class Watching:
@@ -22,8 +31,11 @@ class Watching:
     def __init__(self, transport: Transport, order_id: str | None, ping_every_s: float = PING_EVERY_S) -> None:
         self._transport, self._order_id, self._ping_every_s = transport, order_id, ping_every_s
         self._cursor = ""
-        self._versions: dict[str, int] = {}
+        self._versions: OrderedDict[str, int] = OrderedDict()
+        self._open: set[str] = set()
         self._began = False
+        self._last: datetime | None = None
+        self._wait_s = 0.0
 
     async def events(self) -> AsyncIterator[Event]:
         """Until the order has ended; of all orders: for ever.
@@ -33,38 +45,35 @@ class Watching:
         """
         failures = 0
         while True:
-            token = self._transport.token
+            token, self._wait_s = self._transport.token, 0.0
             try:
-                async for event in self._through_one_socket():
-                    failures = 0
-                    yield event
-                    if self._order_id and event.ended:
-                        return
+                async with aclosing(self._through_one_socket()) as told:
+                    async for event in told:
+                        failures = 0
+                        yield event
+                        if self._order_id and event.ended:
+                            return
             except aiohttp.WSServerHandshakeError as refused:
-                if refused.status == 401 and not await self._transport.renew(token):
-                    raise _closed("token_invalid", 401) from refused
-                if refused.status == 404:
-                    raise _closed("order_not_found", 404) from refused
-            except (aiohttp.ClientError, TimeoutError, ConnectionError):
+                await self._after_refusal(refused, token)
+            except (aiohttp.ClientError, TimeoutError, ConnectionError, Unreachable):
                 pass  # whatever it was: come back
             failures += 1
-            await asyncio.sleep(pause(failures))
+            await asyncio.sleep(max(self._wait_s, pause(failures)))
 
-    async def _through_one_socket(self) -> AsyncIterator[Event]:
+    async def _through_one_socket(self) -> AsyncGenerator[Event, None]:
         asked = {"orderId": self._order_id} if self._order_id else {}
         if self._cursor:
             asked["cursor"] = self._cursor
-        transport = self._transport
+        transport, token = self._transport, self._transport.token
         socket = transport.session.ws_connect(
             "/api/ws/orders", params=asked, headers=transport.headers, heartbeat=self._ping_every_s
         )
         async with socket as ws:
-            async for message in ws:
-                if message.type is not aiohttp.WSMsgType.TEXT:
-                    break  # the socket is dead: it did not answer a ping
+            # Anything but text: it was closed, or is dead and did not answer a ping.
+            while (message := await ws.receive()).type is aiohttp.WSMsgType.TEXT:
                 for event in await self._told(json.loads(message.data)):
                     yield event
-            await self._after_close(ws.close_code)
+            await self._after_close(ws.close_code, str(message.extra or ""), token)
 
     async def _told(self, body: dict[str, Any]) -> list[Event]:
         match body["type"]:
@@ -72,9 +81,7 @@ class Watching:
                 return await self._caught_up(body)
             case "heartbeat":
                 self._cursor = body["cursor"]
-            case "reset" | "pong" | "error" | "authenticated" | "subscribed" | "unsubscribed":
-                pass
-            case _:
+            case _ if "version" in body:
                 event = Event.of(body)
                 self._cursor = event.cursor
                 return [event] if self._is_new(event) else []
@@ -82,32 +89,74 @@ class Watching:
 
     async def _caught_up(self, snapshot: dict[str, Any]) -> list[Event]:
         """What the snapshot stands for, event by event: of one order from its first on, else what was not seen yet."""
+        orders = list(map(Order.of, snapshot["orders"]))
         found: list[Event] = []
-        for order in snapshot["orders"]:
-            seen = self._versions.get(order["orderId"], 0)
-            if not self._order_id and not self._began:
-                self._versions[order["orderId"]] = order["version"]
-            elif order["version"] > seen:
-                history = await self._transport.ask("GET", f"/api/orders/{order['orderId']}/events")
-                found += [event for event in map(Event.of, history["events"]) if self._is_new(event)]
+        if self._order_id or self._began:
+            for order in orders if self._order_id else await self._changed():
+                if order.version > self._versions.get(order.order_id, 0):
+                    history = await self._transport.ask("GET", f"/api/orders/{order.order_id}/events")
+                    found += [event for event in map(Event.of, history["events"]) if self._is_new(event)]
+        else:
+            for order in orders:
+                self._note(order.order_id, order.version, order.updated_at, ended=order.ended)
         self._began = True
         self._cursor = snapshot["cursor"]
         return found
 
+    async def _changed(self) -> list[Order]:
+        """Orders that may have gone on unseen: those known to be open, and all that are new. A snapshot is of few."""
+        found = [Order.of(await self._transport.ask("GET", f"/api/orders/{order_id}")) for order_id in self._open]
+        asked = {"limit": "200"}
+        if self._last:
+            asked["from"] = (self._last - CLOCKS_APART).isoformat()
+        while True:
+            page = await self._transport.ask("GET", "/api/orders", params=asked)
+            found += [order for order in map(Order.of, page["orders"]) if order.order_id not in self._open]
+            if page["nextCursor"] is None:
+                return sorted(found, key=lambda order: order.order_id)
+            asked["cursor"] = page["nextCursor"]
+
     def _is_new(self, event: Event) -> bool:
-        new = event.version > self._versions.get(event.order_id, 0)
-        if new:
-            self._versions[event.order_id] = event.version
-            if event.ended and not self._order_id:
-                del self._versions[event.order_id]
-        return new
+        if event.version <= self._versions.get(event.order_id, 0):
+            return False
+        self._note(event.order_id, event.version, event.time, ended=event.ended)
+        return True
 
-    async def _after_close(self, code: int | None) -> None:
+    def _note(self, order_id: str, version: int, at: datetime, *, ended: bool) -> None:
+        self._versions[order_id] = version
+        self._versions.move_to_end(order_id)
+        (self._open.discard if ended else self._open.add)(order_id)
+        if len(self._versions) > VERSIONS_MAX:
+            self._open.discard(self._versions.popitem(last=False)[0])
+        self._last = max(at, self._last or at)
+
+    async def _after_close(self, code: int | None, reason: str, token: str) -> None:
         if code in CLOSED_FOR_GOOD:
-            raise _closed(CLOSED_FOR_GOOD[code], code)
-        if code == TOKEN_EXPIRED and not await self._transport.renew(self._transport.token):
-            raise _closed("token_invalid", 401)
+            raise _closed(*CLOSED_FOR_GOOD[code])
+        if code == TOKEN_EXPIRED:
+            await self._be_let_in_again(token)
+        # A notifier that restarts tells each of its sockets another time.
+        if wait := _WAIT_MS.search(reason):
+            self._wait_s = int(wait[1]) / 1000
+
+    async def _after_refusal(self, refused: aiohttp.WSServerHandshakeError, token: str) -> None:
+        self._wait_s = seconds(refused.headers.get("Retry-After", "") if refused.headers else "")
+        if refused.status == 401:
+            await self._be_let_in_again(token)
+        elif refused.status < 500 and refused.status not in REFUSED_FOR_NOW:
+            codes = {403: "scope_missing", 404: "order_not_found"}
+            raise _closed(refused.status, codes.get(refused.status, "refused")) from refused
+
+    async def _be_let_in_again(self, token: str) -> None:
+        try:
+            if not await self._transport.renew(token):
+                raise _closed(401, "token_invalid")
+        except Unreachable:
+            pass
+        except ApiError as error:
+            if not error.retryable:
+                raise
 
 
-def _closed(code: str, status: int) -> ApiError:
+def _closed(status: int, code: str) -> ApiError:
     return ApiError({"status": status, "code": code, "detail": "the watch was closed for good"})

@@ -1,0 +1,103 @@
+"""The client library against a real gateway and notifier in this process: what it makes of resets and closes."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from libs.client import ApiError, Client, Event
+from libs.client.watching import Watching
+from libs.events.errors import LogMismatch
+from libs.service.tokens import verify_token
+from services.gateway.tunnel import Tunnels
+from tests.builders import attempt_failed, routing_started
+from tests.contract.http_gateway import PARTITIONS, SECRET, gateway
+from tests.contract.notifier_rig import LIMITS, WHOLE_STORY, HeldBackLog, Notifier, running
+from tests.waiting import eventually
+
+USER = "user-1"
+ALL = list(range(1, len(WHOLE_STORY) + 2))
+
+
+@asynccontextmanager
+async def connected(log: HeldBackLog, snapshot_orders: int = 100) -> AsyncIterator[tuple[Client, Notifier]]:
+    limits = replace(LIMITS, snapshot_orders=snapshot_orders, reconnect_spread_ms=1)
+    async with running(log, limits, lambda token: verify_token(token, SECRET)) as notifier:
+        tunnels = Tunnels(notifier.url.rpartition("/api/")[0])
+        async with gateway(log=log, tunnels=tunnels) as http, Client(http.url, token=http.token) as client:
+            yield client, notifier
+
+
+async def test_a_reset_tells_nothing_twice_and_leaves_nothing_out() -> None:
+    """Some orders had ended, one goes on, and more than a snapshot holds are new."""
+    log = HeldBackLog(PARTITIONS)
+    async with connected(log, snapshot_orders=2) as (client, notifier):
+        old = await notifier.requested(USER)
+        seen: dict[str, list[int]] = defaultdict(list)
+        watching = asyncio.create_task(_collect(client, seen))
+        await eventually(lambda: any(one.live for one in notifier.hub.everybody()))
+        await notifier.happens(old, *WHOLE_STORY)
+        going_on = await notifier.happens(await notifier.requested(USER), routing_started())
+        await eventually(lambda: seen[old.order.id] == ALL[1:] and seen[going_on.order.id] == [1, 2])
+
+        log.released.clear()
+        going_on = await notifier.happens(going_on, attempt_failed())
+        new = [await notifier.happens(await notifier.requested(USER), *WHOLE_STORY) for _ in range(5)]
+        log.failure = LogMismatch("a hole")
+        log.released.set()
+        await eventually(lambda: all(seen[one.order.id][-1:] == [7] for one in new))
+        await notifier.happens(going_on, routing_started(2))
+        await eventually(lambda: seen[going_on.order.id] == [1, 2, 3, 4])
+        assert seen == {
+            old.order.id: ALL[1:],
+            going_on.order.id: [1, 2, 3, 4],
+            **{one.order.id: ALL for one in new},
+        }
+        watching.cancel()
+
+
+async def _collect(client: Client, seen: dict[str, list[int]]) -> None:
+    async for event in client.watch():
+        seen[event.order_id].append(event.version)
+
+
+async def test_a_notifier_that_restarts_is_come_back_to() -> None:
+    async with connected(HeldBackLog(PARTITIONS)) as (client, notifier):
+        order = await notifier.requested(USER)
+        told: list[Event] = []
+
+        async def watch() -> None:
+            async for event in client.watch(order.order.id):
+                told.append(event)  # noqa: PERF401 - what came so far is looked at
+
+        watching = asyncio.create_task(watch())
+        await eventually(lambda: len(told) == 1)
+        await notifier.hub.drain()
+        await notifier.happens(order, *WHOLE_STORY)
+        notifier.hub.start_over()
+        await watching
+        assert [event.version for event in told] == ALL
+
+
+async def test_a_spread_out_time_to_come_back_is_kept() -> None:
+    async with connected(HeldBackLog(PARTITIONS)) as (client, _):
+        watching = Watching(client._transport, None)
+        await watching._after_close(4001, "restarting, reconnect in 2500 ms", "")
+        assert watching._wait_s == 2.5
+
+
+async def test_what_will_never_be_let_in_is_told_at_once() -> None:
+    async with connected(HeldBackLog(PARTITIONS)) as (client, _):
+        with pytest.raises(ApiError) as refused:
+            await anext(client.watch("not-one"))
+        assert refused.value.code == "order_not_found"
+
+
+async def test_every_answer_has_a_name() -> None:
+    async with connected(HeldBackLog(PARTITIONS)) as (client, _):
+        with pytest.raises(ApiError) as refused:
+            await client.order("not-one")
+        assert client.request_id == refused.value.request_id != ""
