@@ -21,12 +21,11 @@ run: $(READY) ## Start everything on this machine; Ctrl-C stops it
 journey: $(READY) ## Post one order to the running stack and print what happens to it
 	exec $(BIN)/python -m services.ops journey $(ARGS)
 
-bench: $(READY) ## Measure the running stack: orders per second, latencies, CPU per order
+bench: $(READY) ## Measure stacks of its own: orders per second, latencies, CPU per order, the stores' limits; minutes
 	exec $(BIN)/python -m tests.bench $(ARGS)
 
-bench-full: $(READY) ## The same, and what one notifier can carry: some minutes, on a stack of its own
-	$(BIN)/python -m tests.bench --own $(ARGS)
-	$(BIN)/python -m tests.bench.fanout
+bench-full: $(READY) ## The same and everything that takes long: fan-out, history, growth; half an hour
+	exec $(BIN)/python -m tests.bench --full $(ARGS)
 
 test: check ## Run every check and every test
 	$(BIN)/pytest -q $(ARGS)

@@ -1,13 +1,15 @@
-"""`make bench`: what the stack does per second, how long an order takes, and what it costs. About a minute.
+"""`make bench`: what the stack does per second, how long an order takes, what it costs, and how near to the limits of
+its stores it is. Some minutes; `--only` for parts of it, `--full` for all there is.
 
-Measures the running stack (DATA_DIR/stack.json); where none runs, or with --own, one of its own in a temporary folder.
+Measures stacks of its own in a temporary folder, one for each way to sync the append-only file; with --running, the
+running one (DATA_DIR/stack.json).
 """
 
 import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,18 @@ import asyncpg
 import uvloop
 
 from libs.events.errors import EventLogError
-from libs.service.settings import ConfigurationError
-from tests.bench import limits
-from tests.bench.cpu import CpuMeter
-from tests.bench.figures import Result, medians
-from tests.bench.load import latency, throughput
-from tests.bench.machine import machine
-from tests.bench.report import comparison, page, shares
-from tests.bench.target import Target, found_or_own
-from tests.bench.users import Crowd, NotSignedUp, gathered
+from libs.service.settings import ConfigurationError, load_settings
+from tests.bench.figures import Result
+from tests.bench.machine import machine, raise_file_limit, stores
+from tests.bench.parts import PARTS, World, chosen
+from tests.bench.report import comparison, page
+from tests.bench.target import AOF, own_stack, running_stack
+from tests.bench.trust import distrusted
+from tests.bench.users import NotSignedUp
 from tests.bench.watch import WatchLost
 
-EXIT_LOST, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_DISTRUSTED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+FILES_MAX = 10_000
 
 
 def at_most(highest: float, kind: Callable[[str], Any] = int) -> Callable[[str], Any]:
@@ -42,61 +44,80 @@ def at_most(highest: float, kind: Callable[[str], Any] = int) -> Callable[[str],
     return number
 
 
+def some_of(names: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """An argument's type: names separated by commas."""
+
+    def read(text: str) -> list[str]:
+        wanted = text.split(",")
+        if unknown := set(wanted) - set(names):
+            raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+        return [name for name in names if name in wanted]
+
+    return read
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench ARGS=…", description=__doc__)
     add = parser.add_argument
-    add("--own", action="store_true", help="measure a stack of its own, with slots of no length")
+    add("--only", type=some_of(tuple(PARTS)), help=f"parts, by commas: {', '.join(PARTS)}")
+    add("--full", action="store_true", help="every part there is; half an hour")
+    add("--aof", type=some_of(AOF), default=list(AOF), help=f"how Redis syncs: {', '.join(AOF)}")
+    add("--running", action="store_true", help="measure the running stack as it is")
     add("--orders", type=at_most(200_000), default=3_000, help="of a throughput run")
     add("--connections", type=at_most(1_000), default=64)
     add("--users", type=at_most(500), default=32)
     add("--runs", type=at_most(20), default=3, help="of the throughput; the medians count")
+    add("--batches", type=lambda text: [at_most(100)(size) for size in text.split(",")], default=[10, 25, 100])
     add("--rate", type=at_most(20_000, float), default=200, help="orders per second of the open loop")
     add("--seconds", type=at_most(600, float), default=10, help="of the open loop")
     add("--limit-count", type=at_most(100_000), default=5_000, help="operations for each of the machine's limits")
+    add("--beside", nargs=2, metavar=("URL", "PIDS"), help="another server of the API, and name=pid,… of its processes")
     add("--json", type=Path, help="write the figures here")
     add("--compare", type=Path, help="figures of an older run")
     return parser.parse_args()
 
 
 async def measure(given: argparse.Namespace) -> Result:
-    """All figures."""
-    async with found_or_own(own=given.own) as target:
-        figures: Result = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "runs": given.runs}
-        figures["machine"] = await machine(target)
-        async with gathered(target.base_url, given.users) as crowd:
-            figures |= await _load(given, crowd, CpuMeter(target.pids))
-        figures["limits"] = await _limits(given, target)
-    figures["ratios"] = shares(figures)
-    return figures
+    """All figures: those of a way to sync under its name, the others under "once"."""
+    names = chosen(given)
+    figures: Result = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
+    for aof in ("as it is",) if given.running else given.aof:
+        figures[aof] = {}
+        on_stack = [name for name in names if PARTS[name].on_stack]
+        if on_stack:
+            figures[aof] |= await _on_stack(given, aof, on_stack)
+        if not given.running:
+            alone = [name for name in names if PARTS[name].each_aof and not PARTS[name].on_stack]
+            figures[aof] |= await _alone(World(given, aof), alone)
+    once = [name for name in names if not PARTS[name].each_aof]
+    return {**figures, "once": await _alone(World(given, given.aof[-1]), once)}
 
 
-async def _load(given: argparse.Namespace, crowd: Crowd, cpu: CpuMeter) -> Result:
-    # Warm up first: cold servers take up to twice as long.
-    await throughput(crowd, cpu, orders=max(1, given.orders // 3), connections=given.connections)
-    runs = [await throughput(crowd, cpu, orders=given.orders, connections=given.connections) for _ in range(given.runs)]
-    opened = await latency(crowd, cpu, rate=given.rate, seconds=given.seconds, connections=given.connections)
-    return {"throughput": medians(runs), "throughput_runs": runs, "latency": opened}
+async def _on_stack(given: argparse.Namespace, aof: str, names: list[str]) -> Result:
+    if given.running:
+        target = running_stack(load_settings().data_dir)
+        if target is None:
+            raise ConfigurationError("no stack is running: start one with `make run`, or leave --running away")
+        return await _alone(World(given, aof, target), names)
+    async with own_stack(aof) as target:
+        return await _alone(World(given, aof, target), names)
 
 
-async def _limits(given: argparse.Namespace, target: Target) -> Result:
-    return {
-        "hello": await limits.hello_posts(given.limit_count * 2, given.connections),
-        "appends": await limits.appends(target.redis_url, given.limit_count),
-        "rows": await limits.rows(target.database_url, given.limit_count * 4),
-    }
-
-
-def lost(figures: Result) -> list[str]:
-    """Why these figures are not to be trusted; empty when every order was accepted and seen to end."""
-    return [
-        f"{run['orders'] - run['accepted']} orders not accepted, {run['not_ended']} not ended. {run['trouble']}"
-        for run in [*figures["throughput_runs"], figures["latency"]]
-        if run["accepted"] < run["orders"] or run["not_ended"]
-    ]
+async def _alone(world: World, names: list[str]) -> Result:
+    found: Result = {}
+    if world.has_target:
+        found["stores"] = await stores(world.target)
+    for name in names:
+        sys.stderr.write(f"{world.aof}: {name}\n")
+        found[name] = await PARTS[name].measure(world)
+    if world.has_target:
+        found["restarts"] = {name: count for name, count in world.target.restarts().items() if count}
+    return found
 
 
 def main() -> int:
     given = arguments()
+    raise_file_limit(FILES_MAX)
     try:
         before = json.loads(given.compare.read_text()) if given.compare else None
         figures = uvloop.run(measure(given))
@@ -105,14 +126,22 @@ def main() -> int:
         return EXIT_USAGE
     except (KeyboardInterrupt, asyncio.CancelledError):
         return EXIT_INTERRUPTED
+    return told(given, figures, before)
+
+
+def told(given: argparse.Namespace, figures: Result, before: Result | None) -> int:
+    """Print and keep the figures; the exit code says whether they can be trusted."""
     print(page(figures))
     if before:
         print(f"\n{comparison(figures, before)}")
     if given.json:
         given.json.write_text(json.dumps(figures, indent=2) + "\n")
-    for reason in lost(figures):
-        sys.stderr.write(f"bench: {reason}\n")
-    return EXIT_LOST if lost(figures) else 0
+    reasons: Iterator[str] = distrusted(figures)
+    code = 0
+    for reason in reasons:
+        sys.stderr.write(f"bench: not to be trusted: {reason}\n")
+        code = EXIT_DISTRUSTED
+    return code
 
 
 if __name__ == "__main__":

@@ -1,8 +1,14 @@
 """CPU seconds of the processes of a stack, with everything they started."""
 
+import time
 from collections.abc import Mapping
 
 import psutil  # type: ignore[import-untyped]
+
+from tests.bench.figures import Result, cpu_per_order_ms
+
+# Of one core. A generator busier than this measures itself.
+GENERATOR_MAX = 0.9
 
 
 class CpuMeter:
@@ -29,6 +35,26 @@ class CpuMeter:
     def read_self(self) -> float:
         times = self._self.cpu_times()
         return float(times.user + times.system)
+
+
+class Costs:
+    """CPU time from its making on."""
+
+    def __init__(self, cpu: CpuMeter) -> None:
+        self._cpu, self._began = cpu, time.perf_counter()
+        self._before, self._own_before, self._all_before = cpu.read(), cpu.read_self(), cpu.read_machine()
+
+    def per_order(self, orders: int) -> Result:
+        used, everybody = spent(self._before, self._cpu.read()), self._cpu.read_machine() - self._all_before
+        own, took = self._cpu.read_self() - self._own_before, time.perf_counter() - self._began
+        others = max(0.0, everybody - own - sum(used.values()))
+        return {
+            "cpu_ms_per_order": cpu_per_order_ms(used, orders),
+            "generator_cpu_ms_per_order": cpu_per_order_ms({"generator": own}, orders).get("total", 0.0),
+            "generator_cores": round(own / took, 2),
+            # Somebody else's work on the same cores: the first thing to look at when figures differ.
+            "cores_used_by_others": round(others / took, 2),
+        }
 
 
 def spent(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

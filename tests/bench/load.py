@@ -3,140 +3,200 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
-from tests.bench.client import Connection, NotHttp, connect
-from tests.bench.cpu import CpuMeter, spent
-from tests.bench.figures import Result, cpu_per_order_ms, latencies_ms, per_second, schedule
-from tests.bench.users import Crowd, Place, orders_of
-from tests.bench.watch import End, WatchLost
+from tests.bench.client import Answer, Connection, NotHttp, connect
+from tests.bench.cpu import Costs, CpuMeter
+from tests.bench.ending import listed_ends, until_last_ended
+from tests.bench.figures import Result, latencies_ms, per_second, schedule
+from tests.bench.users import Crowd, Place, Request
+from tests.bench.watch import End, Watch, WatchLost, watch_order, watching
 
 END_WITHIN_S = 120
 LEAD_S = 0.1
 PROJECTED_WITHIN_S = 0.5  # the projector's share of the CPU comes a moment after the end
+ACCEPTED = frozenset({201, 202, 207})
 now = time.perf_counter
 
 
 @dataclass
 class Sent:
-    """What became of the requests. Times are `time.perf_counter`."""
+    """What became of the requests, by order. Times are `time.perf_counter`."""
 
     due: dict[str, float] = field(default_factory=dict)
+    owner: dict[str, int] = field(default_factory=dict)
     answered_after: list[float] = field(default_factory=list)
     sent_late: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
     last_answer: float = 0.0
+    on_accepted: Callable[[str, int], None] | None = None
 
-    def took(self, due: float, status: int, body: bytes) -> None:
+    def took(self, due: float, request: Request, answer: Answer) -> None:
         """One answer has come."""
         self.last_answer = now()
-        if status != 202:
-            self.errors[f"HTTP {status}"] += 1
+        if answer.status not in ACCEPTED:
+            self.errors[f"HTTP {answer.status}"] += request.orders
             return
-        self.due[orjson.loads(body)["orderId"]] = due
         self.answered_after.append(self.last_answer - due)
+        body = orjson.loads(answer.body)
+        for placed in [body] if request.orders == 1 else _placed(body, self.errors):
+            order_id = placed["orderId"]
+            self.due[order_id], self.owner[order_id] = due, request.owner
+            if self.on_accepted:
+                self.on_accepted(order_id, request.owner)
 
 
-async def throughput(crowd: Crowd, cpu: CpuMeter, *, orders: int, connections: int) -> Result:
-    """Closed loop: every connection sends its next order when the last is answered.
+def _placed(body: Mapping[str, Any], errors: Counter[str]) -> Iterator[Mapping[str, Any]]:
+    for outcome in body["results"]:
+        if outcome.get("order"):
+            yield outcome["order"]
+        else:
+            errors[f"HTTP {outcome['status']} in a batch"] += 1
+
+
+async def throughput(crowd: Crowd, cpu: CpuMeter, *, orders: int, connections: int, size: int = 1) -> Result:
+    """Closed loop: every connection sends its next request when the last is answered. `size` orders in each request.
+
+    Nobody watches but those who wait for the last orders; afterwards all of them are listed.
 
     Raises:
         OSError: nobody listens.
     """
-    began, count = now(), _Costs(cpu)
-    requests = ((None, request) for request in orders_of(crowd.users, orders))
-    sent, trouble = await _send_and_watch(crowd, requests, connections)
-    ends = crowd.ends_of(sent.due)
-    confirmed = [end for end in ends.values() if end.status == "CONFIRMED"]
-    until = max((end.at for end in ends.values()), default=now())
+    requests = crowd.requests(orders, size)
+    sent, costs, began = Sent(), Costs(cpu), now()
+    trouble = await _bounded(send_all(crowd.place, unhurried(requests), sent, connections))
+    until = await until_last_ended(crowd, sent.owner, END_WITHIN_S)
     await asyncio.sleep(PROJECTED_WITHIN_S)
+    spent = costs.per_order(len(sent.due))
+    statuses, waited = await listed_ends(crowd, sent.owner, END_WITHIN_S)
+    # Others may end after the last ones; how long that was is seen by asking again and again.
+    until = now() if waited else until
     return {
+        "size": size,
         "orders": orders,
         "connections": connections,
         "accepted_per_s": per_second(len(sent.due), sent.last_answer - began),
-        "completed_per_s": per_second(len(confirmed), until - began),
+        "completed_per_s": per_second(statuses["CONFIRMED"], until - began),
         "post_ms": latencies_ms(sent.answered_after),
-        **_outcomes(sent, ends, trouble),
-        **count.per_order(len(sent.due)),
+        **_outcomes(sent, statuses, trouble),
+        **spent,
     }
 
 
-async def latency(crowd: Crowd, cpu: CpuMeter, *, rate: float, seconds: float, connections: int) -> Result:
-    """Open loop: orders at fixed times. Everything counts from when an order was due, not from when it could be sent.
+async def watched(crowd: Crowd, cpu: CpuMeter, *, orders: int, connections: int) -> Result:
+    """`throughput`, with a socket of every user on which all the events of all orders arrive.
 
     Raises:
         OSError: nobody listens.
+        WatchLost: a socket was refused.
     """
+    async with watching(crowd) as watch:
+        sent, costs, began = Sent(), Costs(cpu), now()
+        sending = send_all(crowd.place, unhurried(crowd.requests(orders)), sent, connections)
+        trouble = await _bounded(_seen_to_end(watch, sending, sent))
+        ends = _ends(watch, sent)
+        until = max((end.at for end in ends.values()), default=now())
+        await asyncio.sleep(PROJECTED_WITHIN_S)
+        statuses = Counter(end.status for end in ends.values())
+        return {
+            "orders": orders,
+            "connections": connections,
+            "completed_per_s": per_second(statuses["CONFIRMED"], until - began),
+            "messages": watch.messages,
+            **_outcomes(sent, statuses, trouble),
+            **costs.per_order(len(sent.due)),
+        }
+
+
+async def latency(
+    crowd: Crowd, cpu: CpuMeter, *, rate: float, seconds: float, connections: int, socket_each: bool = False
+) -> Result:
+    """Open loop: orders at fixed times. Everything counts from when an order was due, not from when it could be sent.
+
+    `socket_each`: a WebSocket for each order once it is accepted, instead of one for each user.
+
+    Raises:
+        OSError: nobody listens.
+        WatchLost: a user's socket was refused.
+    """
+    if socket_each:
+        return await _opened(crowd, cpu, Watch(), rate, seconds, connections, each=True)
+    async with watching(crowd) as watch:
+        return await _opened(crowd, cpu, watch, rate, seconds, connections, each=False)
+
+
+async def _opened(
+    crowd: Crowd, cpu: CpuMeter, watch: Watch, rate: float, seconds: float, connections: int, *, each: bool
+) -> Result:
+    watchers: set[asyncio.Task[None]] = set()
+
+    def watch_each(order_id: str, owner: int) -> None:
+        watchers.add(asyncio.create_task(watch_order(watch, crowd.place, crowd.users[owner].token, order_id)))
+
     start = now() + LEAD_S
     dues = [start + offset for offset in schedule(rate, seconds)]
-    count = _Costs(cpu)
-    requests = zip(dues, orders_of(crowd.users, len(dues)), strict=True)
-    sent, trouble = await _send_and_watch(crowd, requests, connections, seconds)
-    ends = crowd.ends_of(sent.due)
+    sent, costs = Sent(on_accepted=watch_each if each else None), Costs(cpu)
+    requests = zip(dues, crowd.requests(len(dues)), strict=True)
+    sending = send_all(crowd.place, requests, sent, connections)
+    trouble = await _bounded(_seen_to_end(watch, sending, sent), seconds)
     await asyncio.sleep(PROJECTED_WITHIN_S)
+    ends = _ends(watch, sent)
+    took = [end.at - sent.due[order] for order, end in ends.items() if end.status == "CONFIRMED"]
     return {
         "orders": len(dues),
         "rate_per_s": rate,
         "post_ms": latencies_ms(sent.answered_after),
-        "confirmed_ms": latencies_ms(
-            [end.at - sent.due[order] for order, end in ends.items() if end.status == "CONFIRMED"]
-        ),
+        "confirmed_ms": latencies_ms(took),
         "sent_late_ms": latencies_ms(sent.sent_late),
-        **_outcomes(sent, ends, trouble),
-        **count.per_order(len(sent.due)),
+        **_outcomes(sent, Counter(end.status for end in ends.values()), trouble),
+        **costs.per_order(len(sent.due)),
     }
 
 
-class _Costs:
-    """CPU time from its making on."""
-
-    def __init__(self, cpu: CpuMeter) -> None:
-        self._cpu, self._began = cpu, now()
-        self._before, self._own_before, self._all_before = cpu.read(), cpu.read_self(), cpu.read_machine()
-
-    def per_order(self, orders: int) -> Result:
-        used, everybody = spent(self._before, self._cpu.read()), self._cpu.read_machine() - self._all_before
-        own = self._cpu.read_self() - self._own_before
-        others = max(0.0, everybody - own - sum(used.values()))
-        return {
-            "cpu_ms_per_order": cpu_per_order_ms(used, orders),
-            "generator_cpu_ms_per_order": cpu_per_order_ms({"generator": own}, orders).get("total", 0.0),
-            # Somebody else's work on the same cores: the first thing to look at when figures differ.
-            "cores_used_by_others": round(others / (now() - self._began), 2),
-        }
+async def _seen_to_end(watch: Watch, sending: Any, sent: Sent) -> None:
+    await sending
+    await watch.until_ended(sent.due.keys())
 
 
-def _outcomes(sent: Sent, ends: Mapping[str, End], trouble: str) -> Result:
+async def _bounded(work: Any, longer_s: float = 0) -> str:
+    """What kept the work from its end, else ""."""
+    try:
+        async with asyncio.timeout(END_WITHIN_S + longer_s):
+            await work
+    except TimeoutError:
+        return f"not all had ended after {END_WITHIN_S + longer_s:g} s"
+    except WatchLost as error:
+        return str(error)
+    return ""
+
+
+def _ends(watch: Watch, sent: Sent) -> dict[str, End]:
+    return {order_id: watch.ends[order_id] for order_id in sent.due if order_id in watch.ends}
+
+
+def _outcomes(sent: Sent, statuses: Mapping[str, int], trouble: str) -> Result:
     return {
         "accepted": len(sent.due),
-        "ended": dict(Counter(end.status for end in ends.values())),
-        "not_ended": len(sent.due) - len(ends),
+        "ended": dict(statuses),
+        "not_ended": len(sent.due) - sum(statuses.values()),
         "refused": dict(sent.errors),
         "trouble": trouble,
     }
 
 
-Requests = Iterator[tuple[float | None, bytes]]
+Timed = Iterator[tuple[float | None, Request]]
 
 
-async def _send_and_watch(crowd: Crowd, requests: Requests, connections: int, longer_s: float = 0) -> tuple[Sent, str]:
-    """Send everything and wait until all of it has ended; what kept it from that, else ""."""
-    sent = Sent()
-    try:
-        async with asyncio.timeout(END_WITHIN_S + longer_s):
-            await send_all(crowd.place, requests, sent, connections)
-            await crowd.watch.until_ended(sent.due.keys())
-    except TimeoutError:
-        return sent, f"not all had ended after {END_WITHIN_S + longer_s:g} s"
-    except WatchLost as error:
-        return sent, str(error)
-    return sent, ""
+def unhurried(requests: list[Request]) -> Timed:
+    """Each as soon as somebody is free to send it."""
+    return ((None, request) for request in requests)
 
 
-async def send_all(place: Place, requests: Requests, sent: Sent, connections: int) -> None:
+async def send_all(place: Place, requests: Timed, sent: Sent, connections: int) -> None:
     """Send everything over so many kept connections; `sent` collects what becomes of it.
 
     Raises:
@@ -150,7 +210,7 @@ async def send_all(place: Place, requests: Requests, sent: Sent, connections: in
             line.close()
 
 
-async def _send(line: Connection, requests: Requests, sent: Sent) -> None:
+async def _send(line: Connection, requests: Timed, sent: Sent) -> None:
     """One connection's share: whoever is free takes the next request, and waits for its time."""
     for due, request in requests:
         if due is None:
@@ -159,7 +219,7 @@ async def _send(line: Connection, requests: Requests, sent: Sent) -> None:
             await asyncio.sleep(early_s)
         sent.sent_late.append(now() - due)
         try:
-            sent.took(due, *await line.ask(request))
+            sent.took(due, request, await line.ask(request.data))
         except (OSError, NotHttp) as error:
-            sent.errors[type(error).__name__] += 1
+            sent.errors[type(error).__name__] += request.orders
             return

@@ -17,18 +17,24 @@ from tests.bench.target import Target
 ROOT = Path(__file__).parents[2]
 
 
-async def machine(target: Target) -> Result:
-    """Cores, versions, the stores' promises, how busy the machine was, and the commit."""
+def machine() -> Result:
+    """Cores, how busy they were, and the commit."""
     return {
-        "stack": target.what,
         "cores": os.cpu_count(),
         "cpu": _cpu_model(),
         "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
+        "commit": _commit(),
+    }
+
+
+async def stores(target: Target) -> Result:
+    """Which stack it is, its stores, and what they promise."""
+    return {
+        "stack": target.what,
         "file_system": _file_system(target.data),
         **await _redis(target.redis_url),
         **await _postgres(target.database_url),
-        "commit": _commit(),
     }
 
 

@@ -1,56 +1,23 @@
 """Figures as a page for people."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tests.bench.figures import ratios
+from tests.bench.figures import flat, ratios
 
-EVENTS_PER_ORDER = 5
+Lines = Iterator[str]
 
 
 def page(figures: Mapping[str, Any]) -> str:
     """Everything worth reading, in the order one asks for it."""
-    closed, opened = figures["throughput"], figures["latency"]
-    many = f"{closed['orders']} orders as fast as {closed['connections']} connections post them"
-    timed = f"{opened['orders']} orders at fixed times, {opened['rate_per_s']:g}/s"
-    lines = [
-        "  ".join(f"{name}={value}" for name, value in figures["machine"].items()),
-        "",
-        f"{many} (medians of {figures['runs']} runs)",
-        f"  accepted   {closed['accepted_per_s']:>8,.0f} /s",
-        f"  completed  {closed['completed_per_s']:>8,.0f} /s",
-        _times("POST to 202", closed["post_ms"]),
-        *_outcome(closed),
-        _cpu(closed),
-        "",
-        f"{timed}; latencies count from when each was due",
-        _times("to 202", opened["post_ms"]),
-        _times("to CONFIRMED", opened["confirmed_ms"]),
-        _times("sent late", opened["sent_late_ms"]),
-        *_outcome(opened),
-        _cpu(opened),
-        "",
-        "what the parts can do by themselves, in the same run",
-        *(f"  {name:<36} {value:>10,.0f} /s" for name, value in _rates(figures["limits"])),
-        "",
-        "shares of that",
-        *(f"  {name:<58} {value:.2f}" for name, value in figures["ratios"].items()),
-    ]
+    lines = [_named(figures["machine"])]
+    for group in (name for name, part in figures.items() if isinstance(part, Mapping) and name != "machine"):
+        if not figures[group]:
+            continue
+        lines += ["", f"== {group if group == 'once' else f'appendfsync {group}'}"]
+        for name, part in figures[group].items():
+            lines += ["", *_SHAPES.get(name, _plain)(name, part)] if part else []
     return "\n".join(lines)
-
-
-def shares(figures: Mapping[str, Any]) -> dict[str, float]:
-    """The figures against the limits of the same run: these may be compared between machines."""
-    closed, limits = figures["throughput"], figures["limits"]
-    gateway = closed["cpu_ms_per_order"].get("gateway", 0.0)
-    events = closed["completed_per_s"] * EVENTS_PER_ORDER
-    return {
-        "accepted / hello POSTs": _share(closed["accepted_per_s"], limits["hello"]["per_s"]),
-        "gateway CPU per order / hello CPU per POST": _share(gateway, limits["hello"]["server_cpu_ms_per_post"]),
-        "events written / appends in raw batches": _share(events, limits["appends"]["raw_batched_per_s"]),
-        "events written / appends through the group commit": _share(events, limits["appends"]["group_commit_per_s"]),
-        "events archived / COPY rows": _share(events, limits["rows"]["copy_per_s"]),
-    }
 
 
 def comparison(now: Mapping[str, Any], before: Mapping[str, Any]) -> str:
@@ -64,8 +31,56 @@ def comparison(now: Mapping[str, Any], before: Mapping[str, Any]) -> str:
     return "\n".join([f"{'':<{width}}  {'now':>12} {'before':>12}", *lines])
 
 
-def _share(part: float, whole: float) -> float:
-    return round(part / whole, 3) if whole else 0.0
+def _named(values: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name}={value}" for name, value in values.items())
+
+
+def _plain(name: str, part: Mapping[str, Any]) -> Lines:
+    numbers = flat(part)
+    width = max(map(len, numbers), default=0)
+    yield name
+    yield from (f"  {path:<{width}}  {number:>14,.{_digits(number)}f}" for path, number in numbers.items())
+
+
+def _digits(number: float) -> int:
+    return 0 if number == int(number) or number >= 1_000 else 3 if number < 10 else 1
+
+
+def _stores(_name: str, part: Mapping[str, Any]) -> Lines:
+    yield _named(part)
+
+
+def _closed(name: str, part: Mapping[str, Any]) -> Lines:
+    each = f", {part['size']:g} in each request" if part.get("size", 1) != 1 else ""
+    runs = f" (medians of {len(part['runs'])} runs)" if "runs" in part else ""
+    yield f"{name}: {part['orders']:g} orders as fast as {part['connections']:g} connections post them{each}{runs}"
+    if "accepted_per_s" in part:
+        yield f"  accepted   {part['accepted_per_s']:>8,.0f} /s"
+    yield f"  completed  {part['completed_per_s']:>8,.0f} /s"
+    if "post_ms" in part:
+        yield _times("answered", part["post_ms"])
+    yield from _outcome(part)
+
+
+def _batches(name: str, part: Mapping[str, Any]) -> Lines:
+    for sized in part.values():
+        yield from _closed(name, sized)
+
+
+def _beside(_name: str, part: Mapping[str, Any]) -> Lines:
+    for name, figures in part["throughput"].items():
+        yield from _closed(name, figures)
+    for name, figures in part["latency"].items():
+        yield from _open(name, figures)
+    yield from _plain("ours divided by theirs", part["ours_of_theirs"])
+
+
+def _open(name: str, part: Mapping[str, Any]) -> Lines:
+    yield f"{name}: {part['orders']:g} orders at fixed times, {part['rate_per_s']:g}/s, counted from when each was due"
+    yield _times("to 202", part["post_ms"])
+    yield _times("to CONFIRMED", part["confirmed_ms"])
+    yield _times("sent late", part["sent_late_ms"])
+    yield from _outcome(part)
 
 
 def _times(name: str, figures: Mapping[str, Any]) -> str:
@@ -73,26 +88,23 @@ def _times(name: str, figures: Mapping[str, Any]) -> str:
     return f"  {name:<12} {shown} ms"
 
 
-def _outcome(figures: Mapping[str, Any]) -> list[str]:
+def _outcome(figures: Mapping[str, Any]) -> Lines:
     ended = ", ".join(f"{count:g} {status}" for status, count in figures["ended"].items()) or "none"
-    lines = [f"  ended        {ended}; not ended: {figures['not_ended']:g}"]
+    yield f"  ended        {ended}; not ended: {figures['not_ended']:g}"
     if figures["refused"]:
-        lines.append(f"  refused      {figures['refused']}")
+        yield f"  refused      {figures['refused']}"
     if figures["trouble"]:
-        lines.append(f"  trouble      {figures['trouble']}")
-    return lines
-
-
-def _cpu(figures: Mapping[str, Any]) -> str:
+        yield f"  trouble      {figures['trouble']}"
     costs = "  ".join(f"{name} {cost:.2f}" for name, cost in figures["cpu_ms_per_order"].items())
     aside = f"generator {figures['generator_cpu_ms_per_order']:.2f}"
-    return f"  CPU ms/order {costs}  ({aside}); others used {figures['cores_used_by_others']:.2f} cores"
+    yield f"  CPU ms/order {costs}  ({aside}); others used {figures['cores_used_by_others']:.2f} cores"
 
 
-def _rates(limits: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, float]]:
-    return [
-        (f"{part} {name.removesuffix('_per_s').replace('_', ' ')}".strip(), rate)
-        for part, figures in limits.items()
-        for name, rate in figures.items()
-        if name.endswith("per_s")
-    ]
+_SHAPES: dict[str, Callable[[str, Mapping[str, Any]], Lines]] = {
+    "stores": _stores,
+    "throughput": _closed,
+    "watched": _closed,
+    "batches": _batches,
+    "latency": _open,
+    "beside": _beside,
+}

@@ -1,9 +1,8 @@
-"""Users who post orders, and the requests each will send, prepared."""
+"""Users who post orders, and the requests each will send, prepared. Speaks only the API every implementation has."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import cycle, islice
 from secrets import token_hex
 from typing import NamedTuple
@@ -12,18 +11,17 @@ from urllib.parse import urlsplit
 import orjson
 
 from tests.bench.client import Answer, connect, request_bytes
-from tests.bench.watch import End, Watch, open_sockets
 
 # Both directions of every pair, so that the pools stay where they are however many orders there are.
 TRADES = (
-    ("SOL", "USDC", "10"),
-    ("USDC", "SOL", "1500"),
-    ("SOL", "USDT", "2.5"),
-    ("USDT", "USDC", "250"),
-    ("USDC", "USDT", "250"),
-    ("USDT", "SOL", "375"),
-    ("JUP", "USDC", "120"),
-    ("USDC", "JUP", "100"),
+    ("SOL", "USDC", 10),
+    ("USDC", "SOL", 1500),
+    ("SOL", "USDT", 2.5),
+    ("USDT", "USDC", 250),
+    ("USDC", "USDT", 250),
+    ("USDT", "SOL", 375),
+    ("JUP", "USDC", 120),
+    ("USDC", "JUP", 100),
 )
 SIGNUPS_AT_ONCE = 8
 
@@ -50,35 +48,61 @@ class Place(NamedTuple):
         return f"{self.host}:{self.port}"
 
 
+class Request(NamedTuple):
+    """Prepared bytes that place so many orders of one of the users."""
+
+    data: bytes
+    owner: int
+    orders: int = 1
+
+
 @dataclass(frozen=True)
 class Crowd:
-    """The users of a run, and what their sockets see."""
+    """The users of a run."""
 
     place: Place
     users: list[User]
-    watch: Watch
+    _batches: dict[tuple[int, int], bytes] = field(default_factory=dict)
 
-    def ends_of(self, order_ids: Iterable[str]) -> dict[str, End]:
-        """How those of the orders ended that have."""
-        return {order_id: self.watch.ends[order_id] for order_id in order_ids if order_id in self.watch.ends}
+    def requests(self, orders: int, size: int = 1) -> list[Request]:
+        """Requests for so many orders, `size` in each: users in turn, each with every trade in turn."""
+        if size == 1:
+            turns = islice(cycle(range(len(self.users) * len(TRADES))), orders)
+            return [self._single(turn % len(self.users), turn // len(self.users)) for turn in turns]
+        return [
+            Request(self._batch(number % len(self.users), count), number % len(self.users), count)
+            for number, count in enumerate(sizes(orders, size))
+        ]
+
+    def _single(self, owner: int, turn: int) -> Request:
+        return Request(self.users[owner].orders[turn % len(TRADES)], owner)
+
+    def _batch(self, owner: int, size: int) -> bytes:
+        if (owner, size) not in self._batches:
+            orders = [order_body(*trade) for trade in islice(cycle(TRADES), size)]
+            body, token = orjson.dumps({"orders": orders}), self.users[owner].token
+            made = request_bytes(self.place.header, "POST", "/api/orders/batch", body, token)
+            self._batches[owner, size] = made
+        return self._batches[owner, size]
 
 
-@asynccontextmanager
-async def gathered(base_url: str, count: int) -> AsyncIterator[Crowd]:
-    """New users, each with a WebSocket over all of their orders, while the block runs.
+def sizes(orders: int, size: int) -> Iterator[int]:
+    """How many orders each request carries: all full, but perhaps the last."""
+    whole, rest = divmod(orders, size)
+    yield from [size] * whole
+    if rest:
+        yield rest
+
+
+async def gathered(base_url: str, count: int) -> Crowd:
+    """New users.
 
     Raises:
-        NotSignedUp, WatchLost: the stack refuses one.
+        NotSignedUp: the stack refuses one.
         OSError: nobody listens.
     """
-    place, watch = place_of(base_url), Watch()
-    users = await sign_up(place, count)
-    sockets = await open_sockets(watch, *place, [user.token for user in users])
-    try:
-        yield Crowd(place, users, watch)
-    finally:
-        for socket in sockets:
-            socket.close()
+    place = place_of(base_url)
+    return Crowd(place, await sign_up(place, count))
 
 
 def place_of(base_url: str) -> Place:
@@ -106,19 +130,13 @@ async def sign_up(place: Place, count: int) -> list[User]:
     return list(await asyncio.gather(*map(one, range(count))))
 
 
+def order_body(sold: str, bought: str, amount: float) -> dict[str, object]:
+    return {"tokenIn": sold, "tokenOut": bought, "amount": amount}
+
+
 def _user(place: Place, answer: Answer) -> User:
     if answer.status != 201:
         raise NotSignedUp(f"HTTP {answer.status}: {answer.body[:200]!r}")
     token = orjson.loads(answer.body)["token"]
-    return User(token, tuple(_order(place, token, *trade) for trade in TRADES))
-
-
-def _order(place: Place, token: str, sold: str, bought: str, amount: str) -> bytes:
-    body = orjson.dumps({"tokenIn": sold, "tokenOut": bought, "amount": amount})
-    return request_bytes(place.header, "POST", "/api/orders", body, token)
-
-
-def orders_of(users: list[User], count: int) -> list[bytes]:
-    """`count` requests: users in turn, and trades so that every user makes all of them."""
-    turns = islice(cycle(range(len(users) * len(TRADES))), count)
-    return [users[turn % len(users)].orders[(turn // len(users)) % len(TRADES)] for turn in turns]
+    orders = (orjson.dumps(order_body(*trade)) for trade in TRADES)
+    return User(token, tuple(request_bytes(place.header, "POST", "/api/orders", body, token) for body in orders))

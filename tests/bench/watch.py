@@ -1,18 +1,21 @@
-"""Sees orders end, through one WebSocket per user; as cheap as the rest of the generator."""
+"""Sees orders end, through one WebSocket per user or per order; as cheap as the rest of the generator."""
 
 import asyncio
 import base64
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 from typing import NamedTuple, cast
 
 import orjson
 
 from tests.bench.client import HEAD_END
+from tests.bench.users import Crowd, Place
 
 PATH = "/api/ws/orders"
 TERMINAL = frozenset({"CONFIRMED", "FAILED", "CANCELLED", "EXPIRED"})
+_WORDS = tuple(f'"{status}"'.encode() for status in TERMINAL)
 PONG = 10
 
 
@@ -32,7 +35,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.ends: dict[str, End] = {}
-        self.events = 0
+        self.messages = 0
         self.trouble: WatchLost | None = None
         self._missing: set[str] = set()
         self._changed = asyncio.Event()
@@ -53,16 +56,20 @@ class Watch:
     def said(self, payload: bytes) -> None:
         """One message of a socket."""
         at = time.perf_counter()
-        message = orjson.loads(payload)
-        if "orderId" not in message:
+        self.messages += 1
+        # Most messages tell of no end, and are not worth the cost of reading them.
+        if not any(word in payload for word in _WORDS):
             return
-        self.events += 1
-        if message["status"] in TERMINAL:
-            order_id = message["orderId"]
-            self.ends[order_id] = End(at, message["status"])
-            self._missing.discard(order_id)
-            if not self._missing:
-                self._changed.set()
+        message = orjson.loads(payload)
+        for told in (message, *message.get("orders", ())):
+            if told.get("status") in TERMINAL and "orderId" in told:
+                self._ended(told["orderId"], End(at, told["status"]))
+
+    def _ended(self, order_id: str, end: End) -> None:
+        self.ends.setdefault(order_id, end)
+        self._missing.discard(order_id)
+        if not self._missing:
+            self._changed.set()
 
     def lost(self, reason: str) -> None:
         self.trouble = self.trouble or WatchLost(reason)
@@ -143,25 +150,57 @@ def read_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
     return frames, data[at:]
 
 
-async def open_sockets(watch: Watch, host: str, port: int, tokens: Sequence[str]) -> list[Socket]:
-    """One socket per user, every one accepted.
+class OrderSocket(Socket):
+    """One that leaves when its order has ended."""
+
+    def __init__(self, watch: Watch, handshake: bytes, order_id: str) -> None:
+        super().__init__(watch, handshake)
+        self._order_id = order_id
+
+    def _heard(self, opcode: int, payload: bytes) -> None:
+        super()._heard(opcode, payload)
+        if self._order_id in self._watch.ends:
+            self.close()
+
+
+@asynccontextmanager
+async def watching(crowd: Crowd) -> AsyncIterator[Watch]:
+    """A socket for each user, over all of their orders, while the block runs.
 
     Raises:
         WatchLost: one was refused.
         OSError: nobody listens.
     """
-    sockets: list[Socket] = []
-    for token in tokens:
-        handshake = _handshake(f"{host}:{port}", token)
-        _, socket = await asyncio.get_running_loop().create_connection(lambda h=handshake: Socket(watch, h), host, port)  # type: ignore[misc]
-        sockets.append(socket)
-    await asyncio.gather(*(socket.opened for socket in sockets))
-    return sockets
+    watch, sockets = Watch(), list[Socket]()
+    try:
+        for user in crowd.users:
+            handshake = _handshake(crowd.place.header, user.token)
+            sockets.append(await _opened(crowd.place, lambda h=handshake: Socket(watch, h)))  # type: ignore[misc]
+        await asyncio.gather(*(socket.opened for socket in sockets))
+        yield watch
+    finally:
+        for socket in sockets:
+            socket.close()
 
 
-def _handshake(host: str, token: str) -> bytes:
+async def watch_order(watch: Watch, place: Place, token: str, order_id: str) -> None:
+    """A socket for one order; whatever is wrong with it, the watch hears of it."""
+    handshake = _handshake(place.header, token, order_id)
+    try:
+        await (await _opened(place, lambda: OrderSocket(watch, handshake, order_id))).opened
+    except (OSError, WatchLost) as error:
+        watch.lost(str(error))
+
+
+async def _opened(place: Place, make: Callable[[], Socket]) -> Socket:
+    _, socket = await asyncio.get_running_loop().create_connection(make, *place)
+    return socket
+
+
+def _handshake(host: str, token: str, order_id: str = "") -> bytes:
     key = base64.b64encode(os.urandom(16)).decode()
+    path = f"{PATH}?orderId={order_id}" if order_id else PATH
     return "\r\n".join((
-        f"GET {PATH} HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade",
+        f"GET {path} HTTP/1.1", f"Host: {host}", "Upgrade: websocket", "Connection: Upgrade",
         "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}", f"Authorization: Bearer {token}", "", "",
     )).encode()  # fmt: skip

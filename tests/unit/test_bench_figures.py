@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from libs.service.settings import ConfigurationError
-from tests.bench.__main__ import lost
+from tests.bench.beside import compared, read_pids
 from tests.bench.client import NotHttp, read_answer, request_bytes
 from tests.bench.figures import latencies_ms, medians, percentile, ratios, schedule
 from tests.bench.target import running_stack
-from tests.bench.users import TRADES, User, orders_of
-from tests.bench.watch import read_frames
+from tests.bench.trust import distrusted
+from tests.bench.users import TRADES, Crowd, Place, User, sizes
+from tests.bench.watch import Watch, read_frames
 
 PID_OF_NOBODY = 2**22 + 1  # beyond what Linux hands out
 
@@ -59,17 +60,62 @@ def test_frames_are_read_whole_or_kept() -> None:
 
 def test_every_user_sends_every_trade_in_turn() -> None:
     users = [User("", tuple(f"{name}{trade}".encode() for trade in range(len(TRADES)))) for name in "ab"]
-    sent = orders_of(users, 2 * len(TRADES) + 1)
+    sent = [request.data for request in Crowd(Place("h", 1), users).requests(2 * len(TRADES) + 1)]
     assert sent[:4] == [b"a0", b"b0", b"a1", b"b1"]
     assert len(set(sent)) == 2 * len(TRADES)
 
 
+def test_batches_carry_every_order_once() -> None:
+    assert list(sizes(7, 3)) == [3, 3, 1]
+    assert list(sizes(6, 3)) == [3, 3]
+    requests = Crowd(Place("h", 1), [User("t", ()), User("u", ())]).requests(7, 3)
+    assert [(request.owner, request.orders) for request in requests] == [(0, 3), (1, 3), (0, 1)]
+    assert [request.data.count(b"tokenIn") for request in requests] == [3, 3, 1]
+
+
+def test_what_was_said_of_an_end_counts_once_wherever_it_stands() -> None:
+    watch = Watch()
+    watch.said(b'{"type":"snapshot","orders":[{"orderId":"a","status":"FAILED"},{"orderId":"b","status":"ROUTING"}]}')
+    watch.said(b'{"orderId":"b","status":"CONFIRMED"}')
+    watch.said(b'{"orderId":"c","status":"BUILDING"}')
+    assert {order_id: end.status for order_id, end in watch.ends.items()} == {"a": "FAILED", "b": "CONFIRMED"}
+    assert watch.messages == 3
+
+
 def test_figures_that_lack_an_order_are_called_so() -> None:
-    whole = {"orders": 2, "accepted": 2, "not_ended": 0, "trouble": ""}
-    assert lost({"throughput_runs": [whole], "latency": whole}) == []
-    assert lost({"throughput_runs": [{**whole, "not_ended": 1, "trouble": "late"}], "latency": whole}) == [
-        "0 orders not accepted, 1 not ended. late"
+    whole = {"orders": 2, "accepted": 2, "not_ended": 0, "trouble": "", "refused": {}, "generator_cores": 0.2}
+    assert list(distrusted({"always": {"throughput": {**whole, "runs": [whole]}}})) == []
+    lost = {**whole, "accepted": 1, "refused": {"HTTP 503": 1}, "not_ended": 1, "trouble": "late"}
+    assert list(distrusted({"always": {"throughput": {**whole, "runs": [lost]}}})) == [
+        "always.throughput.runs.0: 1 orders not accepted: {'HTTP 503': 1}",
+        "always.throughput.runs.0: 1 orders not ended",
+        "always.throughput.runs.0: late",
     ]
+
+
+def test_a_busy_generator_or_a_restarted_process_spoils_the_figures() -> None:
+    assert list(distrusted({"latency": {"generator_cores": 0.95}})) == [
+        "latency: the generator was busy with itself (0.95 of a core)"
+    ]
+    assert list(distrusted({"always": {"restarts": {"router": 1}}})) == [
+        "always: processes were started again: {'router': 1}"
+    ]
+
+
+def test_ours_is_told_as_a_multiple_of_theirs() -> None:
+    closed = {"accepted_per_s": 200, "completed_per_s": 100, "cpu_ms_per_order": {"total": 1.0}}
+    opened = {kind: {"p50": 2, "p95": 4, "p99": 8} for kind in ("post_ms", "confirmed_ms")}
+    theirs = {"accepted_per_s": 100, "completed_per_s": 50, "cpu_ms_per_order": {"total": 4.0}}
+    found = compared({
+        "throughput": {"ours": closed, "ours_in_batches": closed, "theirs": theirs},
+        "latency": {"ours": opened, "ours_one_socket_per_user": opened, "theirs": opened},
+    })  # fmt: skip
+    assert found["ours completed_per_s"] == 2
+    assert found["ours cpu_per_order"] == 0.25
+    assert found["ours confirmed_ms p99"] == 1
+    assert read_pids("api=1,worker1=2") == {"api": 1, "worker1": 2}
+    with pytest.raises(ConfigurationError):
+        read_pids("1,2")
 
 
 def test_a_stack_that_is_gone_or_elsewhere_is_not_measured(tmp_path: Path) -> None:
