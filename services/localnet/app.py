@@ -42,7 +42,7 @@ def _rpc(node: Node) -> Handler:
         await _delay(node, "rpc")
         if "rpc" in node.trouble.outages:
             return web.Response(body=unhealthy(), status=503, content_type=JSON)
-        answer = rpc.answer(body)
+        answer = await rpc.answer(body)
         return web.Response(status=204) if answer is None else web.Response(body=answer, content_type=JSON)
 
     return handle

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import structlog
 
@@ -11,6 +12,8 @@ from services.localnet.chain import BLOCKHASH_HEIGHTS, RECENT_HEIGHTS, SLOT_NOMI
 from services.localnet.storage import Storage
 from services.localnet.trouble import Trouble
 from services.localnet.wire import SignedTransaction
+
+BLOCK_WAIT_S = 1.0
 
 log = structlog.get_logger()
 
@@ -25,6 +28,7 @@ class Node:
         self._slot_s = slot_ms / 1000
         self._height_s = (slot_ms or SLOT_NOMINAL_MS) / 1000
         self._waiting = asyncio.Event()
+        self._shown = asyncio.Event()  # one for each block: set when what is pending now is in it and visible
         self._one_at_a_time = asyncio.Lock()
         # A thread of its own: the loop goes on collecting the next block while this one is being stored.
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="blocks")
@@ -36,14 +40,24 @@ class Node:
         if self.chain.pending:
             self._waiting.set()
 
+    async def caught_up(self) -> None:
+        """Where slots have no length: until what is pending now is in a visible block, if that does not take long."""
+        if self._slot_s or not self.chain.pending:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BLOCK_WAIT_S):
+                await self._shown.wait()
+
     async def make_block(self, *, heights: int = 1) -> None:
         """Execute, store, publish."""
         async with self._one_at_a_time:
             block = self.chain.produce_block(heights=heights)
+            shown, self._shown = self._shown, asyncio.Event()
             loop = asyncio.get_running_loop()
             with crossing("block.write"):
                 await loop.run_in_executor(self._disk, self.storage.write, block, int(time.time()))
             self.chain.publish(block)
+            shown.set()
 
     async def expire_blockhashes(self) -> None:
         """Let a blockhash's whole life pass at once."""

@@ -55,8 +55,12 @@ class Rpc:
             "getTokenAccountsByOwner": self._token_accounts,
         }
 
-    def answer(self, body: bytes) -> bytes | None:
-        """The response to one request or a batch of them; None when all were notifications."""
+    async def answer(self, body: bytes) -> bytes | None:
+        """The response to one request or a batch of them; None when all were notifications.
+
+        A batch may be worked on in any order: what it sends comes first, and where blocks come as soon as there is
+        work the rest is answered after theirs, so that one conversation tells how it ended.
+        """
         try:
             request = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -68,7 +72,11 @@ class Rpc:
             return orjson.dumps(_failure(None, INVALID_REQUEST, "Invalid request: an empty batch"))
         if len(request) > BATCH_MAX:
             return orjson.dumps(_failure(None, INVALID_REQUEST, f"Invalid request: a batch has at most {BATCH_MAX}"))
-        answers = [answer for answer in map(self._one, request) if answer is not None]
+        sent = {place: self._one(call) for place, call in enumerate(request) if _sends(call)}
+        if 0 < len(sent) < len(request):
+            await self._node.caught_up()
+        every = (sent[place] if place in sent else self._one(call) for place, call in enumerate(request))
+        answers = [answer for answer in every if answer is not None]
         return orjson.dumps(answers) if answers else None
 
     def _one(self, request: Any) -> dict[str, Any] | None:
@@ -163,6 +171,10 @@ def _failure(request_id: Any, code: int, message: str, data: Any = None) -> dict
 def _simulation_failed(reason: str, err: Any, logs: list[str]) -> RpcError:
     data = {"err": err, "logs": logs, "accounts": None, "unitsConsumed": 0, "returnData": None}
     return RpcError(PREFLIGHT_FAILURE, f"Transaction simulation failed: {reason}", data)
+
+
+def _sends(request: Any) -> bool:
+    return isinstance(request, dict) and request.get("method") == "sendTransaction"
 
 
 def _id_of(request: Any) -> Any:

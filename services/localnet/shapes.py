@@ -1,6 +1,7 @@
 """The chain's facts as Solana's JSON shows them."""
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 
 from solders.pubkey import Pubkey
@@ -12,6 +13,9 @@ from services.localnet.execution import LAMPORTS, ChainError
 from services.localnet.storage import Stored
 
 TOKEN_PROGRAM = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"  # noqa: S105  (an address)
+
+ACCOUNTS_CACHED = 4_096
+AMOUNTS_CACHED = 256  # what is held after one transaction is held before the next
 
 
 def status(outcome: Outcome, tip_slot: int, finalized_slots: int) -> dict[str, Any]:
@@ -30,17 +34,21 @@ def status(outcome: Outcome, tip_slot: int, finalized_slots: int) -> dict[str, A
 def transaction(stored: Stored) -> dict[str, Any]:
     """getTransaction: balances where they changed, of the fee payer."""
     item = stored.transaction
-    changed = [(token, units) for mint, units in item.balances.items() if (token := find_token(mint))]
     before, after = item.balances.get(LAMPORTS, (0, 0))
-    keys = [item.payer, *(token_account(item.payer, token.mint) for token, _ in changed)]
+    keys, had, has = [item.payer], [], []
+    for mint, (units_before, units_after) in item.balances.items():
+        if token := find_token(mint):
+            had.append(_balance(len(keys), item.payer, token, units_before))
+            has.append(_balance(len(keys), item.payer, token, units_after))
+            keys.append(token_account(item.payer, mint))
     meta = {
         "err": item.err,
         "status": {"Ok": None} if item.err is None else {"Err": item.err},
         "fee": item.fee,
         "preBalances": [before],
         "postBalances": [after],
-        "preTokenBalances": [_balance(i, item.payer, token, had) for i, (token, (had, _)) in enumerate(changed, 1)],
-        "postTokenBalances": [_balance(i, item.payer, token, has) for i, (token, (_, has)) in enumerate(changed, 1)],
+        "preTokenBalances": had,
+        "postTokenBalances": has,
         "logMessages": item.logs,
         "innerInstructions": [],
         "rewards": [],
@@ -73,7 +81,7 @@ def token_accounts(owner: str, balances: dict[str, int], mint: str | None) -> li
                             "mint": token.mint,
                             "owner": owner,
                             "state": "initialized",
-                            "tokenAmount": _amount(token, units),
+                            "tokenAmount": _amount(token.mint, units),
                         },
                     },
                 },
@@ -97,6 +105,7 @@ def describe_error(err: ChainError) -> str:
     return f"Error processing Instruction {index}: {reason}"
 
 
+@lru_cache(maxsize=ACCOUNTS_CACHED)
 def token_account(owner: str, mint: str) -> str:
     """A stable address for the owner's account of one token."""
     return str(Pubkey(hashlib.sha256(f"{owner}:{mint}".encode()).digest()))
@@ -108,12 +117,15 @@ def _balance(index: int, owner: str, token: Token, units: int) -> dict[str, Any]
         "mint": token.mint,
         "owner": owner,
         "programId": TOKEN_PROGRAM,
-        "uiTokenAmount": _amount(token, units),
+        "uiTokenAmount": _amount(token.mint, units),
     }
 
 
-def _amount(token: Token, units: int) -> dict[str, Any]:
+@lru_cache(maxsize=AMOUNTS_CACHED)
+def _amount(mint: str, units: int) -> dict[str, Any]:
     # uiAmount is a lossy float on a real node, deprecated there; null is allowed and tells nobody anything wrong.
+    token = find_token(mint)
+    assert token, "only known tokens are shown"
     return {
         "amount": str(units),
         "decimals": token.decimals,

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from solders.transaction import VersionedTransaction
 
 from tests.localworld import SOL, TEN_SOL, USDC, World, running
 from tests.waiting import eventually
@@ -170,3 +171,25 @@ async def test_slots_come_in_time_without_any_work(tmp_path: Path) -> None:
         assert await world.rpc("getSlot") >= 10
         signature = await world.send(await world.signed_swap())
         assert (await world.landed(signature))["err"] is None
+
+
+@pytest.mark.parametrize(("slot_ms", "told"), [(0, True), (3_600_000, False)])
+async def test_a_batch_tells_how_what_it_sends_ended_where_blocks_need_no_waiting(
+    tmp_path: Path, slot_ms: int, told: bool
+) -> None:
+    async with running(tmp_path, slot_ms=slot_ms) as world:
+        transaction = await world.signed_swap()
+        signature = str(VersionedTransaction.from_bytes(base64.b64decode(transaction)).signatures[0])
+        calls: list[tuple[str, list[object]]] = [
+            ("getSignatureStatuses", [[signature]]),
+            ("sendTransaction", [transaction, {"encoding": "base64", "skipPreflight": True}]),
+            ("getTransaction", [signature, {"maxSupportedTransactionVersion": 0}]),
+        ]
+        batch = [
+            {"jsonrpc": "2.0", "id": n, "method": name, "params": params} for n, (name, params) in enumerate(calls)
+        ]
+        _, answers = await world.body("POST", "/", json=batch)
+        assert [answer["id"] for answer in answers] == [0, 1, 2]
+        status, sent, shown = (answer["result"] for answer in answers)
+        assert sent == signature
+        assert (status["value"][0] is not None, shown is not None) == (told, told)

@@ -81,6 +81,8 @@ def test_transactions_of_any_age_are_found_by_signature_and_by_reference(tmp_pat
         found = storage.find(orders[0].signature)
         assert found is not None
         assert (found.slot, found.transaction) == (made.slot, made.transactions[0])
+        with open_storage(tmp_path) as again:  # which has it from the disk
+            assert again.find(orders[0].signature) == found
         assert [item.transaction.err is None for item in storage.by_reference("a")] == [True, False]
         assert storage.settled_summary() == (2, ["b"])
         assert storage.find(Wallet().swap(chain, SOL, USDC, TEN_SOL).signature) is None
