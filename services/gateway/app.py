@@ -12,9 +12,9 @@ from services.gateway import limits, observe
 from services.gateway.accounts import DatabaseUnavailable
 from services.gateway.api import Api
 from services.gateway.cors import cors_headers, preflight
+from services.gateway.descriptions import description_routes
 from services.gateway.fates import report
 from services.gateway.lookups import Lookups
-from services.gateway.openapi import description_routes
 from services.gateway.parts import Parts
 from services.gateway.problems import problem_response
 from services.gateway.quoting import Quoting

@@ -1,11 +1,11 @@
 """The tables of `docs/api.md`, from the code that answers: `python -m services.gateway.describe docs/api.md`."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from libs.events.model import Reason
-from libs.events.reactions import PERMANENT
-from services.gateway.openapi import CLOSES
+from services.gateway import meanings
+from services.gateway.asyncapi import OPS, messages
 from services.gateway.operations import OPERATIONS
 from services.gateway.problems import KINDS
 
@@ -21,30 +21,49 @@ def with_tables(page: str) -> str:
 
 def _tables() -> dict[str, list[str]]:
     return {
-        "operations": [
-            "| | | needs |",
-            "|---|---|---|",
-            *(f"| `{one.method.upper()} {one.path}` | {one.summary} | {_needs(one.scope)} |" for one in OPERATIONS),
-        ],
-        "codes": [
-            "| code | status | | the same again may succeed |",
-            "|---|---|---|---|",
-            *(
-                f"| `{code}` | {kind.status} | {kind.title} | {'yes' if kind.retryable else ''} |"
-                for code, kind in KINDS.items()
+        "operations": _table(
+            ("", "", "needs"),
+            ((f"`{one.method.upper()} {one.path}`", one.summary, _needs(one.scope)) for one in OPERATIONS),
+        ),
+        "members": _table(("", ""), _coded(meanings.MEMBERS.items())),
+        "ops": _table(("op", "members", ""), ((f"`{op}`", _named(given), about) for op, (given, about) in OPS.items())),
+        "messages": _table(("type", "means"), _coded(messages().items())),
+        "closes": _table(("closed with", "means"), meanings.CLOSES.items()),
+        "live errors": _table(("code", "means"), _coded(meanings.LIVE_ERRORS.items())),
+        "codes": _table(
+            ("code", "status", "", "the same again may succeed"),
+            ((f"`{code}`", kind.status, kind.title, _yes(kind.retryable)) for code, kind in KINDS.items()),
+        ),
+        "field codes": _table(("errors[].code", "means"), _coded(meanings.FIELD_CODES.items())),
+        "reasons": _table(
+            ("failure.code", "stage", "means", "tried again"),
+            (
+                (f"`{reason.value}`", failure.stage, failure.means, _yes(failure.again))
+                for reason, failure in meanings.FAILURES.items()
             ),
-        ],
-        "reasons": [
-            "| failure.code | tried again |",
-            "|---|---|",
-            *(f"| `{reason.value}` | {'no' if reason in PERMANENT else 'yes'} |" for reason in Reason),
-        ],
-        "closes": [
-            "| closed with | means |",
-            "|---|---|",
-            *(f"| {code} | {why} |" for code, why in CLOSES.items()),
-        ],
+        ),
     }
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
+    head = list(head)
+    return [_row(head), "|" + "---|" * len(head), *map(_row, rows)]
+
+
+def _row(cells: Iterable[object]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _coded(pairs: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    return ((f"`{name}`", about) for name, about in pairs)
+
+
+def _named(members: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in members)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else ""
 
 
 def _needs(scope: str | None) -> str:

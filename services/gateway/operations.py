@@ -13,6 +13,33 @@ from services.gateway.dto_accounts import KeyBody, LoginBody, RefreshBody, Signu
 
 Parameter = Mapping[str, Any]
 
+TAGS: Mapping[str, str] = {
+    "Orders": "place them, find them, cancel them",
+    "Quotes": "what an order would get, before it is placed",
+    "Live": "what happens, as it happens or since a cursor",
+    "Accounts": "sign up, log in, stay logged in",
+    "API keys": "for programs",
+    "Health": "for whoever runs it",
+}
+_TAG_OF = {
+    "orders": "Orders", "quotes": "Quotes", "tokens": "Quotes", "events": "Live", "stream": "Live", "auth": "Accounts",
+    "keys": "API keys",
+}  # fmt: skip
+
+_ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1.5"}
+_PERSON = {"email": "ada@example.org", "password": "correct horse battery"}
+_REFRESH = {"refreshToken": "swr_01a205c4-6fe7-7367-94f4-2ccd80d6a003_x"}
+EXAMPLES: Mapping[str, dict[str, Any]] = {
+    "signUp": _PERSON,
+    "logIn": _PERSON,
+    "renew": _REFRESH,
+    "logOut": _REFRESH,
+    "makeKey": {"name": "market maker", "scopes": ["orders:read", "orders:write"]},
+    "placeOrder": {**_ORDER, "limitPrice": "150", "clientOrderId": "swap-1", "metadata": {"strategy": "dip"}},
+    "placeOrders": {"orders": [_ORDER, {"tokenIn": "USDC", "tokenOut": "SOL", "amount": 100}]},
+    "cancelOrders": {"orderIds": ["01a205c4-6fe7-7367-94f4-2ccd80d6a003"]},
+}
+
 
 class BatchBody(Body):
     """POST /api/orders/batch."""
@@ -43,7 +70,10 @@ IF_NONE_MATCH = header("If-None-Match", "The ETag of what you have: 304 while it
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`answers`: shape by status; None: no body. `scope`: what an API key needs; "": a login; None: nothing."""
+    """`answers`: shape by status; None: no body. `scope`: what an API key needs; "": a login; None: nothing.
+
+    `streams`: the answer is Server-Sent Events without an end.
+    """
 
     method: str
     path: str
@@ -54,9 +84,10 @@ class Operation:
     body: type[BaseModel] | None = None
     scope: str | None = "orders:read"
     parameters: tuple[Parameter, ...] = field(default_factory=tuple)
+    streams: bool = False
 
 
-_BODY = (400, 413, 415, 422)
+_BODY = (400, 408, 413, 415, 422)
 _WRITE = (*_BODY, 429, 503)
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -104,8 +135,18 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("get", "/api/quotes", "quote", "What an order would get now, firm for some seconds",
               {200: shapes.QuoteShape}, (400, 404, 422, 429, 503), None, "orders:read", QUOTED),
     Operation("get", "/api/quotes/stream", "quotes", "The same as Server-Sent Events, whenever it gets better",
-              {200: None}, (400, 404, 422, 429, 503), None, "orders:read", QUOTED),
+              {200: None}, (400, 404, 422, 429, 503), None, "orders:read", QUOTED, streams=True),
+    Operation("get", "/api/stream/orders", "orderStream", "What happens to your orders as Server-Sent Events",
+              {200: None}, (400, 404, 429, 503), None, "orders:read",
+              (query("orderId", "This order only."), query("cursor", "Go on from here, without a gap."),
+               query("ticket", "Instead of a header: from POST /api/auth/tickets."),
+               header("Last-Event-ID", "What EventSource sends when it comes back: as cursor.")), streams=True),
     Operation("get", "/livez", "live", "Whether the process runs", {200: shapes.HealthShape}, (), None, None),
     Operation("get", "/readyz", "ready", "Whether it has what it needs",
               {200: shapes.HealthShape, 503: shapes.HealthShape}, (), None, None),
 )  # fmt: skip
+
+
+def tag_of(one: Operation) -> str:
+    """The group it belongs to."""
+    return _TAG_OF.get(one.path.split("/")[2] if one.path.startswith("/api/") else "", "Health")

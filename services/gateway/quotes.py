@@ -88,8 +88,8 @@ class Quotes:
         }
         return Given(route.quoted_out, route.min_out, expires_at, body)
 
-    async def improvements(self, asked: Asked, user: str) -> AsyncIterator[Given]:
-        """The first quote, then each that gives more, or that follows one which has expired.
+    async def improvements(self, asked: Asked, user: str) -> AsyncIterator[Given | None]:
+        """The first quote, then each that gives more, or that follows one which has expired; None: nobody quotes now.
 
         Raises:
             Problem: nobody quotes at the first look; later ones are waited out.
@@ -102,6 +102,7 @@ class Quotes:
             try:
                 found = await self.quote(asked, user)
             except Problem:
+                yield None
                 continue
             if found.out > best.out or best.expires_at <= self._clock():
                 best = found

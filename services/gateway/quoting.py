@@ -55,5 +55,7 @@ class Quoting:
         return Asked(order.token_in, order.token_out, order.amount_in, bps)
 
 
-def _event(given: Given) -> bytes:
+def _event(given: Given | None) -> bytes:
+    if given is None:
+        return b": no venue quotes now\n\n"
     return b"event: quote\ndata: " + orjson.dumps(given.body) + b"\n\n"
