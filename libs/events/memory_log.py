@@ -65,7 +65,13 @@ class MemoryLog(MemoryUpkeep):
         return refusal
 
     async def commit_many(self, steps: Sequence[Step]) -> list[Outcome | Exception]:
-        return [await self.commit(step) for step in steps]
+        return [await self._tried(step) for step in steps]
+
+    async def _tried(self, step: Step) -> Outcome | Exception:
+        try:
+            return await self.commit(step)
+        except Exception as error:
+            return error
 
     def _check(self, part: Partition, step: Step) -> Outcome | None:
         held = part.orders.get(step.order_id)

@@ -70,13 +70,21 @@ class RedisLog(RedisReads, RedisWork, RedisUpkeep):
     async def commit_many(self, steps: Sequence[Step]) -> list[Outcome | Exception]:
         """See `Commits.commit_many`."""
         assert self._commits is not None, "start() was not awaited"
-        try:
-            waiting = [self._commits.submit(step) for step in steps]
-        except LogUnavailable as full:
-            return [full] * len(steps)
-        if waiting:
-            await asyncio.wait(waiting)
-        return [done.exception() or done.result() for done in waiting]  # type: ignore[misc]
+        waiting: list[asyncio.Future[Outcome] | LogUnavailable] = []
+        for step in steps:
+            try:
+                waiting.append(self._commits.submit(step))
+            except LogUnavailable as full:  # what was submitted before it is on its way all the same
+                waiting.append(full)
+        if submitted := [done for done in waiting if not isinstance(done, LogUnavailable)]:
+            await asyncio.wait(submitted)
+        return [done if isinstance(done, LogUnavailable) else _result(done) for done in waiting]
+
+
+def _result(done: asyncio.Future[Outcome]) -> Outcome | Exception:
+    error = done.exception()
+    assert error is None or isinstance(error, Exception)
+    return error or done.result()
 
 
 @asynccontextmanager

@@ -359,6 +359,19 @@ async def test_steps_that_wait_for_redis_are_bounded(redis_url: str, monkeypatch
     assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 20
 
 
+async def test_of_many_steps_those_that_found_room_are_said_to_be_written(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_commit, "STEPS_WAITING_MAX", 20)
+    async with open_redis_log(redis_url, 1) as redis_log:
+        await redis_log._pipe.send([["FLUSHALL"]])
+        await redis_log.start(create=True)
+        outcomes = await redis_log.commit_many([a_request(1)[0] for _ in range(30)])
+        written = (await redis_log.tip(0)).position
+    assert [type(outcome) for outcome in outcomes] == [Committed] * 20 + [LogUnavailable] * 10
+    assert written == 20
+
+
 async def test_counting_a_delivery_takes_the_item_back_as_renewing_does(log: EventLog) -> None:
     made = await requested(log)
     mine = await one_item(log)
