@@ -26,6 +26,7 @@ SCOPES = ("orders:read", "orders:write")
 CREDENTIAL_CHARS_MAX = 200
 API_KEYS_MAX = 20  # of one user
 API_KEYS_SEEN_MAX = 10_000
+TOKENS_KNOWN_MAX = 10_000
 API_KEY_KEPT = timedelta(seconds=15)  # how long a key dropped elsewhere may still be taken here
 API_KEY_SOCKET = timedelta(hours=1)  # what a key's ticket is good for
 LOGINS_PER_ACCOUNT = Rate(10, 600)
@@ -33,7 +34,7 @@ LOGINS_FROM = Rate(300, 600)  # one address may be many people
 
 # Rates
 RATE_LEASE_S = 2.0  # how long permits taken ahead hold
-RATE_LEASE_MAX = 64
+RATE_LEASE_MAX = 256
 RATE_LEASES_MAX = 10_000
 
 # Orders

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -18,10 +19,20 @@ class _Lease:
     """Permits of one user taken from Redis ahead of their use, so that not every request has to ask there."""
 
     spent: Spent | None = None
-    size: int = 0
     left: int = 0
     until: float = 0.0
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def held(self) -> int:
+        """Permits that are still good."""
+        return self.left if time.monotonic() < self.until else 0
+
+    def take(self, cost: int) -> Spent | None:
+        """What Redis said when these permits were taken; None: there are not as many."""
+        if self.held() < cost:
+            return None
+        self.left -= cost
+        return self.spent
 
 
 class Rates:
@@ -37,9 +48,9 @@ class Rates:
         """Count a request of `who`; raises Problem when it is one too many."""
         if self._shared is None or cost < 1:
             return
-        rate = self._rates[what]
+        rate, lease = self._rates[what], self._lease(what, who)
         try:
-            spent = await self._leased(self._shared, what, who, cost, rate)
+            spent = lease.take(cost) or await self._leased(self._shared, lease, f"{what}:{who}", cost, rate)
         except SharedUnavailable as error:
             observe.rates_unknown(str(error))
             return
@@ -59,24 +70,22 @@ class Rates:
         except SharedUnavailable as error:
             observe.rates_unknown(str(error))
 
-    async def _leased(self, shared: Shared, what: str, who: str, cost: int, rate: Rate) -> Spent:
-        lease = self._lease(what, who)
+    async def _leased(self, shared: Shared, lease: _Lease, name: str, cost: int, rate: Rate) -> Spent:
         # One asks Redis; those that came meanwhile find what it got.
         async with lease.asking:
-            now = asyncio.get_running_loop().time()
-            holds = lease.until > now
-            if lease.spent and holds and lease.left >= cost:
-                lease.left -= cost
-                return lease.spent
-            # Who asks often takes more at once; who does not is counted one by one.
-            size = min(lease.size * 2, limits.RATE_LEASE_MAX, rate.count // 20) if holds else 1
-            size = max(size, 1, cost)
-            spent = await shared.spend(f"{what}:{who}", rate, size)
-            if not spent.allowed and size > cost:
-                size, spent = cost, await shared.spend(f"{what}:{who}", rate, cost)
+            if spent := lease.take(cost):
+                return spent
+            held, lease.left = lease.held(), 0  # nobody else may take them meanwhile
+            missing = cost - held
+            size = max(missing, _ahead(rate))
+            spent = await shared.spend(name, rate, size)
+            if not spent.allowed and size > missing:
+                size, spent = missing, await shared.spend(name, rate, missing)
             if spent.allowed:
-                lease.spent, lease.size, lease.left = spent, size, size - cost
-                lease.until = now + limits.RATE_LEASE_S
+                lease.spent, lease.left = spent, held + size - cost
+                lease.until = time.monotonic() + limits.RATE_LEASE_S
+            else:
+                lease.left = held
             return spent
 
     def _lease(self, what: str, who: str) -> _Lease:
@@ -90,13 +99,19 @@ class Rates:
 
 def rate_headers(request: web.Request) -> dict[str, str]:
     """What the limit is and what is left of it (draft-ietf-httpapi-ratelimit-headers)."""
-    if SPENT not in request:
+    found = request.get(SPENT)
+    if found is None:
         return {}
-    what, rate, spent = request[SPENT]
+    what, rate, spent = found
     return {
         "RateLimit-Policy": f'"{what}";q={rate.count};w={math.ceil(rate.seconds)}',
         "RateLimit": f'"{what}";r={max(0, spent.remaining)};t={math.ceil(spent.reset_s)}',
     }
+
+
+def _ahead(rate: Rate) -> int:
+    """How many permits are taken at once: no more than come back while they hold, so that unused ones cost nothing."""
+    return max(1, min(limits.RATE_LEASE_MAX, int(rate.count * limits.RATE_LEASE_S / rate.seconds)))
 
 
 def _too_many(detail: str, wait_s: float) -> Problem:
