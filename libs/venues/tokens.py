@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 from difflib import get_close_matches
 from types import MappingProxyType
 
@@ -11,6 +11,8 @@ U64_MAX = 2**64 - 1
 MAX_AMOUNT_CHARS = 64
 SUGGESTIONS_MAX = 3
 
+# Moves the point of any number there is, and never rounds.
+_EXACTLY = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 
 
@@ -44,7 +46,8 @@ _BY_MINT: Mapping[str, Token] = MappingProxyType({token.mint: token for token in
 
 def find_token(symbol_or_mint: str) -> Token | None:
     """A token by its symbol (any case) or its mint address (exact), or None."""
-    return _BY_MINT.get(symbol_or_mint) or TOKENS.get(symbol_or_mint.upper())
+    text = symbol_or_mint
+    return TOKENS.get(text) or _BY_MINT.get(text) or TOKENS.get(text.upper())
 
 
 def nearest_symbols(text: str) -> list[str]:
@@ -59,17 +62,14 @@ def to_base_units(value: str | int | Decimal, token: Token) -> int:
         AmountError: not a plain number, not above zero, more decimals than the token has, or beyond 64 bits.
     """
     number = plain_number(value)
-    sign, digits, exponent = number.as_tuple()
-    assert isinstance(exponent, int)
-    coefficient = int("".join(map(str, digits)))
-    if sign or coefficient == 0:
+    if number <= 0:
         raise AmountError("The amount must be above zero.")
     # Checked on the exponent alone, before any power of ten is computed: 1E+999999999 is twelve characters.
     if number.adjusted() + token.decimals > 20:
         raise AmountError(f"The amount is too large for {token.symbol}.")
-    shift = exponent + token.decimals
-    units, rest = (coefficient * 10**shift, 0) if shift >= 0 else _shift_down(coefficient, -shift)
-    if rest:
+    scaled = number.scaleb(token.decimals, _EXACTLY)
+    units = int(scaled)
+    if units != scaled:
         raise AmountError(f"The amount has too many decimals: {token.symbol} has {token.decimals}.")
     if units > U64_MAX:
         raise AmountError(f"The amount is too large for {token.symbol}.")
@@ -104,11 +104,3 @@ def plain_number(value: object) -> Decimal:
     if not number.is_finite():
         raise AmountError("The amount must be a finite number.")
     return number
-
-
-def _shift_down(coefficient: int, places: int) -> tuple[int, int]:
-    # More places than digits leaves nothing whole; the power of ten may be too large to compute.
-    if places > len(str(coefficient)):
-        return 0, coefficient
-    scale: int = 10**places
-    return divmod(coefficient, scale)

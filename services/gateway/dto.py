@@ -1,10 +1,9 @@
 """Orders as clients send them: checked, and turned into our own terms."""
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ConfigDict, Field
 
@@ -42,8 +41,7 @@ class BatchItemBody(OrderBody):
     idempotency_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OrderRequest:
+class OrderRequest(NamedTuple):
     """An order as asked for, in our own terms. `amount_in`: base units. None: the client left the choice to us."""
 
     token_in: Token
@@ -135,7 +133,7 @@ def _order(order: OrderBody, now: datetime) -> OrderRequest:
     errors: list[FieldError] = []
     token_in = _token(order.token_in, "#/tokenIn", errors)
     token_out = _token(order.token_out, "#/tokenOut", errors)
-    if token_in and token_in == token_out:
+    if token_in and token_in is token_out:
         errors.append(FieldError("#/tokenOut", "same_token", "tokenIn and tokenOut are the same token."))
     amount_in = _amount(order.amount, token_in, errors)
     within = limits.EXPIRES_IN_MAX if order.limit_price is None else limits.LIMIT_EXPIRES_IN_MAX

@@ -11,6 +11,7 @@ from services.gateway.bodies import FieldError
 
 _PRICE_WHOLE_MAX, _PRICE_PLACES_MAX = 20, 18
 _UNSTORABLE = re.compile("[\\x00\ud800-\udfff]")  # in JSON's escapes only: no encoding and no database takes them
+_NOTHING_GIVEN = (None,) * 5
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:@+=-]{1,64}")
 
 
@@ -40,6 +41,9 @@ def read_terms(
     asked: Asked, token_in: Token | None, token_out: Token | None, amount_in: int, errors: list[FieldError]
 ) -> Terms | None:
     """The terms, None when there are none. What is wrong goes to `errors`."""
+    given = (asked.client_order_id, asked.limit_price, asked.min_amount_out, asked.time_in_force, asked.metadata)
+    if given == _NOTHING_GIVEN:
+        return None
     if asked.client_order_id is not None and not _CLIENT_ID.fullmatch(asked.client_order_id):
         detail = "1 to 64 letters, digits or any of . _ : @ + = -"
         errors.append(FieldError("#/clientOrderId", "client_order_id_invalid", detail))
@@ -51,8 +55,7 @@ def read_terms(
         floor = max(floor or 0, _worth(price, amount_in, token_in, token_out))
         if floor > U64_MAX:
             errors.append(FieldError("#/limitPrice", "price_out_of_range", "No pool could give that much."))
-    given = (asked.client_order_id, asked.time_in_force, asked.metadata, floor, price)
-    if errors or all(value is None for value in given):
+    if errors:
         return None
     return Terms(
         client_order_id=asked.client_order_id,

@@ -1,10 +1,13 @@
 """How bodies are read, where HTTP would only be in the way."""
 
+import json
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
+from hypothesis import given, strategies as st
 
-from services.gateway import bodies, dto, dto_accounts
+from services.gateway import bodies, dto, dto_accounts, limits
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -32,6 +35,37 @@ def test_the_fingerprint_tells_every_difference() -> None:
         _order(extra=',"expiresAt":"2026-01-02T04:00:00Z"'),
     ]
     assert len({order.fingerprint() for order in different}) == len(different)
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=5),
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.integers(-(10**60), 10**60)
+            | st.decimals(allow_nan=False, allow_infinity=False)
+            | st.text(),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+            max_leaves=8,
+        ),
+    )
+)
+def test_bodies_are_read_as_they_were_written_to_the_last_digit(body: dict[str, object]) -> None:
+    numbers: dict[str, Decimal] = {}
+
+    def marked(value: object) -> str:
+        numbers[f"\x00{len(numbers)}"] = value  # type: ignore[assignment]  # only decimals come here
+        return f"\x00{len(numbers) - 1}"
+
+    text = json.dumps(body, default=marked)
+    for mark, number in numbers.items():
+        text = text.replace(json.dumps(mark), str(number).removeprefix("+"))
+    if any(len(str(number)) > limits.NUMBER_CHARS_MAX for number in numbers.values()):
+        with pytest.raises(bodies.Malformed, match="too long"):
+            bodies.parse(text.encode())
+    else:
+        assert bodies.parse(text.encode()) == body
 
 
 def test_numbers_never_pass_through_a_float() -> None:

@@ -30,7 +30,8 @@ def test_a_plain_order_has_none() -> None:
         (150, 225_000_000),
         ("150.0000001", 225_000_001),  # rounded up: never below the price
         ("0.0000001", 1),
-        ("1e2", None),
+        ("1e2", 150_000_000),
+        ("1e", None),
         ("150.5000", 225_750_000),
     ],
 )
