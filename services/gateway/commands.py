@@ -1,7 +1,7 @@
 """What clients make happen: an order is placed, an order is cancelled. The only writes of the gateway."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from libs.events.log import Commits, Committed, Conflict, Duplicate, Outcome, Sn
 from libs.events.model import OrderCancelled
 from libs.events.order import Order
 from libs.events.reactions import CANCELLABLE
+from libs.service.coalesce import each
 from services.gateway import limits
 
 SOURCE = "gateway"
@@ -37,7 +38,30 @@ async def place(log: Commits, step: Step) -> Replayed | None:
     Raises:
         KeyReused, LogUnavailable, OutcomeUndecided
     """
-    match await commit(log, step):
+    return _placed(step, await commit(log, step))
+
+
+async def place_many(log: Commits, steps: Sequence[Step]) -> list[Replayed | Exception | None]:
+    """`place` for each, written together; what it would raise is its own result."""
+    outcomes = await log.commit_many(steps)
+    lost = {
+        step.order_id: _ask_again(log, step, str(outcome))
+        for step, outcome in zip(steps, outcomes, strict=True)
+        if isinstance(outcome, OutcomeUnknown)
+    }
+    found = dict(zip(lost, await each(lost.values()), strict=True))
+    return [_result(step, found.get(step.order_id, outcome)) for step, outcome in zip(steps, outcomes, strict=True)]
+
+
+def _result(step: Step, outcome: Outcome | Exception) -> Replayed | Exception | None:
+    try:
+        return outcome if isinstance(outcome, Exception) else _placed(step, outcome)
+    except KeyReused as reused:
+        return reused
+
+
+def _placed(step: Step, outcome: Outcome) -> Replayed | None:
+    match outcome:
         case Committed():
             return None
         # Nobody else makes this id, so an order already there is our own step whose reply was lost.
@@ -86,6 +110,10 @@ async def commit(log: Commits, step: Step) -> Outcome:
         return await log.commit(step)
     except OutcomeUnknown as lost:
         reason = str(lost)
+    return await _ask_again(log, step, reason)
+
+
+async def _ask_again(log: Commits, step: Step, reason: str) -> Outcome:
     pause_s = limits.OUTCOME_PAUSE_S
     try:
         async with asyncio.timeout(limits.OUTCOME_DEADLINE_S):

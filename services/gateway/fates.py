@@ -10,7 +10,7 @@ from services.gateway import observe
 from services.gateway.accounts import DatabaseUnavailable, EmailTaken
 from services.gateway.auth import Busy
 from services.gateway.bodies import Invalid, Malformed
-from services.gateway.commands import OutcomeUndecided
+from services.gateway.commands import KeyReused, OutcomeUndecided
 from services.gateway.problems import Problem, problem_of_status
 from services.gateway.reading import REQUEST_ID
 from services.gateway.tunnel import NotifierUnavailable, TooManyTunnels
@@ -20,6 +20,7 @@ _FATES: tuple[tuple[type[Exception], str, str], ...] = (
     (EmailTaken, "email_taken", "There is an account with this email already."),
     (Busy, "busy", "Too many people are signing in at this moment."),
     (TooManyTunnels, "busy", "Too many WebSockets are open."),
+    (KeyReused, "idempotency_key_reused", "This Idempotency-Key came with another order before."),
     (OutcomeUndecided, "outcome_unknown", "Ask again with the same Idempotency-Key, or look at your orders."),
     (LogUnavailable, "log_unavailable", "The log of orders cannot be reached."),
     (LogMismatch, "log_unavailable", "The log of orders is not the one it was."),

@@ -1,29 +1,27 @@
 """Placing orders: one, or many at once with an outcome each."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from libs.events.commands import request as order_step
 from libs.events.crash import crash_point
 from libs.events.errors import LogUnavailable
 from libs.events.ids import new_order_id, partition_of_user
-from libs.events.log import EventLog, Idempotency
+from libs.events.log import EventLog, Idempotency, Step
 from libs.events.model import OrderRequested, Terms
 from libs.events.order import Order
 from libs.orders.views import OrderViews
+from libs.service.coalesce import each
 from services.gateway import limits, observe
 from services.gateway.bodies import FieldError, Invalid
-from services.gateway.commands import SOURCE, KeyReused, place
+from services.gateway.commands import SOURCE, Replayed, place, place_many
 from services.gateway.dto import OrderRequest
-from services.gateway.problems import Problem
 from services.gateway.quotes import Asked, Quotes
 
 
-@dataclass(frozen=True, slots=True)
-class Asker:
+class Asker(NamedTuple):
     """Who asks, and the names of the request. `who`: the user or the API key, whose rate it counts against."""
 
     user: str
@@ -32,8 +30,7 @@ class Asker:
     who: str
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """An order that is in the log. `replayed`: it was before, under the same key."""
 
     order: Order
@@ -60,9 +57,57 @@ class Placing:
         Raises:
             Problem, LogUnavailable, OutcomeUndecided
         """
+        step, order = await self._step(log, asker, asked, key, self._clock())
+        started = time.perf_counter()
+        replayed = await place(log, step)
+        if replayed:
+            return await self._made_before(replayed.order_id, asker)
+        observe.orders_written(1, time.perf_counter() - started)
+        return _new(step, order, asker)
+
+    async def many(
+        self, log: EventLog, asker: Asker, asked: Sequence[tuple[OrderRequest, str | None] | Exception]
+    ) -> list[Placed | Exception]:
+        """All in one write; what goes wrong with one is its own outcome.
+
+        Of two with the same key the first is written and the other is its replay.
+        """
+        now = self._clock()
+        made = [one if isinstance(one, Exception) else await self._tried(log, asker, *one, now) for one in asked]
+        written = iter(await self._written(log, asker, [one for one in made if not isinstance(one, Exception)]))
+        return [one if isinstance(one, Exception) else next(written) for one in made]
+
+    async def _written(
+        self, log: EventLog, asker: Asker, made: Sequence[tuple[Step, Order]]
+    ) -> list[Placed | Exception]:
+        started = time.perf_counter()
+        answers = await place_many(log, [step for step, _ in made])
+        if accepted := answers.count(None):
+            observe.orders_written(accepted, time.perf_counter() - started)
+        replays = dict.fromkeys(answer.order_id for answer in answers if isinstance(answer, Replayed))
+        before = dict(zip(replays, await each(self._made_before(one, asker) for one in replays), strict=True))
+        return [
+            _new(step, order, asker)
+            if answer is None
+            else (before[answer.order_id] if isinstance(answer, Replayed) else answer)
+            for (step, order), answer in zip(made, answers, strict=True)
+        ]
+
+    async def _tried(
+        self, log: EventLog, asker: Asker, asked: OrderRequest, key: str | None, now: datetime
+    ) -> tuple[Step, Order] | Exception:
+        try:
+            return await self._step(log, asker, asked, key, now)
+        except Exception as fault:
+            return fault
+
+    async def _step(
+        self, log: EventLog, asker: Asker, asked: OrderRequest, key: str | None, now: datetime
+    ) -> tuple[Step, Order]:
         key = _one_key(key, asked)
-        now, fingerprint = self._clock(), asked.fingerprint() if key else None
-        asked = await self._held_to_quote(log, asked, key, asker.user)
+        fingerprint = asked.fingerprint() if key else None
+        if asked.quote_id is not None:
+            asked = await self._held_to_quote(log, asked, asked.quote_id, key, asker.user)
         step, made = order_step(
             self._event(asked, now, key, fingerprint, asker.request_id),
             order_id=new_order_id(partition_of_user(asker.user, log.partitions)),
@@ -72,28 +117,7 @@ class Placing:
             traceparent=asker.traceparent,
             idempotency=Idempotency(key, fingerprint) if key and fingerprint else None,
         )
-        started = time.perf_counter()
-        try:
-            replayed = await place(log, step)
-        except KeyReused:
-            raise Problem("idempotency_key_reused", "This Idempotency-Key came with another order before.") from None
-        if replayed:
-            return Placed(await self._made_before(replayed.order_id, asker), True)
-        took_s = time.perf_counter() - started
-        crash_point("order.answer.before")
-        observe.order_accepted(made.order.id, asker.user, asker.request_id, made.event.traceparent, took_s)
-        return Placed(made.order, False)
-
-    async def many(
-        self, log: EventLog, asker: Asker, asked: Sequence[tuple[OrderRequest, str | None] | Exception]
-    ) -> list[Placed | BaseException]:
-        """All at once, so that they share the writes; what goes wrong with one is its own outcome.
-
-        Of two with the same key the first is written and the other is its replay.
-        """
-        calls = [self.one(log, asker, *each) for each in asked if not isinstance(each, Exception)]
-        outcomes = iter(await asyncio.gather(*calls, return_exceptions=True))
-        return [each if isinstance(each, Exception) else next(outcomes) for each in asked]
+        return step, made.order
 
     def _event(
         self, asked: OrderRequest, now: datetime, key: str | None, fingerprint: str | None, request_id: str
@@ -112,33 +136,37 @@ class Placing:
             terms=asked.terms,
         )
 
-    async def _held_to_quote(self, log: EventLog, asked: OrderRequest, key: str | None, user: str) -> OrderRequest:
+    async def _held_to_quote(
+        self, log: EventLog, asked: OrderRequest, quote_id: str, key: str | None, user: str
+    ) -> OrderRequest:
         """With the least amount out its quote has promised."""
-        if asked.quote_id is None:
-            return asked
         bps = self._slippage_bps if asked.slippage_bps is None else asked.slippage_bps
         try:
-            least = self._quotes.least_of(
-                asked.quote_id, Asked(asked.token_in, asked.token_out, asked.amount_in, bps), user
-            )
+            least = self._quotes.least_of(quote_id, Asked(asked.token_in, asked.token_out, asked.amount_in, bps), user)
         except Invalid:
             # Asked again after the quote's time, it is still the same order.
             if key and await log.order_of_key(user, key):
                 return asked
             raise
         terms = asked.terms or Terms()
-        return replace(asked, terms=terms.model_copy(update={"min_out": max(least, terms.min_out or 0)}))
+        return asked._replace(terms=terms.model_copy(update={"min_out": max(least, terms.min_out or 0)}))
 
     def _lifetime_of(self, asked: OrderRequest) -> timedelta:
         waits = asked.terms is not None and asked.terms.time_in_force == "GTC"
         return limits.LIMIT_EXPIRES_IN_MAX if waits else self._lifetime
 
-    async def _made_before(self, order_id: str, asker: Asker) -> Order:
+    async def _made_before(self, order_id: str, asker: Asker) -> Placed:
         order = await self._views.get(order_id)
         if order is None:
             raise LogUnavailable(f"order {order_id} of an idempotency key cannot be found")
         observe.order_replayed(order_id, asker.user, asker.request_id)
-        return order
+        return Placed(order, True)
+
+
+def _new(step: Step, order: Order, asker: Asker) -> Placed:
+    crash_point("order.answer.before")
+    observe.order_accepted(order.id, asker.user, asker.request_id, step.events[0].traceparent)
+    return Placed(order, False)
 
 
 def _one_key(key: str | None, asked: OrderRequest) -> str | None:

@@ -1,10 +1,10 @@
 """Many orders in one request: each is checked, written and answered as if it had come alone."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from libs.events.errors import LogUnavailable
+from libs.events.errors import LogUnavailable, OutcomeUnknown
 from libs.events.log import Outcome, Step
 from libs.events.memory_log import MemoryLog
 from services.gateway import limits
@@ -95,3 +95,37 @@ async def test_a_log_that_is_away_is_the_outcome_of_each() -> None:
 async def test_it_needs_a_token() -> None:
     async with gateway() as client:
         assert (await client.post(batch(ORDER), PATH, Authorization="")).status == 401
+
+
+async def test_lost_replies_are_asked_after_and_make_no_second_order() -> None:
+    class Lossy(MemoryLog):
+        lost: ClassVar[set[str]] = set()
+
+        async def commit(self, step: Step) -> Outcome:
+            outcome = await super().commit(step)
+            if step.order_id not in self.lost:
+                self.lost.add(step.order_id)
+                raise OutcomeUnknown("reset")
+            return outcome
+
+    log = Lossy(PARTITIONS)
+    async with gateway(log=log) as client:
+        answer = await client.post(batch(ORDER, {**ORDER, "idempotencyKey": "k"}, {**ORDER, "amount": 0}, ORDER), PATH)
+        assert [result["status"] for result in answer.body["results"]] == [202, 202, 422, 202]
+        assert not any("replayed" in result for result in answer.body["results"])
+    assert sum([(await log.tip(partition)).position for partition in range(PARTITIONS)]) == 3
+
+
+async def test_what_the_log_has_no_room_for_is_refused_and_the_rest_is_in_it() -> None:
+    class Full(MemoryLog):
+        room = 2
+
+        async def commit(self, step: Step) -> Outcome:
+            self.room -= 1
+            if self.room < 0:
+                raise LogUnavailable("too many wait already")
+            return await super().commit(step)
+
+    async with gateway(log=Full(PARTITIONS)) as client:
+        answer = await client.post(batch(*[ORDER] * 4), PATH)
+        assert [result["status"] for result in answer.body["results"]] == [202, 202, 503, 503]
