@@ -5,6 +5,7 @@ always there, null while it has no value. The signed transaction, raw quotes and
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from libs.events.model import (
     AttemptFailed,
@@ -31,6 +32,7 @@ from libs.venues.tokens import find_token, to_decimal_text
 Body = dict[str, object]
 
 _NATIVE = "SOL"  # network fees are paid in it
+_NO_TERMS = Terms()
 
 
 def order_body(order: Order) -> Body:
@@ -128,7 +130,7 @@ def _data(event: Event, token_in: str, token_out: str) -> Body:  # noqa: C901 - 
 
 
 def _terms(terms: Terms | None, token_out: str) -> Body:
-    terms = terms or Terms()
+    terms = terms or _NO_TERMS
     return {
         "clientOrderId": terms.client_order_id,
         "limitPrice": terms.limit_price,
@@ -190,4 +192,9 @@ def _amount(units: int | None, token: str) -> str | None:
 
 
 def _time(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
+    return _written(at) if at else None
+
+
+@lru_cache(maxsize=1024)  # an order shows the same moment up to three times, and a batch of them a hundred times more
+def _written(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,7 +1,5 @@
 """Answers that are JSON."""
 
-from collections.abc import Mapping
-
 import orjson
 from aiohttp import web
 
@@ -9,9 +7,9 @@ _JSON = {"Content-Type": "application/json"}
 SECRET = {"Cache-Control": "no-store"}
 
 
-def answer(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """`value` as the body."""
-    return web.Response(body=orjson.dumps(value), status=status, headers={**_JSON, **(headers or {})})
+    return web.Response(body=orjson.dumps(value), status=status, headers=_JSON | headers if headers else _JSON)
 
 
 def nothing() -> web.Response:

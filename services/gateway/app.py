@@ -76,7 +76,10 @@ def _middleware(parts: Parts) -> Middleware:
         started = time.perf_counter()
         request_id = request[REQUEST_ID] = request_id_of(request.headers.get("X-Request-Id"))
         try:
-            response = preflight(request, parts.cors_origins) or await _in_time(handler, request)
+            if request.method in _SAFE and not request.path.startswith(_ENDLESS):
+                response = await _in_time(handler, request)
+            else:
+                response = preflight(request, parts.cors_origins) or await handler(request)
         except ConnectionResetError:
             raise  # the client has gone: nobody is left to answer
         except Exception as error:
@@ -86,7 +89,8 @@ def _middleware(parts: Parts) -> Middleware:
             response = problem_response(problem, request.path, request_id)
         response.headers["X-Request-Id"] = request_id
         response.headers.update(rate_headers(request))
-        response.headers.update(cors_headers(request, parts.cors_origins))
+        if parts.cors_origins:
+            response.headers.update(cors_headers(request, parts.cors_origins))
         if response.status != 101:  # a WebSocket's life is no answering time
             resource = request.match_info.route.resource
             route = resource.canonical if resource else "none"
@@ -99,8 +103,6 @@ def _middleware(parts: Parts) -> Middleware:
 
 async def _in_time(handler: Handler, request: web.Request) -> web.StreamResponse:
     """Bound what only reads: a store that stays silent must not keep the client waiting. Writes bound themselves."""
-    if request.method not in _SAFE or request.path.startswith(_ENDLESS):
-        return await handler(request)
     try:
         async with asyncio.timeout(limits.READ_DEADLINE_S):
             return await handler(request)

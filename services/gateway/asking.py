@@ -1,7 +1,6 @@
 """Who asks, and for which order: what every handler of orders begins with."""
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -80,6 +79,6 @@ def named(header: str | None, order: Order, *, weak: bool = False) -> bool:
     return "*" in tags or etag(order) in ([tag.removeprefix("W/") for tag in tags] if weak else tags)
 
 
-def order_answer(order: Order, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def order_answer(order: Order, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """One order as it is now."""
-    return answer(order_body(order), status, {"ETag": etag(order), **(headers or {})})
+    return answer(order_body(order), status, {"ETag": etag(order)} | (headers or {}))

@@ -32,6 +32,7 @@ class Callers:
 
     def __init__(self, credentials: Credentials, secrets: tuple[str, ...]) -> None:
         self._credentials, self._secrets = credentials, secrets
+        self._known: dict[str, Caller] = {}  # by access token
 
     async def of(self, request: web.Request, scope: str | None) -> Caller:
         """Who asks. `scope`: what an API key must be good for; None: API keys are not enough.
@@ -40,14 +41,22 @@ class Callers:
             Problem, DatabaseUnavailable
         """
         text = _credential(request)
-        if text.startswith(KEY_PREFIX):
-            return await self._by_key(text, scope)
+        known = self._known.get(text)
+        if known and datetime.now(UTC) < known.expires_at:
+            return known
+        return await self._by_key(text, scope) if text.startswith(KEY_PREFIX) else self._by_token(text)
+
+    def _by_token(self, text: str) -> Caller:
+        self._known.pop(text, None)
         try:
             claims = verify_token(text, *self._secrets)
         except InvalidToken as error:
             headers = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
             raise Problem("token_invalid", str(error), headers=headers) from None
-        return Caller(claims.user_id, limits.SCOPES, claims.expires_at)
+        if len(self._known) >= limits.TOKENS_KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+        caller = self._known[text] = Caller(claims.user_id, limits.SCOPES, claims.expires_at)
+        return caller
 
     async def _by_key(self, text: str, scope: str | None) -> Caller:
         key = await self._credentials.key_of(text)

@@ -20,4 +20,5 @@ def traceparent_of(inbound: str | None) -> str:
     # A version newer than 00 may have more parts; the ones known here keep their meaning.
     if known and (known[3] is None or not inbound.startswith("00")):  # type: ignore[union-attr]
         return f"00-{known[1]}-{os.urandom(8).hex()}-{known[2]}"
-    return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01"
+    chance = os.urandom(24).hex()
+    return f"00-{chance[:32]}-{chance[32:]}-01"

@@ -178,3 +178,11 @@ async def test_tokens_of_the_secret_before_hold_until_they_expire(client: Client
     assert (await client.get("/api/orders", Authorization=f"Bearer {token}")).status == 200
     stranger = issue_token("user-1", "a secret that nobody here ever used")
     assert (await client.get("/api/orders", Authorization=f"Bearer {stranger}")).code == "token_invalid"
+
+
+async def test_a_credential_speaks_for_nobody_else_who_was_named_beside_it(client: Client) -> None:
+    mine, stranger = client.token, issue_token("user-1", "a secret that nobody here ever used")
+    for beside in ("", f"Bearer {stranger}"):
+        answer = await client.get("/api/orders", Authorization=beside, X_API_Key=mine)
+        assert answer.status == 200
+        assert (await client.get("/api/orders", Authorization=beside)).status == 401
