@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     access_token_s: int = Field(900, ge=60, le=86_400, description="lifetime of an access token")
     session_s: int = Field(2_592_000, ge=60, description="a session not renewed for so long is over")
     sockets_per_user: int = Field(50, ge=1, le=10_000, description="connections of one user that stay open")
+    proxies: int = Field(0, ge=0, le=10, description="proxies in front of the gateway that add to X-Forwarded-For")
     cors_origins: str = Field("", description="origins whose pages may read answers, by commas; * for all")
     writes_per_min: int = Field(12_000, ge=20, description="orders and cancels of one user or API key")
     reads_per_min: int = Field(12_000, ge=20, description="other requests of one user or API key")

@@ -39,11 +39,14 @@ class Credentials:
         """A refresh token for a new session."""
         session, secret = str(uuid7()), secrets.token_urlsafe(32)
         await self._accounts.row(
-            "INSERT INTO sessions (id, user_id, token_hash, expires_at) VALUES ($1, $2, $3, $4) RETURNING id",
+            "WITH over AS (DELETE FROM sessions WHERE user_id = $2 AND (expires_at < now() OR id IN"
+            " (SELECT id FROM sessions WHERE user_id = $2 ORDER BY id DESC OFFSET $5)))"
+            " INSERT INTO sessions (id, user_id, token_hash, expires_at) VALUES ($1, $2, $3, $4) RETURNING id",
             session,
             user,
             _hash(secret),
             datetime.now(UTC) + self._lifetime,
+            limits.SESSIONS_MAX - 1,
         )
         return f"{SESSION_PREFIX}{session}_{secret}"
 

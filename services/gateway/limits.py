@@ -24,12 +24,14 @@ DATABASE_TIMEOUT_S = 5.0
 # Credentials
 SCOPES = ("orders:read", "orders:write")
 CREDENTIAL_CHARS_MAX = 200
+SESSIONS_MAX = 100  # of one user; beyond: the oldest ends
 API_KEYS_MAX = 20  # of one user
 API_KEYS_SEEN_MAX = 10_000
 TOKENS_KNOWN_MAX = 10_000
 API_KEY_KEPT = timedelta(seconds=15)  # how long a key dropped elsewhere may still be taken here
 API_KEY_SOCKET = timedelta(hours=1)  # what a key's ticket is good for
-LOGINS_PER_ACCOUNT = Rate(10, 600)
+LOGINS_PER_ACCOUNT = Rate(10, 600)  # from one address: nobody can lock another out
+LOGINS_PER_ACCOUNT_FROM_ALL = Rate(100, 600)  # guessing from many addresses
 LOGINS_FROM = Rate(300, 600)  # one address may be many people
 
 # Rates

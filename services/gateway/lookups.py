@@ -51,6 +51,7 @@ class Lookups:
     async def list_orders(self, request: web.Request) -> web.Response:
         """GET /api/orders?limit=&cursor=&status=&from=&to=&expand=events."""
         user = await self._asking.reader(request)
+        _check_parameters(request, "limit", "cursor", "status", "from", "to", "expand")
         limit, cursor = page_size(request), _start(request)
         wanted = Wanted(_statuses(request), _time(request, "from"))
         if expanded := _expanded(request):
@@ -113,6 +114,7 @@ class Lookups:
     async def events_after(self, request: web.Request) -> web.Response:
         """GET /api/events?cursor=&limit=: what the WebSocket would have told since, as one page of JSON."""
         user = await self._asking.reader(request)
+        _check_parameters(request, "limit", "cursor")
         limit, log = page_size(request), self._asking.log()
         partition = partition_of_user(user, log.partitions)
         cursor = request.query.get("cursor")
@@ -130,6 +132,13 @@ class Lookups:
             for entry in found[:limit]
         ]
         return answer({"events": events, "cursor": str(Cursor(log.epoch, partition, after))})
+
+
+def _check_parameters(request: web.Request, *known: str) -> None:
+    """A filter that is misspelt must not show everything."""
+    if unknown := sorted(request.query.keys() - set(known)):
+        name = unknown[0][: limits.ECHO_CHARS_MAX]
+        raise Problem("invalid_parameter", f"There is no parameter {name}; known are {', '.join(known)}.")
 
 
 def _start(request: web.Request) -> str | None:

@@ -41,4 +41,5 @@ class Parts:
     slippage_bps: int
     order_lifetime: timedelta
     cors_origins: frozenset[str] = frozenset()
+    proxies: int = 0
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)

@@ -62,8 +62,13 @@ class Rates:
         """Count an attempt on this account from this address; raises Problem when it is one too many."""
         if self._shared is None:
             return
+        attempts = (
+            (f"from:{address}", limits.LOGINS_FROM),
+            (f"login:{email}:{address}", limits.LOGINS_PER_ACCOUNT),
+            (f"login:{email}", limits.LOGINS_PER_ACCOUNT_FROM_ALL),
+        )
         try:
-            for what, rate in ((f"login:{email}", limits.LOGINS_PER_ACCOUNT), (f"from:{address}", limits.LOGINS_FROM)):
+            for what, rate in attempts:
                 spent = await self._shared.spend(what, rate)
                 if not spent.allowed:
                     raise _too_many("Too many attempts to sign in.", spent.wait_s)

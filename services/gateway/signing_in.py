@@ -11,6 +11,7 @@ from services.gateway.credentials import ApiKey
 from services.gateway.parts import Parts
 from services.gateway.problems import Problem
 from services.gateway.reading import REQUEST_ID, read_body
+from services.gateway.senders import sender_of
 
 
 class SigningIn:
@@ -31,7 +32,7 @@ class SigningIn:
         """POST /api/auth/login."""
         login = dto_accounts.read_login(await read_body(request))
         email = dto_accounts.normal_email(login.email)
-        await self._parts.rates.try_to_sign_in(email or "", request.remote or "")
+        await self._parts.rates.try_to_sign_in(email or "", sender_of(request, self._parts.proxies))
         account = await self._parts.accounts.find(email) if email else None
         same = await self._parts.passwords.check(login.password, account.password_hash if account else None)
         if account is None or not same:

@@ -122,6 +122,7 @@ async def gateway(
     shared: Shared | None = None,
     rate: Rate = RATE,
     cors_origins: frozenset[str] = frozenset(),
+    proxies: int = 0,
     venues: Sequence[Venue] = (),
 ) -> AsyncIterator[Client]:
     """Serve while the block runs; gives a client with a valid token of user-1."""
@@ -151,6 +152,7 @@ async def gateway(
         slippage_bps=50,
         order_lifetime=timedelta(minutes=10),
         cors_origins=cors_origins,
+        proxies=proxies,
     )
     app = make_app(parts, health or Health())
     # Unlimited: a test may hold many connections open at once.

@@ -55,6 +55,19 @@ async def test_an_access_token_is_short_and_a_session_renews_it(client: Client) 
     assert (await renew(client, again.body["refreshToken"])).status == 200
 
 
+async def test_sessions_are_bounded_and_what_is_over_is_forgotten(
+    client: Client, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SESSIONS_MAX", 3)
+    made = [await client.post(ANN, "/api/auth/login", Authorization="") for _ in range(4)]
+    assert await pool.fetchval("SELECT count(*) FROM sessions") == 3
+    statuses = [(await renew(client, one.body["refreshToken"])).status for one in made]
+    assert statuses == [401, 200, 200, 200]
+    await pool.execute("UPDATE sessions SET expires_at = now() - interval '1 s'")
+    await client.post(ANN, "/api/auth/login", Authorization="")
+    assert await pool.fetchval("SELECT count(*) FROM sessions") == 1
+
+
 async def test_a_refresh_token_used_twice_ends_its_session(client: Client) -> None:
     stolen = client.user
     good = await renew(client, stolen)

@@ -54,6 +54,7 @@ async def test_a_list_may_be_of_some_statuses(client: Client, log: Stage) -> Non
     assert await listed(client, "status=ROUTING") == [routing]
     assert await listed(client, "status=cancelled,PENDING") == [cancelled, pending]
     assert (await client.get("/api/orders?status=DONE")).code == "invalid_parameter"
+    assert (await client.get("/api/orders?statuses=OPEN")).code == "invalid_parameter"
 
 
 async def test_filtered_pages_hold_every_order_once(client: Client) -> None:

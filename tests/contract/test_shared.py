@@ -12,6 +12,7 @@ from libs.service import shared as module
 from libs.service.shared import Rate, Shared, SharedUnavailable, open_shared
 from libs.service.tokens import Claims
 from services.gateway import limits
+from services.gateway.accounts import Accounts, open_database
 from tests.contract.http_gateway import ORDER, gateway
 from tests.waiting import eventually
 
@@ -132,10 +133,25 @@ async def test_a_ticket_of_the_gateway_is_one_the_notifier_takes(shared: Shared)
 
 
 async def test_an_account_is_not_guessed_at_for_ever(shared: Shared, database_url: str) -> None:
-    from services.gateway.accounts import Accounts, open_database  # noqa: PLC0415
-
     email = f"{uuid4().hex}@example.com"
     async with open_database(database_url) as pool, gateway(shared=shared, accounts=Accounts(pool)) as client:
         tries = [{"email": email, "password": f"guess number {n}"} for n in range(12)]
         answers = [await client.post(body, "/api/auth/login") for body in tries]
     assert [answer.status for answer in answers] == [401] * 10 + [429] * 2
+
+
+async def test_nobody_can_lock_another_out(shared: Shared, database_url: str) -> None:
+    """Behind one proxy: attempts from one address do not count against another, whatever they write in the header."""
+    body = {"email": f"{uuid4().hex}@example.com", "password": "wrong password"}
+    async with (
+        open_database(database_url) as pool,
+        gateway(shared=shared, accounts=Accounts(pool), proxies=1) as client,
+    ):
+
+        async def tried(forwarded: str) -> int:
+            headers = {"Authorization": "", "X_Forwarded_For": forwarded}
+            return (await client.post(body, "/api/auth/login", **headers)).status
+
+        assert [await tried(f"198.51.100.{n}, 203.0.113.1") for n in range(12)] == [401] * 10 + [429] * 2
+        assert await tried("203.0.113.2") == 401
+        assert await tried("203.0.113.1, 203.0.113.2") == 401

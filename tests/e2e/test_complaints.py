@@ -9,6 +9,7 @@ import textwrap
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -181,6 +182,39 @@ async def test_a_limit_order_waits_and_can_be_taken_back(stack: Stack) -> None:
         ]
         now = await client.swap("SOL", "USDC", 1, limitPrice="0.01")
         assert now.status == "CONFIRMED"
+
+
+async def test_a_limit_order_is_woken_when_the_price_moves(stack: Stack) -> None:
+    """One waits for SOL to rise a little, the other for it to fall: whichever way it goes, one settles at its price."""
+    async with a_client(stack) as client:
+        sells, buys = await client.quote("SOL", "USDC", 1), await client.quote("USDC", "SOL", 100)
+        prices = (sells.amount_out, buys.amount_out / 100)
+        pairs = (("SOL", "USDC", 1), ("USDC", "SOL", 100))
+        placed = [
+            await client.place(*pair, limitPrice=f"{price * Decimal('1.00005'):.9f}")
+            for pair, price in zip(pairs, prices, strict=True)
+        ]
+        watching = [asyncio.create_task(watched(client, order.order_id)) for order in placed]
+        async with asyncio.timeout(60):
+            done, _ = await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
+        story = done.pop().result()
+        settled = await client.order(story[0].order_id)
+        await client.cancel_many([order.order_id for order in placed])
+        await asyncio.gather(*watching)
+    assert [event.type for event in story][-5:] == ["OrderOpened", *FIVE[1:]]
+    assert settled.status == "CONFIRMED"
+    assert settled.amount_out is not None
+    assert settled.amount_out >= Decimal(settled.raw["limitPrice"]) * settled.amount
+
+
+async def test_a_key_that_may_not_read_is_told_so(stack: Stack) -> None:
+    async with a_client(stack) as client:
+        key = await client.make_api_key("writes", ["orders:write"])
+        async with Client(stack.base_url, token=key) as machine:
+            placed = await machine.place("SOL", "USDC", 1)
+            with pytest.raises(ApiError) as refused:
+                await anext(machine.watch(placed.order_id))
+    assert (refused.value.status, refused.value.code) == (403, "scope_missing")
 
 
 async def test_an_event_stream_goes_through_the_gateway(stack: Stack) -> None:
