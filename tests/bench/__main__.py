@@ -18,6 +18,7 @@ import asyncpg
 import uvloop
 
 from libs.events.errors import EventLogError
+from libs.service.logging import configure_logging
 from libs.service.settings import ConfigurationError, load_settings
 from tests.bench.figures import Result
 from tests.bench.machine import machine, raise_file_limit, stores
@@ -30,6 +31,9 @@ from tests.bench.watch import WatchLost
 
 EXIT_DISTRUSTED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 FILES_MAX = 10_000
+UNMEASURABLE = (
+    ConfigurationError, NotSignedUp, WatchLost, EventLogError, RuntimeError, asyncpg.PostgresError, OSError
+)  # fmt: skip
 
 
 def at_most(highest: float, kind: Callable[[str], Any] = int) -> Callable[[str], Any]:
@@ -70,7 +74,7 @@ def arguments() -> argparse.Namespace:
     add("--batches", type=lambda text: [at_most(100)(size) for size in text.split(",")], default=[10, 25, 100])
     add("--rate", type=at_most(20_000, float), default=200, help="orders per second of the open loop")
     add("--seconds", type=at_most(600, float), default=10, help="of the open loop")
-    add("--limit-count", type=at_most(100_000), default=5_000, help="operations for each of the machine's limits")
+    add("--limit-count", type=at_most(10_000), default=3_000, help="orders for each of the machine's limits")
     add("--beside", nargs=2, metavar=("URL", "PIDS"), help="another server of the API, and name=pid,… of its processes")
     add("--json", type=Path, help="write the figures here")
     add("--compare", type=Path, help="figures of an older run")
@@ -118,10 +122,19 @@ async def _alone(world: World, names: list[str]) -> Result:
 def main() -> int:
     given = arguments()
     raise_file_limit(FILES_MAX)
+    configure_logging("bench", "warning")
     try:
         before = json.loads(given.compare.read_text()) if given.compare else None
         figures = uvloop.run(measure(given))
-    except (ConfigurationError, NotSignedUp, WatchLost, EventLogError, asyncpg.PostgresError, OSError) as error:
+    except (
+        ConfigurationError,
+        NotSignedUp,
+        WatchLost,
+        EventLogError,
+        RuntimeError,
+        asyncpg.PostgresError,
+        OSError,
+    ) as error:
         sys.stderr.write(f"bench: {error}\n")
         return EXIT_USAGE
     except (KeyboardInterrupt, asyncio.CancelledError):

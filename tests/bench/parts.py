@@ -4,7 +4,8 @@ from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.bench import appends, beside, load
+from libs.events.reactions import EXECUTOR, ROUTER
+from tests.bench import appends, beside, load, projecting, rest, workers
 from tests.bench.cpu import CpuMeter
 from tests.bench.figures import Result, medians
 from tests.bench.hello import hello_posts
@@ -111,12 +112,37 @@ async def _appends(world: World) -> Result:
     return await appends.measure(world.aof, world.given.limit_count)
 
 
+async def _router(world: World) -> Result:
+    return await workers.measure(ROUTER, world.aof, world.given.limit_count)
+
+
+async def _executor(world: World) -> Result:
+    return await workers.measure(EXECUTOR, world.aof, world.given.limit_count)
+
+
+async def _projector(world: World) -> Result:
+    return await projecting.measure(world.given.limit_count)
+
+
+async def _rest(world: World) -> Result:
+    return await rest.at_rest(world.cpu, world.given.seconds)
+
+
+async def _start(_world: World) -> Result:
+    return await rest.started()
+
+
 PARTS: dict[str, Part] = {
     "throughput": Part(_throughput, on_stack=True),
     "watched": Part(_watched, on_stack=True),
     "batches": Part(_batches, on_stack=True),
     "latency": Part(_latency, on_stack=True),
+    "rest": Part(_rest, on_stack=True),
     "beside": Part(_beside, on_stack=True, asked=True),
     "hello": Part(_hello, each_aof=False),
     "appends": Part(_appends),
+    "router": Part(_router),
+    "executor": Part(_executor),
+    "projector": Part(_projector, each_aof=False),
+    "start": Part(_start, each_aof=False),
 }

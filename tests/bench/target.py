@@ -4,7 +4,6 @@ import ipaddress
 import json
 import os
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -37,7 +36,6 @@ class Target:
     pids: dict[str, int]
     data: Path
     restarts: Callable[[], Mapping[str, int]]
-    ready_after_s: float | None = None
 
 
 @asynccontextmanager
@@ -47,20 +45,18 @@ async def own_stack(aof: str, env: Mapping[str, str] | None = None) -> AsyncIter
     Raises:
         ConfigurationError: it cannot be started.
     """
-    with _folder() as data:
-        began = time.perf_counter()
+    with own_folder() as data:
         async with Stack(data, env={**OWN, **(env or {})}, durable=True) as stack:
-            ready_after_s = time.perf_counter() - began
             await set_aof(stack.redis_url, aof)
             what = f"its own, LOCALNET_SLOT_MS={stack.env['LOCALNET_SLOT_MS']}"
             urls = stack.base_url, stack.redis_url, stack.database_url
-            yield Target(what, *urls, stack.pids, data, lambda: stack.restarts, ready_after_s)
+            yield Target(what, *urls, stack.pids, data, lambda: stack.restarts)
 
 
 @asynccontextmanager
 async def own_redis(aof: str) -> AsyncIterator[Store]:
     """An empty Redis of its own, as a stack's is."""
-    with _folder() as data:
+    with own_folder() as data:
         folders = make_folders(data)
         try:
             async with redis_store(_environment(), folders, durable=True) as store:
@@ -73,7 +69,7 @@ async def own_redis(aof: str) -> AsyncIterator[Store]:
 @asynccontextmanager
 async def own_postgres() -> AsyncIterator[Store]:
     """An empty Postgres of its own, as a stack's is."""
-    with _folder() as data:
+    with own_folder() as data:
         folders = make_folders(data)
         try:
             async with postgres_store(_environment(), folders, durable=True) as store:
@@ -95,7 +91,8 @@ async def set_aof(redis_url: str, aof: str) -> None:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def own_folder() -> Iterator[Path]:
+    """A data folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="swaplog-bench-") as folder:
         data = Path(folder) / "data"
         data.parent.chmod(0o711)  # Postgres may run as somebody else

@@ -5,20 +5,20 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.bench.report import comparison
 
 ROOT = Path(__file__).parents[2]
 TINY = {"orders": 60, "connections": 8, "users": 2, "runs": 1, "rate": 20, "seconds": 1, "limit-count": 200}
-PARTS = "throughput,watched,batches,latency,hello,appends"
+LOAD = "throughput,watched,batches,latency,rest,hello,appends"
 
 
-async def test_a_tiny_bench_gives_every_figure_and_loses_no_order(tmp_path: Path) -> None:
+async def benched(tmp_path: Path, *options: str) -> tuple[dict[str, Any], str]:
+    """What a bench measured, and the page it printed."""
     made = tmp_path / "figures.json"
-    options = [f"--{name}={value}" for name, value in TINY.items()]
     bench = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "tests.bench", "--aof=everysec", "--batches=25", f"--only={PARTS}", *options, f"--json={made}"),
+        *(sys.executable, "-m", "tests.bench", "--aof=everysec", *options, f"--json={made}"),
         cwd=ROOT,
         env=dict(os.environ),
         stdout=asyncio.subprocess.PIPE,
@@ -26,7 +26,12 @@ async def test_a_tiny_bench_gives_every_figure_and_loses_no_order(tmp_path: Path
     )
     said, complained = await bench.communicate()
     assert bench.returncode == 0, complained.decode()
-    figures = json.loads(made.read_text())
+    return json.loads(made.read_text()), said.decode()
+
+
+async def test_a_tiny_bench_gives_every_figure_and_loses_no_order(tmp_path: Path) -> None:
+    options = [f"--{name}={value}" for name, value in TINY.items()]
+    figures, said = await benched(tmp_path, f"--only={LOAD}", "--batches=25", *options)
 
     of_stack = figures["everysec"]
     closed, batch, opened = of_stack["throughput"], of_stack["batches"]["25"], of_stack["latency"]
@@ -40,7 +45,20 @@ async def test_a_tiny_bench_gives_every_figure_and_loses_no_order(tmp_path: Path
     assert {"gateway", "router", "executor", "projector", "notifier", "localnet", "redis", "postgres", "total"} == set(
         closed["cpu_ms_per_order"]
     )
+    assert of_stack["rest"]["percent_of_a_core"]["total"] >= 0
     limits = {**of_stack["appends"], **figures["once"]["hello"]}
     assert all(rate > 0 for name, rate in limits.items() if "per_s" in name)
-    assert "60 orders as fast as 8 connections post them" in said.decode()
+    assert "60 orders as fast as 8 connections post them" in said
     assert "everysec.throughput.completed_per_s" in comparison(figures, figures)
+
+
+async def test_workers_and_projector_are_measured_to_the_last_event(tmp_path: Path) -> None:
+    figures, _ = await benched(tmp_path, "--only=router,executor,projector", "--limit-count=200")
+
+    router, executor, projector = (
+        figures["everysec"]["router"], figures["everysec"]["executor"], figures["once"]["projector"]
+    )  # fmt: skip
+    assert router["orders"] == router["accepted"] == executor["accepted"] == 200
+    assert (router["events"], executor["events"], executor["steps"]) == (400, 400, 400)
+    assert projector["rebuild"]["events"] == 1_000
+    assert all(figure > 0 for name, figure in projector["batches_of"]["500"].items() if "_per_s" in name)
