@@ -162,6 +162,10 @@ class Commits(Protocol):
         """The order as the log holds it, or None: never made, or ended, archived and let go."""
         ...
 
+    async def version(self, order_id: str) -> int:
+        """The order's version, also after it was let go; 0: never made, or longer than a day ago."""
+        ...
+
 
 class Work(Protocol):
     """What the worker runtime needs. Items are per order: at most one is live for each."""

@@ -126,6 +126,11 @@ class MemoryLog(MemoryUpkeep):
     async def find(self, order_id: str) -> Snapshot | None:
         return self._parts[partition_of(order_id)].orders.get(order_id)
 
+    async def version(self, order_id: str) -> int:
+        part = self._parts[partition_of(order_id)]
+        held = part.orders.get(order_id)
+        return held.order.version if held else part.retired.get(order_id, 0)
+
     # Work
 
     async def take(self, service: str, consumer: str, count: int, block_ms: int) -> list[Item]:

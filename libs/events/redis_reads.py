@@ -102,6 +102,11 @@ class RedisReads:
         """See `Commits.find`."""
         return (await self.find_many([order_id])).get(order_id)
 
+    async def version(self, order_id: str) -> int:
+        """See `Commits.version`."""
+        (version,) = await self._ask([["HGET", self._keys[partition_of(order_id)].order(order_id), "version"]])
+        return int(version or 0)
+
     async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
         """See `Reads.find_many`."""
         commands: list[list[Any]] = [

@@ -234,7 +234,9 @@ class Worker:
         except (ValueError, KeyError) as error:
             raise Poison(f"cannot be decoded: {error}") from error
         if held is None:
-            raise Poison(f"the log holds no order {item.order_id or '(none named)'}")
+            # Ended, archived and let go; or there is none, and that is told.
+            await self._version(item)
+            return None
         if isinstance(held.event.data, UnknownEvent):
             raise Poison(f"this release does not know {held.event.type} v{held.event.v}")
         return held
@@ -274,11 +276,17 @@ class Worker:
 
     async def _release(self, item: Item, now: Snapshot | None) -> None:
         """The order needs nothing of this service any more: the item goes, the log stays as it is."""
-        version = now.order.version if now else 0
+        version = now.order.version if now else await self._version(item)
         outcome = await self._commit(Step(item.order_id, now.order.user if now else "", version, item=item))
         if isinstance(outcome, Conflict):
             # It moved on between; whoever moved it answered for the item or will meet it again.
             self._say.info("item_left_pending", item=item.id)
+
+    async def _version(self, item: Item) -> int:
+        version = await self._retrying(lambda: self._log.version(item.order_id))
+        if not version:
+            raise Poison(f"the log holds no order {item.order_id or '(none named)'}")
+        return version
 
     async def _park(self, item: Item, error: Poison) -> None:
         item = replace(item, deliveries=error.deliveries or item.deliveries)

@@ -227,9 +227,20 @@ async def test_an_ended_order_is_let_go_and_can_not_be_made_again(log: AnyLog) -
     asked, now = await ended(log)
     await log.retire([now.order.id])
     assert await log.find(now.order.id) is None
+    assert await log.version(now.order.id) == 2
+    assert await log.version(f"{now.order.id[:-5]}00{now.order.id[-3:]}") == 0
     assert await log.commit(asked) == Conflict(None)
     assert [entry.fields["version"] for entry in await log.history(now.order.id)] == ["1", "2"]
     assert await place(log, asked) is None, "to whoever asks again after a lost reply it is his order"
+
+
+async def test_the_item_of_an_order_that_was_let_go_is_given_back(log: AnyLog) -> None:
+    """A cancel leaves the item where it is, and nobody may come for it before the order is let go."""
+    _, now = await ended(log)
+    await log.retire([now.order.id])
+    [item] = await log.take("router", "a", 8, 0)
+    assert isinstance(await log.commit(Step(item.order_id, "", await log.version(item.order_id), item=item)), Committed)
+    assert await log.backlog("router") == 0
 
 
 async def test_only_ended_orders_are_let_go_and_not_at_once(log: AnyLog, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
+
 from libs.events.errors import LogUnavailable, OutcomeUnknown
+from libs.events.ids import partition_of
 from libs.events.log import Committed, Outcome, Snapshot, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import (
@@ -215,6 +218,31 @@ async def test_an_item_of_a_cancelled_order_is_dropped() -> None:
     async with working(log, "router", route):
         await eventually(lambda: no_backlog(log, "router"))
     assert await types(log, made.order.id) == ["OrderRequested", "OrderCancelled"]
+
+
+@pytest.mark.parametrize("redelivered", [False, True])
+async def test_an_item_of_an_order_that_ended_long_ago_is_dropped(redelivered: bool) -> None:
+    log = MemoryLog(4)
+    made = await requested(log)
+    if redelivered:
+        await log.take("router", "a", 8, 0)
+    cancel, _ = then(made, OrderCancelled(), source="gateway")
+    await log.commit(cancel)
+    await log.retire([made.order.id])
+
+    async with working(log, "router", route, consumer="a"):
+        await eventually(lambda: no_backlog(log, "router"))
+    assert await log.parked() == []
+
+
+async def test_an_order_that_is_not_there_any_more_is_not_passed_over_in_silence() -> None:
+    log = MemoryLog(4)
+    made = await requested(log)
+    log._parts[partition_of(made.order.id)].orders.clear()
+
+    async with working(log, "router", route):
+        [parked] = await eventually(log.parked)
+    assert parked.reason == f"the log holds no order {made.order.id}"
 
 
 async def no_backlog(log: MemoryLog, service: str) -> bool:
