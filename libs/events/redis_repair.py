@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
+from uuid import uuid4
 
 import orjson
 
@@ -21,12 +22,30 @@ RECENT_MAX = 1_000
 COMMANDS_PER_CALL = 500
 SCAN_PAGE = 1_000
 
-# One call, so that no commit comes in between.
+# One call, so that no commit comes in between. With a name it closes the log as well.
 LOOK = """
-return {redis.call('HGETALL', KEYS[1]), redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1),
-  redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1), redis.call('HVALS', KEYS[3])}"""
+local found = {redis.call('HGETALL', KEYS[1]), redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1),
+  redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1), redis.call('HVALS', KEYS[3])}
+if ARGV[1] ~= '' then
+  redis.call('HSET', KEYS[1], 'mender', ARGV[1])
+  redis.call('HDEL', KEYS[1], 'run')
+end
+return found"""
+# Any commands, each after the number of its words.
+WRITE = """
+if redis.call('HGET', KEYS[1], 'mender') ~= ARGV[1] then
+  return 0
+end
+local at = 2
+while at <= #ARGV do
+  local words = tonumber(ARGV[at])
+  redis.call(unpack(ARGV, at + 1, at + words))
+  at = at + words + 1
+end
+return 1"""
 OPEN = """
-if ARGV[1] ~= ARGV[2] or redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[3] then
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'mender')
+if ARGV[1] ~= ARGV[2] or meta[1] ~= ARGV[3] or meta[2] ~= ARGV[4] then
   return 0
 end
 redis.call('HSET', KEYS[1], 'run', ARGV[1])
@@ -38,10 +57,19 @@ class RedisRepair:
 
     def __init__(self, pipe: Pipe, keys: list[Keys]) -> None:
         self._pipe, self._keys = pipe, keys
+        self._name = ""
 
     async def look(self) -> tuple[str, list[Held]]:
         """See `LogRepair.look`."""
-        looks: list[list[Any]] = [["EVAL", LOOK, 3, keys.meta, keys.log, keys.readers] for keys in self._keys]
+        return await self._look("")
+
+    async def close(self) -> tuple[str, list[Held]]:
+        """See `LogRepair.close`."""
+        self._name = uuid4().hex
+        return await self._look(self._name)
+
+    async def _look(self, name: str) -> tuple[str, list[Held]]:
+        looks: list[list[Any]] = [["EVAL", LOOK, 3, keys.meta, keys.log, keys.readers, name] for keys in self._keys]
         replies = await ask(self._pipe, looks)
         return self._pipe.run, [_held(partition, reply) for partition, reply in enumerate(replies)]
 
@@ -50,69 +78,75 @@ class RedisRepair:
         (rows,) = await ask(self._pipe, [["XRANGE", self._keys[partition].log, str(at), str(at)]])
         return _entry(partition, rows[0]) if rows else None
 
-    async def close(self) -> None:
-        """See `LogRepair.close`."""
-        await ask(self._pipe, [["HDEL", keys.meta, "run"] for keys in self._keys])
-
     async def open(self, run: str, epoch: str) -> None:
         """See `LogRepair.open`."""
-        done = await ask(self._pipe, lambda now: [["EVAL", OPEN, 1, keys.meta, now, run, epoch] for keys in self._keys])
-        if not all(done):
+
+        def commands(now: str) -> list[list[Any]]:
+            return [["EVAL", OPEN, 1, keys.meta, now, run, epoch, self._name] for keys in self._keys]
+
+        if not all(await ask(self._pipe, commands)):
             raise LogUnavailable(FENCED)
 
     async def settle(self, partition: int, epoch: str, at: Position) -> None:
         """See `LogRepair.settle`."""
         meta = ["epoch", epoch, "layout", layout_of(len(self._keys)), "position", at.position, "ms", at.ms]
-        await ask(self._pipe, [["HSET", self._keys[partition].meta, *meta]])
+        await self._write(partition, [["HSET", self._keys[partition].meta, *meta]])
 
     async def empty_log(self, partition: int) -> None:
         """See `LogRepair.empty_log`."""
-        await ask(self._pipe, [["DEL", self._keys[partition].log]])
+        await self._write(partition, [["DEL", self._keys[partition].log]])
 
     async def append(self, partition: int, entries: Sequence[Entry]) -> None:
         """See `LogRepair.append`."""
         log = self._keys[partition].log
-        await self._all([["XADD", log, str(entry.at), *chain(*entry.fields.items())] for entry in entries])
+        await self._write(partition, [["XADD", log, str(entry.at), *chain(*entry.fields.items())] for entry in entries])
 
     async def forget_readers(self, partition: int) -> None:
         """See `LogRepair.forget_readers`."""
-        await ask(self._pipe, [["DEL", self._keys[partition].readers]])
+        await self._write(partition, [["DEL", self._keys[partition].readers]])
 
     async def forget_orders(self, partition: int) -> None:
         """See `LogRepair.forget_orders`."""
-        cursor, pattern = "0", self._keys[partition].order("*")
-        while True:
-            ((cursor, found),) = await ask(self._pipe, [["SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_PAGE]])
-            if found:
-                await ask(self._pipe, [["DEL", *found]])
-            if cursor == "0":
-                return
+        keys = self._keys[partition]
+        for pattern in (keys.order("*"), keys.idempotency("*", "*"), keys.recent("*")):
+            await self._forget(partition, pattern)
 
     async def drop_work(self, partition: int) -> None:
         """See `LogRepair.drop_work`."""
         keys = self._keys[partition]
         streams = [keys.work(service) for service in WORKERS]
         groups = [["XGROUP", "CREATE", keys.work(service), service, "0", "MKSTREAM"] for service in WORKERS]
-        await ask(self._pipe, [["MULTI"], ["DEL", keys.timers, *streams], *groups, ["EXEC"]])
+        await self._write(partition, [["DEL", keys.timers, *streams], *groups])
 
     async def parked_versions(self, partition: int) -> dict[str, int]:
         """See `LogRepair.parked_versions`."""
         (rows,) = await ask(self._pipe, [["XRANGE", self._keys[partition].parked, "-", "+"]])
         found = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in rows]
-        return {fields["subject"]: int(fields["version"]) for fields in found if "subject" in fields}
+        # Items are parked for what is wrong with them, too; one without its order's version sets nothing aside.
+        named = [fields for fields in found if "subject" in fields and fields.get("version", "").isdecimal()]
+        return {fields["subject"]: int(fields["version"]) for fields in named}
 
-    async def remake_orders(self, orders: Sequence[Restored], now: datetime) -> None:
+    async def remake_orders(self, partition: int, orders: Sequence[Restored], now: datetime) -> None:
         """See `LogRepair.remake_orders`."""
-        await self._all(list(chain(*(self._order(restored, now) for restored in orders))))
+        await self._write(partition, list(chain(*(self._order(restored, now) for restored in orders))))
 
-    async def remake_work(self, orders: Sequence[Restored], parked: Mapping[str, int]) -> None:
+    async def remake_work(self, partition: int, orders: Sequence[Restored], parked: Mapping[str, int]) -> None:
         """See `LogRepair.remake_work`."""
         waiting = [restored for restored in orders if parked.get(restored.order.id) != restored.order.version]
-        await self._all(list(chain(*map(self._work, waiting))))
+        await self._write(partition, list(chain(*map(self._work, waiting))))
 
-    async def remake_keys(self, entries: Sequence[Entry], now: datetime) -> None:
+    async def remake_keys(self, partition: int, entries: Sequence[Entry], now: datetime) -> None:
         """See `LogRepair.remake_keys`."""
-        await self._all(list(chain(*(self._key(entry, now) for entry in entries))))
+        await self._write(partition, list(chain(*(self._key(entry, now) for entry in entries))))
+
+    async def _forget(self, partition: int, pattern: str) -> None:
+        cursor = "0"
+        while True:
+            ((cursor, found),) = await ask(self._pipe, [["SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_PAGE]])
+            if found:
+                await self._write(partition, [["DEL", *found]])
+            if cursor == "0":
+                return
 
     def _order(self, restored: Restored, now: datetime) -> list[list[Any]]:
         order, last = restored.order, restored.entries[-1]
@@ -153,9 +187,14 @@ class RedisRepair:
             commands.append(["PEXPIRE", name, max(1, left_ms)])
         return commands
 
-    async def _all(self, commands: list[list[Any]]) -> None:
+    async def _write(self, partition: int, commands: list[list[Any]]) -> None:
+        meta = self._keys[partition].meta
         for start in range(0, len(commands), COMMANDS_PER_CALL):
-            await ask(self._pipe, commands[start : start + COMMANDS_PER_CALL])
+            page = commands[start : start + COMMANDS_PER_CALL]
+            words = chain(*([len(command), *command] for command in page))
+            (done,) = await ask(self._pipe, [["EVAL", WRITE, 1, meta, self._name, *words]])
+            if not done:
+                raise LogUnavailable("another process mends the log")
 
 
 def _held(partition: int, reply: Any) -> Held:

@@ -48,7 +48,11 @@ class Restored:
 
 
 class LogRepair(Protocol):
-    """The writing is raw: nothing here checks a version, and everything may be done twice."""
+    """The writing is raw: nothing here checks a version, and everything may be done twice.
+
+    Every write raises LogUnavailable, and does nothing, when another one closed the log since: who was frozen in the
+    middle of a repair must not undo what was done meanwhile.
+    """
 
     async def look(self) -> tuple[str, list[Held]]:
         """The present run of Redis, and each partition as it is."""
@@ -58,8 +62,8 @@ class LogRepair(Protocol):
         """The entry of exactly this id."""
         ...
 
-    async def close(self) -> None:
-        """Take the fence down: from now on nobody writes."""
+    async def close(self) -> tuple[str, list[Held]]:
+        """From now on nobody writes, nor does who closed it before. Gives what `look` would have given just before."""
         ...
 
     async def open(self, run: str, epoch: str) -> None:
@@ -87,7 +91,7 @@ class LogRepair(Protocol):
         ...
 
     async def forget_orders(self, partition: int) -> None:
-        """Drop every order's hash: some are of events that are nowhere any more."""
+        """Drop every order's hash, key and list: some are of events that are nowhere any more."""
         ...
 
     async def drop_work(self, partition: int) -> None:
@@ -98,15 +102,15 @@ class LogRepair(Protocol):
         """Orders set aside, by the version at which they were."""
         ...
 
-    async def remake_orders(self, orders: Sequence[Restored], now: datetime) -> None:
+    async def remake_orders(self, partition: int, orders: Sequence[Restored], now: datetime) -> None:
         """The orders as after the commit of their last events."""
         ...
 
-    async def remake_work(self, orders: Sequence[Restored], parked: Mapping[str, int]) -> None:
+    async def remake_work(self, partition: int, orders: Sequence[Restored], parked: Mapping[str, int]) -> None:
         """One item or timer for each order that waits for somebody; one that was set aside stays so."""
         ...
 
-    async def remake_keys(self, entries: Sequence[Entry], now: datetime) -> None:
+    async def remake_keys(self, partition: int, entries: Sequence[Entry], now: datetime) -> None:
         """What a request leaves behind for a day: its idempotency key, and its place in the user's list."""
         ...
 

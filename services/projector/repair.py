@@ -66,14 +66,12 @@ class Repair:
         """
         async with self._recovery.alone():
             run, held = await self._redis.look()
-            checkpoints = await self._store.checkpoints()
-            check_layout(held, checkpoints)
-            for one in held:
-                await self._compare(one, checkpoints.get(one.partition))
-            verdicts = {
-                one.partition: judge(one, checkpoints.get(one.partition), restarted=one.run not in {"", run})
-                for one in held
-            }
+            verdicts = await self._judged(run, held)
+            if not any(verdict.lost for verdict in verdicts.values()) and {one.run for one in held} == {run}:
+                return
+            # Where nothing is wrong others still write: once more, when nothing moves.
+            run, held = await self._redis.close()
+            verdicts = await self._judged(run, held)
             if any(verdict.lost for verdict in verdicts.values()):
                 epoch = await self._restore(held, verdicts)
             else:
@@ -81,10 +79,16 @@ class Repair:
                 if any(verdict.alarm for verdict in verdicts.values()):
                     await self._remake_work(held, verdicts, epoch)
             crash_point("repair.open.before")
-            if any(one.run != run for one in held) or epoch != held[0].epoch:
-                await self._redis.open(run, epoch)
-                observe.fence_opened(epoch)
+            await self._redis.open(run, epoch)
+            observe.fence_opened(epoch)
             crash_point("repair.open.after")
+
+    async def _judged(self, run: str, held: list[Held]) -> dict[int, Verdict]:
+        checkpoints = await self._store.checkpoints()
+        check_layout(held, checkpoints)
+        for one in held:
+            await self._compare(one, checkpoints.get(one.partition))
+        return {one.partition: judge(one, checkpoints.get(one.partition), restarted=one.run != run) for one in held}
 
     async def _compare(self, held: Held, checkpoint: Checkpoint | None) -> None:
         check_reach(held, checkpoint)
@@ -101,7 +105,6 @@ class Repair:
             observe.log_made(epoch)
         else:
             observe.repair_begun(epoch, told(verdicts))
-        await self._redis.close()
         crash_point("repair.adopt.before")
         await self._recovery.adopt(epoch, len(held))
         crash_point("repair.adopt.after")
@@ -109,10 +112,11 @@ class Repair:
         hurt = {one.partition for one in held if verdicts[one.partition].lost or verdicts[one.partition].alarm}
         for one in held:
             if one.partition in hurt:
-                if one.position > max(one.last.position, at[one.partition].position):
+                nowhere = one.position > max(one.last.position, at[one.partition].position)
+                if nowhere:
                     await self._redis.forget_orders(one.partition)
                 await self._redis.drop_work(one.partition)
-                await self._remake_recent(one, at[one.partition])
+                await self._remake_recent(one, at[one.partition], 0 if nowhere else one.last.position)
         crash_point("repair.orders.after")
         await self._remake_open(hurt)
         for one in held:
@@ -129,7 +133,6 @@ class Repair:
         """No fact is missing, but work may be."""
         hurt = {partition for partition, verdict in verdicts.items() if verdict.alarm}
         observe.work_remade(sorted(hurt))
-        await self._redis.close()
         await self._catch_up(held, epoch)
         for partition in hurt:
             await self._redis.drop_work(partition)
@@ -151,22 +154,24 @@ class Repair:
         parked = {partition: await self._redis.parked_versions(partition) for partition in hurt}
         now = datetime.now(UTC)
         async for page in self._recovery.unfinished():
-            orders = [one for one in await self._with_entries(page) if one.entries[0].partition in hurt]
-            await self._redis.remake_orders(orders, now)
+            orders = await self._with_entries(page)
             for partition in hurt:
                 mine = [one for one in orders if one.entries[0].partition == partition]
-                await self._redis.remake_work(mine, parked[partition])
+                await self._redis.remake_orders(partition, mine, now)
+                await self._redis.remake_work(partition, mine, parked[partition])
 
-    async def _remake_recent(self, held: Held, end: Position) -> None:
-        """Of a day's missing events: the keys of requests, and the orders that have ended."""
-        now = datetime.now(UTC)
+    async def _remake_recent(self, held: Held, end: Position, after: int) -> None:
+        """Of a day's events beyond `after`: the keys of requests, and the orders that have ended."""
+        now, partition = datetime.now(UTC), held.partition
         since_ms = int((now - KEPT).timestamp() * 1_000)
-        after = max(held.last.position, await self._recovery.before(held.partition, since_ms, end.position))
-        while entries := await self._store.archived(held.partition, after, PAGE):
+        after = max(after, await self._recovery.before(partition, since_ms, end.position))
+        while entries := await self._store.archived(partition, after, PAGE):
             after = entries[-1].at.position
-            await self._redis.remake_keys([e for e in entries if e.fields["type"] == OrderRequested.__name__], now)
+            requests = [entry for entry in entries if entry.fields["type"] == OrderRequested.__name__]
+            await self._redis.remake_keys(partition, requests, now)
             orders = await self._store.get_many(sorted({entry.fields["subject"] for entry in entries}))
-            await self._redis.remake_orders(await self._with_entries(_ended_in(entries, orders, now)), now)
+            ended = await self._with_entries(_ended_in(entries, orders, now))
+            await self._redis.remake_orders(partition, ended, now)
 
     async def _with_entries(self, orders: Mapping[str, Order]) -> list[Restored]:
         found = await self._recovery.entries_of(list(orders)) if orders else {}
@@ -174,7 +179,8 @@ class Repair:
 
     async def _append(self, held: Held, end: Position) -> None:
         after = held.last.position
-        if end.position - after > self._window or held.last == START:
+        # Where entries were taken off the end Redis takes none of the same ids any more.
+        if end.position - after > self._window or held.last == START or held.position > after:
             after = max(0, end.position - self._window)
             await self._redis.empty_log(held.partition)
         while after < end.position and (entries := await self._store.archived(held.partition, after, PAGE)):

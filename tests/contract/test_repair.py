@@ -20,7 +20,7 @@ from libs.events.reactions import EXECUTOR, ROUTER, next_actor
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
 from libs.orders.batch import Batch
-from libs.orders.store import OrderStore, open_store
+from libs.orders.store import OrderStore, StoreUnavailable, open_store
 from services.projector import repair
 from services.projector.repair import Repair
 from services.projector.verdict import Diverged, Unreachable
@@ -33,6 +33,7 @@ from tests.builders import (
     tx_submitted,
 )
 from tests.servers import flush_redis
+from tests.waiting import eventually
 
 PARTITIONS = 2
 USERS = ("user-1", "user-2", "user-3")
@@ -68,6 +69,7 @@ class World:
     raw: Any
     log: RedisLog
     store: OrderStore
+    store_url: str
     postgres: asyncpg.Connection
 
     def repair(self, **options: int) -> Repair:
@@ -108,7 +110,7 @@ async def world(redis_url: str, database_url: str) -> AsyncIterator[World]:
         open_redis_log(redis_url, PARTITIONS) as log,
         open_store(database_url) as store,
     ):
-        made = World(redis_url, redis, raw, log, store, postgres)
+        made = World(redis_url, redis, raw, log, store, database_url, postgres)
         await made.mended()
         yield made
     await postgres.close()
@@ -353,3 +355,116 @@ async def test_of_a_long_log_only_the_newest_entries_come_back(world: World) -> 
     after = await an_order(world.log, "user-1")
     tip = await world.log.tip(partition_of(after.order.id))
     assert tip.position == 9, "no position is used twice"
+
+
+async def test_a_partition_that_is_whole_is_written_to_until_the_log_is_closed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await every_state(world.log)
+    await world.archive()
+    await world.redis.delete(Keys(0).meta)
+    whole = next(user for user in map(str, range(100)) if partition_of_user(user, PARTITIONS) == 1)
+    mender = world.repair()
+    close = mender._redis.close
+
+    async def at_the_last_moment() -> Any:
+        await an_order(world.log, whole, JOURNEYS[1])
+        return await close()
+
+    monkeypatch.setattr(mender._redis, "close", at_the_last_moment)
+    await mender.mend()
+    await world.log.start()
+    await an_order(world.log, whole, JOURNEYS[1])
+    await world.archive()
+    for partition in range(PARTITIONS):
+        rows = await world.redis.xrange(Keys(partition).log)
+        assert [int(at.partition("-")[2]) for at, _ in rows] == list(range(1, len(rows) + 1))
+
+
+async def test_who_was_frozen_in_the_middle_of_a_repair_undoes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await an_order(world.log, "user-1", JOURNEYS[1])
+    await world.archive()
+    await world.lose_everything()
+    frozen, thawed = asyncio.Event(), asyncio.Event()
+    late = world.repair()
+    remake = late._redis.remake_orders
+
+    async def freeze(*given: Any) -> None:
+        frozen.set()
+        await thawed.wait()
+        await remake(*given)
+
+    monkeypatch.setattr(late._redis, "remake_orders", freeze)
+    mending = asyncio.create_task(late.mend())
+    await frozen.wait()
+    async with open_redis_log(world.url, PARTITIONS) as log, open_store(world.store_url) as store:
+        with pytest.raises(StoreUnavailable, match="another projector"):
+            await Repair(log, store, store.projection()).mend()
+        await world.postgres.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await mended_by(Repair(log, store, store.projection()))
+        await log.start()
+        await gone_on(log, made, route_selected())
+        before = await remembered(world)
+        thawed.set()
+        with pytest.raises((LogUnavailable, StoreUnavailable)):
+            await mending
+        assert await remembered(world) == before
+        await log.start()
+
+
+async def mended_by(mender: Repair) -> None:
+    """Postgres takes a moment to see that a session is over."""
+
+    async def done() -> bool:
+        with suppress(StoreUnavailable):
+            await mender.mend()
+            return True
+        return False
+
+    await eventually(done, what="the other one mends")
+
+
+async def test_an_item_parked_for_what_is_in_it_stops_no_repair(world: World) -> None:
+    await every_state(world.log)
+    await world.archive()
+    before = await remembered(world)
+    for number in range(PARTITIONS):
+        for fields in ({"subject": "x"}, {"subject": "x", "version": "many"}, {"version": "1"}):
+            told = {"service": ROUTER, "item": "1-0", "reason": "no", "deliveries": "1", "fingerprint": "f"}
+            await world.redis.xadd(Keys(number).parked, {**told, **fields})
+        await world.redis.xgroup_destroy(Keys(number).work(ROUTER), ROUTER)
+    with pytest.raises(LogUnavailable):
+        await world.log.take(ROUTER, "a", 100, 0)
+    await world.mended()
+    now = await remembered(world)
+    assert {name: held for name, held in now.items() if ":parked" not in name} == before
+
+
+async def test_entries_taken_off_the_end_are_put_back(world: World) -> None:
+    await every_state(world.log)
+    await world.archive()
+    before = await remembered(world)
+    for partition in range(PARTITIONS):
+        rows = await world.redis.xrevrange(Keys(partition).log, count=3)
+        for at, _ in rows:
+            await world.redis.xdel(Keys(partition).log, at)
+    await world.mended()
+    assert await remembered(world) == before
+    await an_order(world.log, "user-1")
+
+
+async def test_what_is_nowhere_any_more_leaves_nothing_behind(world: World) -> None:
+    """The log is deleted before all of it was archived: no hash, key or list tells of orders nobody can show."""
+    await every_state(world.log)
+    await world.archive()
+    before = await remembered(world)
+    await every_state(world.log, "another")
+    for partition in range(PARTITIONS):
+        await world.redis.delete(Keys(partition).log)
+    await world.mended()
+    assert await remembered(world) == before
