@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from libs.events.ids import Position, partition_of
 from libs.events.log import Discarded, Entry, Parked, Snapshot
 from libs.events.reactions import WORKERS
-from libs.events.upkeep import Pressure, Reader
+from libs.events.upkeep import READER_EXPIRES_S, Pressure, Reader
 
 
 @dataclass
@@ -55,10 +55,13 @@ class MemoryUpkeep:
         ]
 
     async def forget_reader(self, reader: Reader) -> None:
-        self._parts[reader.partition].readers.pop(reader.name, None)
+        readers, now = self._parts[reader.partition].readers, self._clock_ms()
+        if reader.name in readers and (now - readers[reader.name][1]) / 1_000 >= reader.silent_s:
+            del readers[reader.name]
 
     async def trim(self, partition: int, before: Position) -> int:
-        part = self._parts[partition]
+        part, now = self._parts[partition], self._clock_ms()
+        before = min([before, *(at for at, seen in part.readers.values() if now - seen <= READER_EXPIRES_S * 1_000)])
         kept = next((entry.at.position for entry in part.entries if entry.at >= before), len(part.entries) + 1)
         gone, part.first = max(0, kept - part.first), max(kept, part.first)
         return gone
@@ -78,4 +81,4 @@ class MemoryUpkeep:
             for item_id in items
             if item_id not in part.pending[service]
         ]
-        return Pressure(max(ages, default=0) / 1_000, 0, 0)
+        return Pressure(max(ages, default=0) / 1_000, 0, 0, now)

@@ -13,15 +13,39 @@ from libs.events.redis_client import FENCED, Pipe
 from libs.events.redis_commit import RETIRED_FIELDS
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import ask
-from libs.events.upkeep import Pressure, Reader
+from libs.events.upkeep import READER_EXPIRES_S, Pressure, Reader
 
-# Only of the log that was checked: after a loss the entries are what the repair compares.
+# Only of the log that was checked: after a loss the entries are what the repair compares. Readers are asked here, so
+# that none can register between the question and the cut; an id is two numbers, and neither fits a string comparison.
 TRIM = """
 local meta = redis.call('HMGET', KEYS[1], 'run', 'epoch')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then
   return -1
 end
-return redis.call('XTRIM', KEYS[2], 'MINID', '~', ARGV[3])"""
+local function parts(id)
+  local ms, position = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(position)
+end
+local before, now = ARGV[3], tonumber(redis.call('TIME')[1])
+for _, value in ipairs(redis.call('HVALS', KEYS[3])) do
+  local sound, said = pcall(cjson.decode, value)
+  local ms, position
+  if sound and type(said) == 'table' and type(said.at) == 'string' and tonumber(said.seen) then
+    ms, position = parts(said.at)
+  end
+  if position and now - tonumber(said.seen) <= tonumber(ARGV[4]) then
+    local before_ms, before_position = parts(before)
+    if ms < before_ms or (ms == before_ms and position < before_position) then
+      before = said.at
+    end
+  end
+end
+return redis.call('XTRIM', KEYS[2], 'MINID', '~', before)"""
+FORGET = """
+local value = redis.call('HGET', KEYS[1], ARGV[1])
+if value and redis.call('TIME')[1] - cjson.decode(value).seen >= tonumber(ARGV[2]) then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+end"""
 
 
 _RETIRED = tuple(sorted({"status", "state", *FIELD_NAMES} - RETIRED_FIELDS))
@@ -42,14 +66,17 @@ class RedisUpkeep:
 
     async def forget_reader(self, reader: Reader) -> None:
         """See `Upkeep.forget_reader`."""
-        await ask(self._pipe, [["HDEL", self._keys[reader.partition].readers, reader.name]])
+        await ask(
+            self._pipe, [["EVAL", FORGET, 1, self._keys[reader.partition].readers, reader.name, int(reader.silent_s)]]
+        )
 
     async def trim(self, partition: int, before: Position) -> int:
         """See `Upkeep.trim`."""
         keys = self._keys[partition]
 
         def commands(run: str) -> list[list[Any]]:
-            return [["EVAL", TRIM, 2, keys.meta, keys.log, run, self._epoch, str(before)]]
+            names = [keys.meta, keys.log, keys.readers]
+            return [["EVAL", TRIM, len(names), *names, run, self._epoch, str(before), READER_EXPIRES_S]]
 
         (gone,) = await ask(self._pipe, commands)
         if gone < 0:
@@ -79,7 +106,7 @@ class RedisUpkeep:
         oldest = [int(rows[0][0].partition("-")[0]) for rows in await ask(self._pipe, looks) if rows]
         memory = dict(line.split(":", 1) for line in str(info).splitlines() if ":" in line)
         waiting_s = max(0.0, (now_ms - min(oldest)) / 1_000) if oldest else 0.0
-        return Pressure(waiting_s, int(memory["used_memory"]), int(memory["maxmemory"]))
+        return Pressure(waiting_s, int(memory["used_memory"]), int(memory["maxmemory"]), now_ms)
 
 
 def _readers(partition: int, flat: list[str], now: int) -> Iterator[Reader]:

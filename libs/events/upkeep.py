@@ -24,12 +24,13 @@ class Reader:
 class Pressure:
     """How full the log is. `waiting_s`: age of the oldest item nobody has taken, of any service; 0: there is none.
 
-    `memory_max_bytes`: what Redis itself allows; 0: no limit.
+    `memory_max_bytes`: what Redis itself allows; 0: no limit. `now_ms`: by the clock that entries are stamped with.
     """
 
     waiting_s: float
     memory_bytes: int
     memory_max_bytes: int
+    now_ms: int
 
 
 class Upkeep(Protocol):
@@ -40,11 +41,14 @@ class Upkeep(Protocol):
         ...
 
     async def forget_reader(self, reader: Reader) -> None:
-        """It may register again at any time."""
+        """It may register again at any time; one that has spoken since it was looked at stays."""
         ...
 
     async def trim(self, partition: int, before: Position) -> int:
-        """Drop entries older than `before`, by whole pages: a few older ones may stay. Gives how many went."""
+        """Drop entries older than `before`, by whole pages: a few older ones may stay. Gives how many went.
+
+        Nothing goes that a registered reader still needs, not even one that registered at the last moment.
+        """
         ...
 
     async def retire(self, order_ids: Sequence[str]) -> None:

@@ -6,7 +6,6 @@ an error, before anything is written. Nothing is skipped: an archive with a hole
 
 import asyncio
 import random
-import time
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -47,7 +46,7 @@ class Sweeper(Protocol):
 
     def archived(self, entries: Iterable[Entry]) -> None: ...
 
-    async def sweep(self, archived: Mapping[int, Position], now_ms: int) -> None: ...
+    async def sweep(self, archived: Mapping[int, Position]) -> None: ...
 
 
 class Projector:
@@ -129,7 +128,7 @@ class Projector:
         with crossing("reader.report"):
             await self._log.register_reader(READER, at)
         if self._sweeper:
-            await self._sweeper.sweep(at, time.time_ns() // 1_000_000)
+            await self._sweeper.sweep(at)
 
     def _healthy(self) -> None:
         self._failures = 0

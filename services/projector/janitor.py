@@ -47,7 +47,7 @@ class Janitor:
         due = time.monotonic() + ENDED_KEPT_S
         self._ended.extend((due, entry.fields["subject"]) for entry in entries if entry.fields["type"] in ENDS)
 
-    async def sweep(self, archived: Mapping[int, Position], now_ms: int) -> None:
+    async def sweep(self, archived: Mapping[int, Position]) -> None:
         """Trim every partition, if it is time again. `archived`: how far Postgres is.
 
         Raises:
@@ -62,11 +62,12 @@ class Janitor:
             if reader.silent_s > READER_EXPIRES_S:
                 await self._log.forget_reader(reader)
                 observe.reader_expired(reader.name, reader.partition, reader.silent_s)
-        memory = (await self._log.pressure()).memory_bytes
-        keep_s = self._keep_s if memory < TIGHT_FROM * self._memory_max_bytes else min(self._keep_s, RESUME_WINDOW_S)
+        pressure = await self._log.pressure()
+        roomy = pressure.memory_bytes < TIGHT_FROM * self._memory_max_bytes
+        keep_s = self._keep_s if roomy else min(self._keep_s, RESUME_WINDOW_S)
         for partition, at in archived.items():
             mine = [reader for reader in readers if reader.partition == partition]
-            before = keep_from(at, mine, now_ms - int(keep_s * 1_000))
+            before = keep_from(at, mine, pressure.now_ms - int(keep_s * 1_000))
             observe.trimmed(partition, await self._log.trim(partition, before))
 
     async def _retire(self) -> None:

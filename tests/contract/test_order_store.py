@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 import asyncpg
 import pytest
@@ -14,6 +15,7 @@ from libs.events.model import Event
 from libs.events.order import Order
 from libs.orders.batch import Batch
 from libs.orders.folding import fold
+from libs.orders.locks import Lock, alone
 from libs.orders.rows import Undecodable, decode
 from libs.orders.store import BatchRefused, CheckpointMoved, OrderStore, StoreUnavailable, open_store
 from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
@@ -254,3 +256,25 @@ async def test_the_archive_pages_by_position(store: OrderStore) -> None:
     await projection.apply(EPOCH, Batch(await projection.resume(EPOCH, PARTITIONS), entries))
     partition = entries[0].partition
     assert await store.archived(partition, 2, 3) == entries[2:5]
+
+
+async def test_a_lock_that_could_not_be_given_back_is_not_kept(
+    store: OrderStore, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.get_many([])  # a connection whose session has begun
+
+    async def late(*_given: object) -> None:
+        raise TimeoutError
+
+    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
+        async with alone(store, Lock.REPAIR, "busy"):
+            patch.setattr(asyncpg.Connection, "execute", late)
+    async with open_store(database_url) as other:
+
+        async def free() -> bool:
+            with suppress(StoreUnavailable):
+                async with alone(other, Lock.REPAIR, "busy"):
+                    return True
+            return False
+
+        await eventually(free, what="the lock is free")

@@ -109,7 +109,7 @@ MUTANTS = (
     Mutant(
         "trimmed by count",
         "libs/events/redis_upkeep.py",
-        "return redis.call('XTRIM', KEYS[2], 'MINID', '~', ARGV[3])",
+        "return redis.call('XTRIM', KEYS[2], 'MINID', '~', before)",
         "return redis.call('XTRIM', KEYS[2], 'MAXLEN', '~', 100)",
         ("tests/contract/test_upkeep.py",),
     ),
@@ -140,5 +140,33 @@ MUTANTS = (
         "        if item.deliveries > 1:\n            # Before",
         "        if item.deliveries > 1_000:\n            # Before",
         ("tests/unit/test_worker.py", "tests/fault/test_poison.py"),
+    ),
+    Mutant(
+        "a repair goes by what it saw while others still wrote",
+        "services/projector/repair.py",
+        "            run, held = await self._redis.close()\n",
+        "            await self._redis.close()\n",
+        ("tests/contract/test_repair.py",),
+    ),
+    Mutant(
+        "who was frozen in the middle of a repair goes on with it",
+        "libs/events/redis_repair.py",
+        "if redis.call('HGET', KEYS[1], 'mender') ~= ARGV[1] then",
+        "if false then",
+        ("tests/contract/test_repair.py",),
+    ),
+    Mutant(
+        "trimmed although a reader registered meanwhile",
+        "libs/events/redis_upkeep.py",
+        "      before = said.at\n",
+        "",
+        ("tests/contract/test_upkeep.py",),
+    ),
+    Mutant(
+        "an item whose order was let go is kept",
+        "libs/events/worker.py",
+        "        version = now.order.version if now else await self._version(item)\n",
+        "        version = now.order.version if now else 0\n",
+        ("tests/unit/test_worker.py",),
     ),
 )
