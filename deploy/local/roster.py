@@ -41,7 +41,7 @@ STOP_ORDER = ("gateway", "notifier", "router", "executor", "projector", "localne
 
 def services(settings: Settings) -> tuple[Service, ...]:
     """The whole system, in the order of `STOP_ORDER`."""
-    instances = {"router": settings.routers, "executor": settings.executors}
+    instances = {"gateway": settings.gateways, "router": settings.routers, "executor": settings.executors}
     return tuple(
         Service(name, (sys.executable, "-m", f"services.{name}"), instances.get(name, 1)) for name in STOP_ORDER
     )
@@ -96,13 +96,13 @@ def shared_environment(
 
 
 def own_environment(shared: Mapping[str, str], name: str, host: str, admin_port: int) -> dict[str, str]:
-    """What one process sees. Only the gateway listens where other machines may reach it.
+    """What one process sees.
 
     A restarted worker keeps its name, so it finds what it had in hand at once instead of waiting until it may claim.
     """
     return {
         **shared,
-        "HOST": host if name == "gateway" else LOOPBACK,
+        "HOST": host,
         "ADMIN_PORT": str(admin_port),
         "CONSUMER": f"{name}@{socket.gethostname()}:{shared['DATA_DIR']}",
     }

@@ -168,11 +168,14 @@ class Stack:
 
     def _start_services(self, taken: set[int]) -> None:
         for service in self.roster:
+            # Only the gateway listens where other machines may reach it.
+            outside = service.name == "gateway"
+            host = self.settings.host if outside else LOOPBACK
             for name in service.names:
                 port = self.admin_ports[name] = free_port(LOOPBACK, taken)
-                env = own_environment(self.env, name, self.settings.host, port)
+                env = own_environment(self.env, name, host, port)
                 command = Command(name, service.command, self.folders.log(name), env)
-                check = partial(check_ready, self.reachable_host if name == "gateway" else LOOPBACK, port)
+                check = partial(check_ready, self.reachable_host if outside else LOOPBACK, port)
                 self._kept[name] = Supervised(command, check, self._tell)
                 self._kept[name].start()
 

@@ -60,8 +60,12 @@ async def admin_server(health: Health, host: str, port: int) -> AsyncIterator[in
 
 
 @asynccontextmanager
-async def serve(app: web.Application, host: str, port: int, *, drain_s: float = 1) -> AsyncIterator[int]:
+async def serve(
+    app: web.Application, host: str, port: int, *, drain_s: float = 1, shared: bool = False
+) -> AsyncIterator[int]:
     """Serve `app` while the block runs; gives the port that was bound (port 0: any free one).
+
+    `shared`: other processes of ours may listen on the same port; each connection goes to one of them.
 
     Raises:
         ConfigurationError: the port is taken.
@@ -70,7 +74,7 @@ async def serve(app: web.Application, host: str, port: int, *, drain_s: float = 
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            await web.TCPSite(runner, host, port, reuse_port=shared or None).start()
         except OSError as error:
             raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from None
         yield runner.addresses[0][1]

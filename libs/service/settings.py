@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     swaplog_stores: Literal["", "url", "path", "wheel", "docker"] = Field(
         "", description="forces how `make run` and the tests find Redis and Postgres"
     )
+    gateways: int = Field(1, ge=1, le=16, description="gateway processes `make run` starts; they share one port")
     routers: int = Field(1, ge=1, le=16, description="router processes `make run` starts")
     executors: int = Field(1, ge=1, le=16, description="executor processes `make run` starts")
 

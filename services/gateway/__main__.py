@@ -72,14 +72,15 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         )
         await stack.enter_async_context(admin_server(health, settings.host, settings.admin_port))
         app = make_app(parts, health)
+        many = settings.gateways > 1
+        await stack.enter_async_context(serve(app, settings.host, settings.port, drain_s=settings.drain_s, shared=many))
         async with asyncio.TaskGroup() as group:
-            watching = [group.create_task(overload.watch())]
-            async with serve(app, settings.host, settings.port, drain_s=settings.drain_s):
-                # Not before it listens: who is ready can be reached.
-                watching.append(group.create_task(watch(log, parts.log_open, accounts, health)))
-                await stop.wait()
-                health.trouble("process", "stopping")
-            for task in watching:
+            # Not before it listens: who is ready can be reached.
+            watching = [watch(log, parts.log_open, accounts, health), overload.watch()]
+            tasks = [group.create_task(each) for each in watching]
+            await stop.wait()
+            health.trouble("process", "stopping")
+            for task in tasks:
                 task.cancel()
 
 

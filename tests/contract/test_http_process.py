@@ -191,6 +191,41 @@ async def test_an_account_an_order_and_its_story(log_url: str, database_url: str
         assert account["password"] not in gateway.stderr
 
 
+async def test_gateways_that_are_told_of_each_other_share_a_port_and_others_do_not() -> None:
+    port, *admins = (str(free_port()) for _ in range(3))
+    given = {"DATABASE_URL": "postgresql://127.0.0.1:9/x", "REDIS_URL": "redis://127.0.0.1:9", "PORT": port}
+    many = {**given, "GATEWAYS": "2"}
+    async with (
+        process(**many, ADMIN_PORT=admins[0]) as one,
+        process(**many, ADMIN_PORT=admins[1]) as other,
+        ClientSession(connector=TCPConnector(force_close=True)) as session,
+    ):
+
+        async def answered(admin: str) -> bool:
+            try:
+                async with session.get(f"http://127.0.0.1:{admin}/metrics") as response:
+                    return 'route="/livez"' in await response.text()
+            except ClientConnectionError:
+                return False
+
+        async def both_have_answered() -> bool:
+            with suppress(ClientConnectionError):
+                async with session.get(f"http://127.0.0.1:{port}/livez") as response:
+                    assert response.status == 200
+            return all([await answered(admin) for admin in admins])
+
+        await eventually(both_have_answered, what="connections reach both")
+        async with process(**given) as alone:
+            assert await alone.process.wait() == 2
+            await eventually(lambda: "cannot listen" in alone.stderr)
+        one.process.terminate()
+        assert await one.process.wait() == 0
+        for _ in range(20):
+            async with session.get(f"http://127.0.0.1:{port}/livez") as response:
+                assert response.status == 200
+        assert other.process.returncode is None
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

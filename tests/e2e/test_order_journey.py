@@ -18,6 +18,7 @@ ENVIRONMENT = {
     "NOTIFIER_PORT": "0",
     "LOCALNET_PORT": "0",
     "LOCALNET_SLOT_MS": "50",
+    "GATEWAYS": "2",
     "ROUTERS": "2",
     "EXECUTORS": "2",
     "RETRY_BASE_MS": "50",
