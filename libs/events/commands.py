@@ -6,6 +6,7 @@ from datetime import datetime
 from libs.events.log import Idempotency, Item, Snapshot, Step
 from libs.events.model import Envelope, Event, OrderRequested
 from libs.events.order import evolve
+from libs.events.trusted import trusted
 
 
 def follow(
@@ -15,19 +16,7 @@ def follow(
     order, cause = before.order, before.event
     events: list[Envelope] = []
     for body in bodies:
-        event = Envelope(
-            id=f"{order.id}/{order.version + 1}",
-            type=type(body).__name__,
-            v=body.SCHEMA_VERSION,
-            source=source,
-            subject=order.id,
-            user=order.user,
-            version=order.version + 1,
-            time=now,
-            cause=cause.id,
-            traceparent=cause.traceparent,
-            data=body,
-        )
+        event = _envelope(order.id, order.user, order.version + 1, source, now, cause.id, cause.traceparent, body)
         order, cause = evolve(order, event), event
         events.append(event)
     step = Step(order.id, order.user, before.order.version, tuple(events), order, item)
@@ -45,17 +34,27 @@ def request(
     idempotency: Idempotency | None = None,
 ) -> tuple[Step, Snapshot]:
     """The step that makes a new order, and the order as it will be then."""
-    event = Envelope(
-        id=f"{order_id}/1",
-        type=type(body).__name__,
-        v=body.SCHEMA_VERSION,
-        source=source,
-        subject=order_id,
-        user=user,
-        version=1,
-        time=now,
-        traceparent=traceparent,
-        data=body,
-    )
+    event = _envelope(order_id, user, 1, source, now, "", traceparent, body)
     order = evolve(None, event)
     return Step(order_id, user, 0, (event,), order, idempotency=idempotency), Snapshot(order, event)
+
+
+def _envelope(
+    order_id: str, user: str, version: int, source: str, now: datetime, cause: str, traceparent: str, body: Event
+) -> Envelope:
+    return trusted(
+        Envelope,
+        {
+            "id": f"{order_id}/{version}",
+            "type": type(body).__name__,
+            "v": body.SCHEMA_VERSION,
+            "source": source,
+            "subject": order_id,
+            "user": user,
+            "version": version,
+            "time": now,
+            "cause": cause,
+            "traceparent": traceparent,
+            "data": body,
+        },
+    )

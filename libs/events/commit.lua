@@ -3,22 +3,25 @@
 --
 -- KEYS  log, meta, timers, then per step: order hash, [recent orders, idempotency key or order hash again: if created],
 --       [work stream of the item], [work stream of the next actor]
--- ARGV  run, epoch, number of steps, then per step the HEADER below and 22 values for each event
--- reply one array per step: {'ok', ms, first position} {'conflict', hash} {'not_yours'} {'duplicate', order, print}
---       {'refused', error}; or, for all, {'epoch', found} or {'fenced'}: another run of Redis than this log was checked in
+-- ARGV  run, epoch, number of steps, then per step the HEADER below and the 11 values of each event
+-- reply ms, then per step: the position of its first event, or {'conflict', hash} {'not_yours'}
+--       {'duplicate', order, print} {'refused', error};
+--       or, for all, {'epoch', found} or {'fenced'}: another run of Redis than this log was checked in
+-- An order's hash is told in record.py.
 
-local EVENT_WIDTH = 22
-local DAY_MS = 86400000
-local RECENT_MAX = 1000
+local HEADER_WIDTH, EVENT_WIDTH = 12, 11
+local DAY_MS, HOUR_MS = 86400000, 3600000
+local RECENT_MAX, RECENT_SLACK = 1000, 100
+local call = redis.call
 
-local head = redis.call('HMGET', KEYS[2], 'epoch', 'position', 'ms', 'run')
+local head = call('HMGET', KEYS[2], 'epoch', 'position', 'ms', 'run')
 if head[1] ~= ARGV[2] then
   return {'epoch', head[1] or ''}
 end
 if head[4] ~= ARGV[1] then
   return {'fenced'}
 end
-local time = redis.call('TIME')
+local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local position = tonumber(head[2])
 local ms = math.max(now, tonumber(head[3]))
@@ -26,7 +29,8 @@ local ms_text = string.format('%.0f', ms)
 local first_position = position
 
 local key, arg = 4, 4
-local replies = {}
+local replies = {ms_text}
+local done = {}
 
 local function check(order_key, expected, idem_key, work_key, service, item, consumer)
   local held = redis.pcall('HMGET', order_key, 'version', 'trail')
@@ -34,7 +38,7 @@ local function check(order_key, expected, idem_key, work_key, service, item, con
     return {'refused', held.err}
   end
   if (tonumber(held[1] or 0)) ~= expected then
-    return {'conflict', redis.call('HGETALL', order_key)}
+    return {'conflict', call('HGETALL', order_key)}
   end
   if item ~= '' then
     local mine = redis.pcall('XPENDING', work_key, service, item, item, 1, consumer)
@@ -46,7 +50,7 @@ local function check(order_key, expected, idem_key, work_key, service, item, con
     end
   end
   if idem_key then
-    local taken = redis.call('HMGET', idem_key, 'order', 'fingerprint')
+    local taken = call('HMGET', idem_key, 'order', 'fingerprint')
     if taken[1] then
       return {'duplicate', taken[1], taken[2]}
     end
@@ -54,14 +58,36 @@ local function check(order_key, expected, idem_key, work_key, service, item, con
   return nil, held[2] or ''
 end
 
+-- Writes one event at the next position; gives the entry's id, and the event as the hash keeps it.
+local function append(at)
+  position = position + 1
+  local id = ms_text .. '-' .. string.format('%.0f', position)
+  local A = ARGV
+  call('XADD', KEYS[1], id, 'id', A[at], 'type', A[at + 1], 'v', A[at + 2], 'source', A[at + 3], 'subject', A[at + 4],
+    'user', A[at + 5], 'version', A[at + 6], 'time', A[at + 7], 'cause', A[at + 8], 'traceparent', A[at + 9],
+    'data', A[at + 10])
+  return id, A[at + 2] .. ' ' .. A[at + 6] .. ' ' .. A[at + 3] .. ' ' .. A[at + 7] .. ' ' .. A[at + 8] .. ' '
+    .. A[at + 9] .. ' ' .. A[at + 10]
+end
+
+local function remember(recent_key, order)
+  call('ZADD', recent_key, 0, order)
+  if call('ZCARD', recent_key) > RECENT_MAX + RECENT_SLACK then
+    call('ZREMRANGEBYRANK', recent_key, 0, -RECENT_MAX - 1)
+  end
+  if call('PTTL', recent_key) < DAY_MS - HOUR_MS then
+    call('PEXPIRE', recent_key, DAY_MS)
+  end
+end
+
 for step = 1, tonumber(ARGV[3]) do
   -- HEADER
   local expected, events = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1])
-  local order, status, state = ARGV[arg + 2], ARGV[arg + 3], ARGV[arg + 4]
+  local order, user, status = ARGV[arg + 2], ARGV[arg + 3], ARGV[arg + 4]
   local service, item, consumer = ARGV[arg + 5], ARGV[arg + 6], ARGV[arg + 7]
   local next_service, delay, terminal = ARGV[arg + 8], tonumber(ARGV[arg + 9]), ARGV[arg + 10] == '1'
   local fingerprint = ARGV[arg + 11]
-  arg = arg + 12
+  arg = arg + HEADER_WIDTH
 
   local order_key, recent_key, idem_key, work_key, next_key = KEYS[key], nil, nil, nil, nil
   key = key + 1
@@ -83,50 +109,53 @@ for step = 1, tonumber(ARGV[3]) do
 
   local refusal, trail = check(order_key, expected, idem_key, work_key, service, item, consumer)
   if refusal then
-    replies[step] = refusal
+    replies[step + 1] = refusal
   else
-    replies[step] = {'ok', ms_text, string.format('%.0f', position + 1)}
-    for event = 1, events do
-      position = position + 1
-      local id = ms_text .. '-' .. string.format('%.0f', position)
-      local from = arg + (event - 1) * EVENT_WIDTH
-      redis.call('XADD', KEYS[1], id, unpack(ARGV, from, from + EVENT_WIDTH - 1))
-      trail = trail == '' and id or trail .. ' ' .. id
-    end
+    replies[step + 1] = position + 1
     local last = arg + (events - 1) * EVENT_WIDTH
     local stays = item ~= '' and next_service == service and delay < 0
     if item ~= '' and not stays then
-      redis.call('XACK', work_key, service, item)
-      redis.call('XDEL', work_key, item)
+      local mine = done[work_key] or {service = service}
+      mine[#mine + 1] = item
+      done[work_key] = mine
     end
     if events > 0 then
-      redis.call('HSET', order_key, 'status', status, 'state', state, 'trail', trail,
-        unpack(ARGV, last, last + EVENT_WIDTH - 1))
+      local hash = {'user', user, 'version', ARGV[last + 6], 'status', status, 'last', ARGV[last + 1]}
+      for at = arg, last, EVENT_WIDTH do
+        local id, packed = append(at)
+        trail = trail == '' and id or trail .. ' ' .. id
+        hash[#hash + 1] = ARGV[at + 1]
+        hash[#hash + 1] = packed
+      end
+      call('HSET', order_key, 'trail', trail, unpack(hash))
       if recent_key then
-        redis.call('ZADD', recent_key, 0, order)
-        redis.call('ZREMRANGEBYRANK', recent_key, 0, -RECENT_MAX - 1)
-        redis.call('PEXPIRE', recent_key, DAY_MS)
+        remember(recent_key, order)
       end
       if idem_key then
-        redis.call('HSET', idem_key, 'order', order, 'fingerprint', fingerprint)
-        redis.call('PEXPIRE', idem_key, DAY_MS)
+        call('HSET', idem_key, 'order', order, 'fingerprint', fingerprint)
+        call('PEXPIRE', idem_key, DAY_MS)
       end
       if terminal then
-        redis.call('PEXPIRE', order_key, DAY_MS)
+        call('PEXPIRE', order_key, DAY_MS)
         if item == '' then
-          redis.call('ZREM', KEYS[3], order)
+          call('ZREM', KEYS[3], order)
         end
       elseif delay >= 0 then
-        redis.call('ZADD', KEYS[3], now + delay, order)
+        call('ZADD', KEYS[3], now + delay, order)
       elseif next_key and not stays then
-        redis.call('XADD', next_key, '*', 'state', state, unpack(ARGV, last, last + EVENT_WIDTH - 1))
+        call('XADD', next_key, '*', 'subject', order, 'version', ARGV[last + 6], 'id', ARGV[last], 'type',
+          ARGV[last + 1], 'traceparent', ARGV[last + 9])
       end
     end
   end
   arg = arg + events * EVENT_WIDTH
 end
 
+for work_key, items in pairs(done) do
+  call('XACK', work_key, items.service, unpack(items))
+  call('XDEL', work_key, unpack(items))
+end
 if position > first_position then
-  redis.call('HSET', KEYS[2], 'position', string.format('%.0f', position), 'ms', ms_text)
+  call('HSET', KEYS[2], 'position', string.format('%.0f', position), 'ms', ms_text)
 end
 return replies

@@ -49,7 +49,8 @@ class Snapshot:
 class Item:
     """Work handed to one consumer: act on `event`, the last of its order.
 
-    `fields` is what the item carried; a fresh one needs no second look, after a redelivery the log is asked.
+    `fields` of a fresh one is what the log held of its order when it was taken (`libs.events.record`); of one that was
+    handed out before it is only what the item carries, and the log is asked.
     `deliveries` counts this one too; that of an item handed out before is recorded by `Work.count_delivery` only.
     """
 

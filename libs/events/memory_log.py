@@ -24,6 +24,7 @@ from libs.events.log import (
 from libs.events.memory_parts import MemoryUpkeep, Partition, Pending
 from libs.events.model import AttemptFailed
 from libs.events.reactions import NEXT_ACTOR, TERMINAL, delay_ms, next_actor
+from libs.events.record import item_fields, record
 
 RECENT_MAX = 1_000
 
@@ -118,10 +119,9 @@ class MemoryLog(MemoryUpkeep):
         return held is not None and held.consumer == item.consumer
 
     def _add_item(self, part: Partition, service: str, order_id: str) -> None:
-        held = part.orders[order_id]
         self._made += 1
         part.work_ms[f"{self._made}-0"] = self._clock_ms()
-        part.work[service][f"{self._made}-0"] = {"state": held.order.model_dump_json(), **held.event.fields()}
+        part.work[service][f"{self._made}-0"] = item_fields(part.trails[order_id][-1].fields)
 
     async def find(self, order_id: str) -> Snapshot | None:
         return self._parts[partition_of(order_id)].orders.get(order_id)
@@ -146,8 +146,16 @@ class MemoryLog(MemoryUpkeep):
             unseen = [item_id for item_id in part.work[service] if item_id not in part.pending[service]]
             for item_id in unseen[: max(1, count // len(self._parts))]:
                 part.pending[service][item_id] = Pending(consumer, self._clock_ms(), 1)
-                items.append(self._item(number, service, item_id))
+                item = self._item(number, service, item_id)
+                items.append(replace(item, fields=self._record(part, item.order_id)))
         return items
+
+    def _record(self, part: Partition, order_id: str) -> dict[str, str]:
+        held, entries = part.orders.get(order_id), part.trails[order_id]
+        trail = " ".join(str(entry.at) for entry in entries)
+        if held is None:
+            return {"version": str(part.retired[order_id]), "trail": trail} if order_id in part.retired else {}
+        return record(held.order, [entry.fields for entry in entries], trail)
 
     def _item(self, partition: int, service: str, item_id: str) -> Item:
         part = self._parts[partition]
@@ -188,7 +196,8 @@ class MemoryLog(MemoryUpkeep):
         if not self._mine(item):
             return False
         part = self._parts[item.partition]
-        del part.work[item.service][item.id], part.pending[item.service][item.id]
+        fields = part.work[item.service].pop(item.id)
+        del part.pending[item.service][item.id]
         self._made += 1
         parked_id = f"{self._made}-0"
         part.parked[parked_id] = Parked(
@@ -199,9 +208,9 @@ class MemoryLog(MemoryUpkeep):
             reason,
             item.deliveries,
             fingerprint,
-            item.fields.get("id", ""),
-            item.fields.get("type", ""),
-            item.fields.get("traceparent", ""),
+            fields["id"],
+            fields["type"],
+            fields["traceparent"],
             made_ms=self._clock_ms(),
             parked_ms=self._clock_ms(),
         )

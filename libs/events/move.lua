@@ -2,25 +2,23 @@
 -- Then ARGV[1] names the move:
 -- 'due'     KEYS timers, work, order hashes…      ARGV order ids…        timers that are due become items
 -- 'park'    KEYS work, parked                     ARGV service, item, consumer, reason, deliveries, fingerprint
--- 'redrive' KEYS parked, work, order hash         ARGV parked id         an item again, with the order's present state
+-- 'redrive' KEYS parked, work, order hash         ARGV parked id, order  an item again, for the order's present state
 -- 'discard' KEYS parked, discarded                ARGV parked id, by, reason, most kept          for the record only
 
 local FENCED = -1
 local meta, run = table.remove(KEYS, 1), table.remove(ARGV, 1)
-local EVENT_FIELDS = {'id', 'type', 'v', 'source', 'subject', 'user', 'version', 'time', 'cause', 'traceparent', 'data'}
 
-local function add_item(work_key, order_key)
-  local state = redis.call('HGET', order_key, 'state')
-  if not state then
+-- An item for what the order waits for now; its hash is told in record.py.
+local function add_item(work_key, order_key, order)
+  local held = redis.call('HMGET', order_key, 'version', 'last')
+  local version, last = held[1], held[2]
+  if not last then
     return false
   end
-  local values = redis.call('HMGET', order_key, unpack(EVENT_FIELDS))
-  local fields = {'state', state}
-  for index, name in ipairs(EVENT_FIELDS) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = values[index]
-  end
-  redis.call('XADD', work_key, '*', unpack(fields))
+  local packed = redis.call('HGET', order_key, last) or ''
+  local traceparent = string.match(packed, '^%S* %S* %S* %S* %S* (%S*) ') or ''
+  redis.call('XADD', work_key, '*', 'subject', order, 'version', version, 'id', order .. '/' .. version, 'type', last,
+    'traceparent', traceparent)
   return true
 end
 
@@ -34,7 +32,7 @@ function move.due()
     local score = redis.call('ZSCORE', KEYS[1], ARGV[index])
     if score and tonumber(score) <= now then
       redis.call('ZREM', KEYS[1], ARGV[index])
-      if add_item(KEYS[2], KEYS[index + 1]) then
+      if add_item(KEYS[2], KEYS[index + 1], ARGV[index]) then
         moved = moved + 1
       end
     end
@@ -57,7 +55,7 @@ function move.park()
 end
 
 function move.redrive()
-  if #redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2]) == 0 or not add_item(KEYS[2], KEYS[3]) then
+  if #redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2]) == 0 or not add_item(KEYS[2], KEYS[3], ARGV[3]) then
     return 0
   end
   redis.call('XDEL', KEYS[1], ARGV[2])

@@ -1,11 +1,17 @@
 """What an order is, and the one fold that makes it from its events."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
 from pydantic import AwareDatetime
 
 from libs.events.errors import VersionGap
 from libs.events.model import (
     AttemptFailed,
     Envelope,
+    Event,
     Frozen,
     OrderCancelled,
     OrderExpired,
@@ -24,6 +30,7 @@ from libs.events.model import (
     Units,
 )
 from libs.events.reactions import STATUS_AFTER
+from libs.events.trusted import changed, trusted
 
 
 class Failure(Frozen):
@@ -74,36 +81,64 @@ def evolve(order: Order | None, event: Envelope) -> Order:
     if event.version != version + 1:
         raise VersionGap(event.subject, expected=version + 1, found=event.version)
     if order is None:
-        return _requested(event)
-    status = STATUS_AFTER.get(type(event.data), order.status)
-    changes = {"version": event.version, "updated_at": event.time, "status": status, **_changes(event)}
-    return order.model_copy(update=changes)
+        return trusted(Order, _requested(event.subject, event.user, event))
+    return changed(order, _after(event, order.status))
 
 
-def _requested(event: Envelope) -> Order:
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """What a fold needs of an event."""
+
+    version: int
+    time: datetime
+    data: Event
+
+
+def fold_latest(order_id: str, user: str, events: Sequence[Happened]) -> Order:
+    """The order of which these, by version, are the last event of each type.
+
+    What an event changes depends on nothing but the event, so those it was repeated by have left nothing of it.
+
+    Raises:
+        VersionGap: the first is not the order's request.
+    """
+    first, *later = events
+    values = _requested(order_id, user, first)
+    for event in later:
+        values |= _after(event, values["status"])
+    return trusted(Order, values)
+
+
+def _after(event: Happened | Envelope, status: Status) -> dict[str, Any]:
+    status = STATUS_AFTER.get(type(event.data), status)
+    return {"version": event.version, "updated_at": event.time, "status": status, **_changes(event.data)}
+
+
+def _requested(order_id: str, user: str, event: Happened | Envelope) -> dict[str, Any]:
     request = event.data
     if not isinstance(request, OrderRequested):
-        raise VersionGap(event.subject, expected=1, found=event.version, detail=f"starts with {event.type}")
-    return Order(
-        id=event.subject,
-        user=event.user,
-        version=1,
-        status=STATUS_AFTER[OrderRequested],
-        token_in=request.token_in,
-        token_out=request.token_out,
-        mint_in=request.mint_in,
-        mint_out=request.mint_out,
-        amount_in=request.amount_in,
-        slippage_bps=request.slippage_bps,
-        expires_at=request.expires_at,
-        created_at=event.time,
-        updated_at=event.time,
-        terms=request.terms,
-    )
+        detail = f"starts with {type(request).__name__}"
+        raise VersionGap(order_id, expected=1, found=event.version, detail=detail)
+    return {
+        "id": order_id,
+        "user": user,
+        "version": 1,
+        "status": STATUS_AFTER[OrderRequested],
+        "token_in": request.token_in,
+        "token_out": request.token_out,
+        "mint_in": request.mint_in,
+        "mint_out": request.mint_out,
+        "amount_in": request.amount_in,
+        "slippage_bps": request.slippage_bps,
+        "expires_at": request.expires_at,
+        "created_at": event.time,
+        "updated_at": event.time,
+        "terms": request.terms,
+    }
 
 
-def _changes(event: Envelope) -> dict[str, object]:
-    match event.data:
+def _changes(data: Event) -> dict[str, object]:
+    match data:
         case RoutingStarted(attempt=attempt):
             return {"attempt": attempt, "retry_at": None}
         case RouteSelected(route=route):

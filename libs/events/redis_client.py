@@ -1,7 +1,7 @@
 """Connections to Redis, with the defaults of redis-py undone where they break a log, and its errors given our names."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -60,6 +60,11 @@ async def learn_run(connection: Any) -> None:
     await connection.send_command("INFO", "server")
     lines = str(await connection.read_response()).splitlines()
     connection.swaplog_run = next(line.partition(":")[2] for line in lines if line.startswith("run_id:"))
+
+
+def as_dict(flat: Sequence[str]) -> dict[str, str]:
+    """Names and values in turn, as Redis lists a hash or an entry."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def translate(error: Exception) -> EventLogError:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from hashlib import sha1
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,11 @@ from libs.events.log import (
     Duplicate,
     NotYours,
     Outcome,
-    Snapshot,
     Step,
 )
-from libs.events.model import Envelope
-from libs.events.order import Order
 from libs.events.reactions import TERMINAL, delay_ms, next_actor
-from libs.events.redis_client import FENCED, Pipe, translate
+from libs.events.record import snapshot
+from libs.events.redis_client import FENCED, Pipe, as_dict, translate
 from libs.events.redis_keys import Keys
 
 
@@ -131,23 +130,25 @@ def _settle(batch: list[tuple[Step, asyncio.Future[Outcome]]], reply: Any) -> No
     if reply == ["fenced"]:
         _fail(batch, LogUnavailable(FENCED))
         return
-    for (step, done), answer in zip(batch, reply, strict=True):
+    ms = int(reply[0])
+    for (step, done), answer in zip(batch, islice(reply, 1, None), strict=True):
         if done.done():
             continue
+        if isinstance(answer, int):
+            done.set_result(Committed(tuple(Position(ms, answer + index) for index in range(len(step.events)))))
+            continue
         try:
-            done.set_result(_outcome(step, answer))
+            done.set_result(_refusal(step, answer))
         except EventLogError as error:
             done.set_exception(error)
         except ValueError as error:
             done.set_exception(LogMismatch(f"order {step.order_id}: the log's state cannot be read: {error}"))
 
 
-def _outcome(step: Step, answer: list[Any]) -> Outcome:
+def _refusal(step: Step, answer: list[Any]) -> Outcome:
     match answer:
-        case ["ok", ms, first]:
-            return Committed(tuple(Position(int(ms), int(first) + index) for index in range(len(step.events))))
         case ["conflict", flat]:
-            return Conflict(snapshot(dict(zip(flat[::2], flat[1::2], strict=True))))
+            return Conflict(snapshot(step.order_id, as_dict(flat)))
         case ["not_yours"]:
             return NotYours()
         case ["duplicate", order_id, fingerprint]:
@@ -155,25 +156,6 @@ def _outcome(step: Step, answer: list[Any]) -> Outcome:
         case ["refused", error]:
             raise translate(ResponseError(error))
     raise LogMismatch(f"commit script answered {answer!r}")
-
-
-# What stays of an order that ended and is archived: enough to know that it was, and where its events are.
-RETIRED_FIELDS = frozenset({"version", "trail"})
-
-
-def snapshot(fields: dict[str, str]) -> Snapshot | None:
-    """Read an order's hash (or a work item); None when it is empty.
-
-    Raises:
-        ValueError: the fields are not an order's.
-    """
-    if not fields:
-        return None
-    if fields.keys() <= RETIRED_FIELDS:
-        return None
-    if "state" not in fields:
-        raise ValueError("field 'state' is missing")
-    return Snapshot(Order.model_validate_json(fields["state"]), Envelope.from_fields(fields))
 
 
 def encode(keys: Keys, epoch: str, steps: list[Step]) -> tuple[list[str], list[Any]]:
@@ -196,8 +178,8 @@ def encode(keys: Keys, epoch: str, steps: list[Step]) -> tuple[list[str], list[A
             step.expected_version,
             len(step.events),
             step.order_id,
+            step.user,
             step.order.status.value if step.order else "",
-            step.order.model_dump_json() if step.order else "",
             step.item.service if step.item else "",
             step.item.id if step.item else "",
             step.item.consumer if step.item else "",
@@ -207,6 +189,5 @@ def encode(keys: Keys, epoch: str, steps: list[Step]) -> tuple[list[str], list[A
             step.idempotency.fingerprint if step.idempotency else "",
         ]
         for event in step.events:
-            for name, value in event.fields().items():
-                args += (name, value)
+            args += event.values()
     return names, args

@@ -7,7 +7,7 @@ from libs.events.errors import LogMismatch, LogUnavailable
 from libs.events.reactions import WORKERS
 from libs.events.redis_client import FENCED, Pipe, translate
 from libs.events.redis_keys import Keys
-from libs.events.repair import new_epoch
+from libs.events.repair import is_earlier, new_epoch
 
 # All or nothing: the fence of a log that is there already must stay as it is.
 MAKE_META = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end"
@@ -51,6 +51,8 @@ async def check_log(pipe: Pipe, keys: list[Keys], layout: str) -> str:
     for meta in metas:
         if not meta.get("epoch"):
             raise LogUnavailable("the log is not there yet: the projector makes it")
+        if is_earlier(meta.get("layout", ""), len(keys)):
+            raise LogUnavailable("an earlier release kept this log: the projector brings it up to date")
         if meta.get("layout") != layout:
             raise LogMismatch(f"this log was made as '{meta.get('layout')}', not '{layout}': set PARTITIONS to match")
     if any(meta.get("run") != pipe.run for meta in metas):

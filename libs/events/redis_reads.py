@@ -9,8 +9,8 @@ import orjson
 from libs.events.errors import EventLogError, LogReplaced, LogUnavailable, PositionGap, Trimmed
 from libs.events.ids import Position, partition_of, partition_of_user
 from libs.events.log import Entry, Snapshot
-from libs.events.redis_client import FENCED, Client, Pipe, reading
-from libs.events.redis_commit import snapshot
+from libs.events.record import snapshot
+from libs.events.redis_client import FENCED, Client, Pipe, as_dict, reading
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import ask, read_metas
 
@@ -114,7 +114,7 @@ class RedisReads:
         ]
         found: dict[str, Snapshot] = {}
         for order_id, flat in zip(order_ids, await self._ask(commands), strict=True):
-            held = snapshot(dict(zip(flat[::2], flat[1::2], strict=True)))
+            held = snapshot(order_id, as_dict(flat))
             if held:
                 found[order_id] = held
         return found

@@ -13,6 +13,7 @@ from libs.events.ids import START, Position, partition_of
 from libs.events.log import Entry
 from libs.events.model import AttemptFailed, OrderOpened, OrderRequested
 from libs.events.reactions import TERMINAL, WORKERS, next_actor
+from libs.events.record import item_fields, record
 from libs.events.redis_client import FENCED, Pipe
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import ask
@@ -149,11 +150,11 @@ class RedisRepair:
                 return
 
     def _order(self, restored: Restored, now: datetime) -> list[list[Any]]:
-        order, last = restored.order, restored.entries[-1]
+        order = restored.order
         key = self._keys[partition_of(order.id)].order(order.id)
         trail = " ".join(str(entry.at) for entry in restored.entries)
-        state = ["status", order.status.value, "state", order.model_dump_json(), "trail", trail]
-        commands: list[list[Any]] = [["DEL", key], ["HSET", key, *state, *chain(*last.fields.items())]]
+        fields = record(order, [entry.fields for entry in restored.entries], trail)
+        commands: list[list[Any]] = [["DEL", key], ["HSET", key, *chain(*fields.items())]]
         if order.status in TERMINAL:
             left = KEPT - (now - order.updated_at)
             commands.append(["PEXPIRE", key, max(1, left // timedelta(milliseconds=1))])
@@ -168,7 +169,7 @@ class RedisRepair:
         actor = next_actor(event)
         if actor is None:
             return []
-        return [["XADD", keys.work(actor), "*", "state", order.model_dump_json(), *chain(*last.fields.items())]]
+        return [["XADD", keys.work(actor), "*", *chain(*item_fields(last.fields).items())]]
 
     def _key(self, entry: Entry, now: datetime) -> list[list[Any]]:
         event = entry.decode()

@@ -7,10 +7,9 @@ import orjson
 
 from libs.events.errors import LogUnavailable
 from libs.events.ids import Position, partition_of
-from libs.events.model import FIELD_NAMES
 from libs.events.reactions import WORKERS
+from libs.events.record import RETIRED_FIELDS
 from libs.events.redis_client import FENCED, Pipe
-from libs.events.redis_commit import RETIRED_FIELDS
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import ask
 from libs.events.upkeep import READER_EXPIRES_S, Pressure, Reader
@@ -48,7 +47,22 @@ if value and redis.call('TIME')[1] - cjson.decode(value).seen >= tonumber(ARGV[2
 end"""
 
 
-_RETIRED = tuple(sorted({"status", "state", *FIELD_NAMES} - RETIRED_FIELDS))
+RETIRE = """
+local kept = {}
+for _, name in ipairs(ARGV) do
+  kept[name] = true
+end
+for _, key in ipairs(KEYS) do
+  local gone = {}
+  for _, name in ipairs(redis.call('HKEYS', key)) do
+    if not kept[name] then
+      gone[#gone + 1] = name
+    end
+  end
+  if #gone > 0 then
+    redis.call('HDEL', key, unpack(gone))
+  end
+end"""
 
 
 class RedisUpkeep:
@@ -86,9 +100,11 @@ class RedisUpkeep:
 
     async def retire(self, order_ids: Sequence[str]) -> None:
         """See `Upkeep.retire`."""
-        commands: list[list[Any]] = [
-            ["HDEL", self._keys[partition_of(order_id)].order(order_id), *_RETIRED] for order_id in order_ids
-        ]
+        by_partition: dict[int, list[str]] = {}
+        for order_id in order_ids:
+            partition = partition_of(order_id)
+            by_partition.setdefault(partition, []).append(self._keys[partition].order(order_id))
+        commands = [["EVAL", RETIRE, len(keys), *keys, *sorted(RETIRED_FIELDS)] for keys in by_partition.values()]
         if commands:
             await ask(self._pipe, commands)
 

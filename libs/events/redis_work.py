@@ -13,7 +13,7 @@ from libs.events.ids import Position, partition_of
 from libs.events.log import DISCARDED_MAX, Discarded, Item, Parked
 from libs.events.model import AttemptFailed
 from libs.events.reactions import NEXT_ACTOR
-from libs.events.redis_client import FENCED, Client, Pipe, reading, translate
+from libs.events.redis_client import FENCED, Client, Pipe, as_dict, reading, translate
 from libs.events.redis_commit import Script
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import ask
@@ -50,7 +50,16 @@ class RedisWork:
             reply = await self._reader.xreadgroup(
                 service, consumer, streams, count=max(1, count // len(streams)), block=block_ms or None
             )
-        return self._items(service, consumer, reply)
+        return await self._with_orders(self._items(service, consumer, reply))
+
+    async def _with_orders(self, items: list[Item]) -> list[Item]:
+        """Fresh items, with what the log holds of their orders now: one more question for all of them."""
+        looks: list[list[Any]] = [["HGETALL", self._keys[item.partition].order(item.order_id)] for item in items]
+        held = await self._send(looks) if looks else []
+        return [
+            Item(item.service, item.consumer, item.partition, item.id, item.order_id, as_dict(flat))
+            for item, flat in zip(items, held, strict=True)
+        ]
 
     async def take_pending(self, service: str, consumer: str) -> list[Item]:
         """See `Work.take_pending`."""
@@ -151,7 +160,7 @@ class RedisWork:
         """See `Work.redrive`."""
         keys = self._keys[parked.partition]
         names = [keys.parked, keys.work(parked.service), keys.order(parked.order_id)]
-        return await self._move(keys, names, ["redrive", parked.id]) == 1
+        return await self._move(keys, names, ["redrive", parked.id, parked.order_id]) == 1
 
     async def discard(self, parked: Parked, by: str, reason: str) -> bool:
         """See `Work.discard`."""

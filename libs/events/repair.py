@@ -11,12 +11,19 @@ from libs.events.log import Entry, Reads
 from libs.events.order import Order
 
 KEPT = timedelta(hours=24)  # how long the log remembers ended orders, keys and lists: as in commit.lua
-LAYOUT = "1"
+LAYOUT = "2"
+# In these an order's hash held its whole state: the projector makes the hashes again, from the archive.
+EARLIER_LAYOUTS = ("1",)
 
 
-def layout_of(partitions: int) -> str:
-    """What must not change while a log exists."""
-    return f"{LAYOUT}, {partitions} partitions"
+def layout_of(partitions: int, layout: str = LAYOUT) -> str:
+    """How many partitions, which must not change while a log exists, and how it is kept."""
+    return f"{layout}, {partitions} partitions"
+
+
+def is_earlier(layout: str, partitions: int) -> bool:
+    """Whether an earlier release kept a log of as many partitions so."""
+    return layout in {layout_of(partitions, earlier) for earlier in EARLIER_LAYOUTS}
 
 
 def new_epoch() -> str:

@@ -11,21 +11,13 @@ from libs.events.log import Commits, Committed, Conflict, Duplicate, Item, NotYo
 from libs.events.model import Envelope, Event, UnknownEvent
 from libs.events.order import Order
 from libs.events.reactions import delay_ms, next_actor
+from libs.events.record import snapshot
 
 Pair = tuple[Order, Envelope]
 HandleMany = Callable[[Sequence[Pair]], Awaitable[Sequence[Sequence[Event] | Exception]]]
 Held = tuple[Item, Snapshot]
 Left = tuple[Item, Snapshot | None]
 """An item that is not finished, with what it is to be acted on: None, look again."""
-
-
-def fresh_snapshot(item: Item) -> Snapshot:
-    """What a fresh item says itself.
-
-    Raises:
-        ValueError, KeyError: it cannot be read.
-    """
-    return Snapshot(Order.model_validate_json(item.fields["state"]), Envelope.from_fields(dict(item.fields)))
 
 
 async def work_together(
@@ -36,11 +28,10 @@ async def work_together(
     held: list[Held] = []
     for item in items:
         try:
-            now = fresh_snapshot(item)
-        except (ValueError, KeyError):
-            left.append((item, None))
-            continue
-        if isinstance(now.event.data, UnknownEvent) or next_actor(now.event.data) != service:
+            now = snapshot(item.order_id, item.fields)
+        except ValueError:
+            now = None
+        if now is None or isinstance(now.event.data, UnknownEvent) or next_actor(now.event.data) != service:
             left.append((item, None))
         else:
             held.append((item, now))

@@ -23,8 +23,9 @@ from libs.events.log import Commits, Committed, Conflict, Duplicate, Item, NotYo
 from libs.events.model import AttemptFailed, Envelope, Event, UnknownEvent
 from libs.events.order import Order
 from libs.events.reactions import NEXT_ACTOR, delay_ms, next_actor
+from libs.events.record import snapshot
 from libs.events.suspects import Suspects
-from libs.events.together import HandleMany, Left, fresh_snapshot, work_together
+from libs.events.together import HandleMany, Left, work_together
 from libs.events.worker_limits import WorkerLimits, jittered
 
 T = TypeVar("T")
@@ -224,19 +225,19 @@ class Worker:
         await self._release(item, now)
 
     async def _present(self, item: Item) -> Snapshot | None:
-        """What to act on: a fresh item says it itself, after a redelivery only the log knows."""
+        """What to act on: a fresh item brought it along, after a redelivery the log is asked."""
         try:
             if item.deliveries == 1:
-                held: Snapshot | None = fresh_snapshot(item)
+                held = snapshot(item.order_id, item.fields)
             else:
                 with crossing("work.find"):
                     held = await self._retrying(lambda: self._log.find(item.order_id))
-        except (ValueError, KeyError) as error:
+            if held is None:
+                # Ended, archived and let go; or there is none, and that is told.
+                await self._version(item)
+                return None
+        except ValueError as error:
             raise Poison(f"cannot be decoded: {error}") from error
-        if held is None:
-            # Ended, archived and let go; or there is none, and that is told.
-            await self._version(item)
-            return None
         if isinstance(held.event.data, UnknownEvent):
             raise Poison(f"this release does not know {held.event.type} v{held.event.v}")
         return held

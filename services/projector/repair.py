@@ -15,7 +15,7 @@ from libs.events.log import Entry
 from libs.events.model import OrderRequested
 from libs.events.order import Order
 from libs.events.reactions import TERMINAL
-from libs.events.repair import KEPT, Held, RepairableLog, Restored, new_epoch
+from libs.events.repair import KEPT, Held, RepairableLog, Restored, is_earlier, new_epoch
 from libs.orders.batch import Batch
 from libs.orders.recovery import Recovery
 from libs.orders.store import Checkpoint, OrderStore, Projection
@@ -88,7 +88,15 @@ class Repair:
         check_layout(held, checkpoints)
         for one in held:
             await self._compare(one, checkpoints.get(one.partition))
-        return {one.partition: judge(one, checkpoints.get(one.partition), restarted=one.run != run) for one in held}
+        return {
+            one.partition: judge(
+                one,
+                checkpoints.get(one.partition),
+                restarted=one.run != run,
+                outdated=is_earlier(one.layout, len(held)),
+            )
+            for one in held
+        }
 
     async def _compare(self, held: Held, checkpoint: Checkpoint | None) -> None:
         check_reach(held, checkpoint)
@@ -113,7 +121,7 @@ class Repair:
         for one in held:
             if one.partition in hurt:
                 nowhere = one.position > max(one.last.position, at[one.partition].position)
-                if nowhere:
+                if nowhere or is_earlier(one.layout, len(held)):
                     await self._redis.forget_orders(one.partition)
                 await self._redis.drop_work(one.partition)
                 await self._remake_recent(one, at[one.partition], 0 if nowhere else one.last.position)

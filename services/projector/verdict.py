@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from libs.events.errors import LogMismatch
 from libs.events.ids import Position
 from libs.events.log import Entry
-from libs.events.repair import Held, layout_of
+from libs.events.repair import Held, is_earlier, layout_of
 from libs.orders.store import Checkpoint
 
 
@@ -26,11 +26,11 @@ class Verdict:
     alarm: bool
 
 
-def judge(held: Held, checkpoint: Checkpoint | None, *, restarted: bool = False) -> Verdict:
+def judge(held: Held, checkpoint: Checkpoint | None, *, restarted: bool = False, outdated: bool = False) -> Verdict:
     """Compare positions; see `compare` for what is in them.
 
     `restarted`: since Redis was last checked. Only then a reader beyond the end is proof of a lost tail; at other times
-    it is one that has not noticed a repair.
+    it is one that has not noticed a repair. `outdated`: an earlier release kept it, in another way.
     """
     archived = checkpoint.at.position if checkpoint else 0
     found = {
@@ -39,6 +39,7 @@ def judge(held: Held, checkpoint: Checkpoint | None, *, restarted: bool = False)
         f"it ends at position {held.last.position}, and the archive at {archived}": held.last.position < archived,
         f"it ends at position {held.last.position}, and should at {held.position}": held.position
         not in {-1, held.last.position},
+        "an earlier release kept its orders": outdated,
         f"a reader was at position {held.farthest_reader}": restarted and held.farthest_reader > held.last.position,
     }
     return Verdict(tuple(reason for reason, is_so in found.items() if is_so), alarm=not held.run)
@@ -90,7 +91,7 @@ def check_layout(held: Sequence[Held], checkpoints: Mapping[int, Checkpoint]) ->
     """
     wanted = layout_of(len(held))
     for one in held:
-        if one.layout not in {"", wanted}:
+        if one.layout not in {"", wanted} and not is_earlier(one.layout, len(held)):
             raise LogMismatch(f"this log was made as '{one.layout}', not '{wanted}': set PARTITIONS to match")
     if checkpoints and len(checkpoints) != len(held):
         raise LogMismatch(

@@ -118,7 +118,7 @@ async def test_a_new_order_is_work_for_the_router(log: EventLog) -> None:
 
     assert item.order_id == made.order.id
     assert item.deliveries == 1
-    assert item.fields["type"] == "OrderRequested"
+    assert item.fields["last"] == "OrderRequested"
     assert await log.take("executor", "a", 16, 0) == []
     assert await log.backlog("router") == 1
 
@@ -134,7 +134,7 @@ async def test_an_item_stays_in_hand_while_the_same_service_acts_next(log: Event
     assert isinstance(await log.commit(step), Committed)
     assert await log.backlog("router") == 0
     handed_on = await one_item(log, "executor")
-    assert handed_on.fields["type"] == "RouteSelected"
+    assert handed_on.fields["last"] == "RouteSelected"
 
 
 async def test_several_events_of_one_step_are_written_together(log: EventLog) -> None:
@@ -184,7 +184,7 @@ async def test_a_delayed_retry_becomes_work_when_it_is_due(log: EventLog) -> Non
     assert await log.backlog("router") == 0
     assert await eventually(log.move_due, what="the timer is due") == 1
     item = await one_item(log)
-    assert item.fields["type"] == "AttemptFailed"
+    assert item.fields["last"] == "AttemptFailed"
     assert await log.move_due() == 0
     assert await log.find(made.order.id) == now
 

@@ -155,7 +155,7 @@ async def test_an_item_that_names_no_order_can_still_be_thrown_away(redis_log: R
 
 async def test_an_order_whose_state_cannot_be_read_is_left_to_a_release_that_can(redis_log: RedisLog) -> None:
     made, parked = await one_parked(redis_log)
-    await redis_log._pipe.send([["HSET", Keys(parked.partition).order(made.order.id), "state", '{"newer": true}']])
+    await redis_log._pipe.send([["HSET", Keys(parked.partition).order(made.order.id), "OrderRequested", "9 1 x"]])
 
     with pytest.raises(NotDiscardable, match="cannot read"):
         await discard(redis_log, parked, by="mara", reason=WHY, now=NOW)

@@ -19,6 +19,7 @@ from libs.events.model import Event, OrderCancelled
 from libs.events.reactions import EXECUTOR, ROUTER, next_actor
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.repair import layout_of
 from libs.orders.batch import Batch
 from libs.orders.store import OrderStore, StoreUnavailable, open_store
 from services.projector import repair
@@ -218,6 +219,24 @@ async def test_a_repair_cut_short_is_begun_anew(
             await an_order(world.log, "user-1")
     await world.mended()
     assert await remembered(world) == before
+
+
+async def test_a_log_kept_by_an_earlier_release_is_brought_up_to_date(world: World) -> None:
+    [_, open_order, *_] = await every_state(world.log)
+    await world.archive()
+    held, epoch = await world.log.find(open_order.order.id), world.log.epoch
+    for partition in range(PARTITIONS):
+        await world.redis.hset(Keys(partition).meta, "layout", layout_of(PARTITIONS, "1"))
+    async for name in world.redis.scan_iter("orders:*:order:*"):
+        await world.redis.hset(name, mapping={"state": "{}", "type": "OrderRequested"})
+    with pytest.raises(LogUnavailable, match="earlier release"):
+        await world.log.start()
+
+    await world.mended()
+    assert world.log.epoch != epoch
+    assert held is not None
+    assert await world.log.find(open_order.order.id) == held
+    await gone_on(world.log, held, route_selected())
 
 
 async def test_every_prefix_of_the_log_grows_to_the_whole(world: World) -> None:

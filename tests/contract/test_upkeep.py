@@ -12,7 +12,7 @@ from libs.events.ids import START, Position, partition_of
 from libs.events.log import Committed, Conflict, Entry, Snapshot, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderCancelled
-from libs.events.redis_commit import RETIRED_FIELDS
+from libs.events.record import RETIRED_FIELDS
 from libs.events.redis_log import RedisLog, open_redis_log
 from libs.events.upkeep import READER_EXPIRES_S, Pressure, Reader
 from libs.orders.archived import ArchivedReads

@@ -16,6 +16,7 @@ from libs.events.redis_log import open_redis_log
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.service.health import Health
+from libs.service.logging import configure_logging
 from tests.builders import route_selected, routing_started
 
 LIMITS = WorkerLimits(
@@ -25,6 +26,8 @@ WORK_S = 0.02  # a venue's answer: whoever is waiting for one is in hand when th
 
 
 async def main(mode: str, poison: str) -> None:
+    # A traceback drawn for people takes longer than a handler may.
+    configure_logging(ROUTER, fmt="json")
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
 

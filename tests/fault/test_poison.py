@@ -119,13 +119,14 @@ async def test_a_handler_that_cannot_bear_one_order(log: RedisLog, redis_url: st
 
 async def test_an_item_that_cannot_be_decoded(log: RedisLog, redis_url: str) -> None:
     [poison] = await orders(log, 1)
-    work = Keys(partition_of(poison)).work(ROUTER)
-    [[[item_id, _]]] = await log._pipe.send([["XRANGE", work, "-", "+"]])
-    await log._pipe.send([["XDEL", work, item_id], ["XADD", work, "*", "state", "{", "subject", poison, "data", "\0"]])
+    order = Keys(partition_of(poison)).order(poison)
+    [whole] = await log._pipe.send([["HGET", order, "OrderRequested"]])
+    await log._pipe.send([["HSET", order, "OrderRequested", "\0"]])
     healthy = await orders(log, HEALTHY)
     async with router(redis_url, "none"):
         parked = await only_it_waits(log, poison, healthy)
     assert "cannot be decoded" in parked.reason
+    await log._pipe.send([["HSET", order, "OrderRequested", whole]])
     await put_back_once(log, redis_url, parked)
 
 
@@ -140,7 +141,7 @@ async def test_an_event_of_a_newer_schema(log: RedisLog, redis_url: str, monkeyp
     healthy = await orders(log, HEALTHY)
     async with router(redis_url, "none"):
         parked = await only_it_waits(log, now.order.id, healthy)
-    assert parked.reason == "this release does not know OrderRequested v2"
+    assert "this release does not know" in parked.reason
     assert parked.deliveries == 1, "no use in trying again"
 
 

@@ -7,6 +7,7 @@ from libs.events.errors import VersionGap
 from libs.events.log import Snapshot
 from libs.events.model import Envelope, Event, UnknownEvent
 from libs.events.order import Order, evolve
+from libs.events.record import record, snapshot
 from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
 
 BODIES = [routing_started(), route_selected(), tx_submitted(), tx_confirmed(), attempt_failed()]
@@ -72,3 +73,13 @@ def test_an_unknown_event_only_counts() -> None:
     assert isinstance(event.data, UnknownEvent)
     assert after == made.order.model_copy(update={"version": 2, "updated_at": event.time})
     assert Snapshot(after, event).order.status == made.order.status
+
+
+@given(st.lists(st.sampled_from(BODIES), max_size=12))
+def test_the_last_event_of_each_type_folds_to_the_same_order(bodies: list[Event]) -> None:
+    """Redis keeps no more of an order than that."""
+    history = a_history(bodies)
+    order = fold(history)
+    kept = record(order, [event.fields() for event in history], "1-1")
+
+    assert snapshot(order.id, kept) == Snapshot(order, history[-1])

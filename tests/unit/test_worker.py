@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 
@@ -200,9 +201,8 @@ async def test_an_item_that_killed_its_workers_is_parked_unhandled() -> None:
 async def test_what_cannot_be_decoded_is_parked_at_once() -> None:
     log = MemoryLog(4)
     made = await requested(log)
-    work = log._parts[0 if log._parts[0].work["router"] else int(made.order.id[-3:], 16)].work["router"]
-    [fields] = work.values()
-    fields["data"] = "not json"
+    [entry] = log._parts[partition_of(made.order.id)].trails[made.order.id]
+    cast("dict[str, str]", entry.fields)["data"] = "not json"
 
     async with working(log, "router", route):
         [parked] = await eventually(log.parked)

@@ -1,0 +1,71 @@
+"""An order as Redis keeps it: the last event of each type, and where all of them are.
+
+What an event changes in an order depends on nothing but the event (`libs.events.order`), so the last of each type fold
+to the same order as all of them. Nothing of an order is kept that is not an event, and each step writes its own only.
+
+Fields of the hash: `user`, `version`, `status`, `last` (type of the last event), `trail` (ids of all entries), and one
+for each type of event there was: `v version source time cause traceparent data`, with a space between.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from operator import attrgetter
+
+from libs.events.log import Snapshot
+from libs.events.model import Envelope, UnknownEvent, event_of
+from libs.events.order import Happened, Order, fold_latest
+
+# What stays of an order that ended and is archived: enough to know that it was, and where its events are.
+RETIRED_FIELDS = frozenset({"version", "trail"})
+_OWN = frozenset({"user", "version", "status", "last", "trail"})
+_PACKED = ("v", "version", "source", "time", "cause", "traceparent", "data")
+
+
+def record(order: Order, entries: Sequence[Mapping[str, str]], trail: str) -> dict[str, str]:
+    """The hash of an order with these events, given as the flat fields of all its entries."""
+    own = {
+        "user": order.user,
+        "version": str(order.version),
+        "status": order.status.value,
+        "last": entries[-1]["type"],
+        "trail": trail,
+    }
+    return own | {fields["type"]: " ".join(fields[name] for name in _PACKED) for fields in entries}
+
+
+def item_fields(last: Mapping[str, str]) -> dict[str, str]:
+    """A work item: which order, and the event to act on, given as the flat fields of its entry."""
+    return {name: last[name] for name in ("subject", "version", "id", "type", "traceparent")}
+
+
+def snapshot(order_id: str, fields: Mapping[str, str]) -> Snapshot | None:
+    """Read an order's hash; None when it is empty, or the order was let go.
+
+    Raises:
+        ValueError: the fields are not an order's.
+    """
+    if fields.keys() <= RETIRED_FIELDS:
+        return None
+    try:
+        user, version, last = fields["user"], fields["version"], fields["last"]
+        events = [_unpack(name, packed) for name, packed in fields.items() if name not in _OWN]
+        latest = _envelope(order_id, user, last, fields[last])
+    except KeyError as missing:
+        raise ValueError(f"field {missing} is missing") from None
+    events.sort(key=attrgetter("version"))
+    if str(latest.version) != version or events[-1].version != latest.version:
+        raise ValueError(f"its last event, {last} of version {version}, is not there")
+    if isinstance(events[0].data, UnknownEvent):
+        raise ValueError("this release does not know how it begins")
+    return Snapshot(fold_latest(order_id, user, events), latest)
+
+
+def _unpack(name: str, packed: str) -> Happened:
+    v, version, _, time, _, _, data = packed.split(" ", 6)
+    return Happened(int(version), datetime.fromisoformat(time), event_of(name, int(v), data))
+
+
+def _envelope(order_id: str, user: str, name: str, packed: str) -> Envelope:
+    values = dict(zip(_PACKED, packed.split(" ", 6), strict=True))
+    own = {"id": f"{order_id}/{values['version']}", "type": name, "subject": order_id, "user": user}
+    return Envelope.from_fields(values | own)
