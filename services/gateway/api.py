@@ -36,9 +36,17 @@ class Api:
         self._parts.overload.check()
         key = idempotency_key(request)
         asked = dto.read_order(await read_body(request), self._parts.clock())
-        placed = await self._placing.one(self._asking.log(), asker, asked, key)
+        placed = await self.place_for(asker, asked, key)
         headers = {"Location": f"/api/orders/{placed.order.id}"}
         return order_answer(placed.order, 202, headers | _REPLAYED if placed.replayed else headers)
+
+    async def place_for(self, asker: Asker, asked: dto.OrderRequest, key: str | None) -> Placed:
+        """One order, by whatever way it came."""
+        return await self._placing.one(self._asking.log(), asker, asked, key)
+
+    async def cancel_for(self, asker: Asker, order_id: str) -> Order:
+        """Cancel one order, by whatever way that was asked."""
+        return await self._cancelled(await self._asking.owned(order_id, asker.user), asker)
 
     async def place_orders(self, request: web.Request) -> web.Response:
         """POST /api/orders/batch: each with its own outcome. 202: all are in the log; 207: some are not."""
@@ -48,7 +56,7 @@ class Api:
         asked = dto.read_orders(await read_body(request), self._parts.clock(), key)
         await self._parts.rates.spend(request, "writes", asker.who, cost=len(asked) - 1)
         outcomes = await self._placing.many(self._asking.log(), asker, asked)
-        results = [self._result(outcome, request) for outcome in outcomes]
+        results = [self.result(outcome, request) for outcome in outcomes]
         accepted = sum(isinstance(outcome, Placed) for outcome in outcomes)
         return answer({"accepted": accepted, "results": results}, 202 if accepted == len(outcomes) else 207)
 
@@ -68,13 +76,13 @@ class Api:
         order_ids = dto.read_order_ids(await read_body(request))
         await self._parts.rates.spend(request, "writes", asker.who, cost=len(order_ids) - 1)
         outcomes = await self._cancel_each(order_ids, asker)
-        results = [self._result(outcome, request, order_id) for order_id, outcome in outcomes]
+        results = [self.result(outcome, request, order_id) for order_id, outcome in outcomes]
         cancelled = sum(isinstance(outcome, Order) for _, outcome in outcomes)
         return answer({"cancelled": cancelled, "results": results}, 200 if cancelled == len(outcomes) else 207)
 
     async def _cancel_each(self, order_ids: Sequence[str], asker: Asker) -> list[tuple[str, Order | BaseException]]:
         async def one(order_id: str) -> Order:
-            return await self._cancelled(await self._asking.owned(order_id, asker.user), asker)
+            return await self.cancel_for(asker, order_id)
 
         outcomes = await asyncio.gather(*map(one, order_ids), return_exceptions=True)
         return list(zip(order_ids, outcomes, strict=True))
@@ -96,7 +104,7 @@ class Api:
             raise Problem("order_not_cancellable", detail, currentStatus=order.status.value)
         return order
 
-    def _result(
+    def result(
         self, outcome: Placed | Order | BaseException, request: web.Request, order_id: str | None = None
     ) -> dict[str, object]:
         named = {} if order_id is None else {"orderId": order_id}

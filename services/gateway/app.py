@@ -13,6 +13,7 @@ from services.gateway.accounts import DatabaseUnavailable
 from services.gateway.api import Api
 from services.gateway.cors import cors_headers, preflight
 from services.gateway.descriptions import description_routes
+from services.gateway.entry import PATH as ENTRY_PATH, OrderEntry
 from services.gateway.fates import report
 from services.gateway.lookups import Lookups
 from services.gateway.parts import Parts
@@ -30,6 +31,7 @@ _SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 def make_app(parts: Parts, health: Health) -> web.Application:
     """The application, ready to be served."""
     api, lookups, quoting, signing_in = Api(parts), Lookups(parts), Quoting(parts), SigningIn(parts)
+    entry = OrderEntry(parts, api)
     app = web.Application(middlewares=[_middleware(parts)], client_max_size=limits.BODY_BYTES_MAX)
     app.add_routes(
         [
@@ -53,6 +55,7 @@ def make_app(parts: Parts, health: Health) -> web.Application:
             web.get("/api/quotes", quoting.quote),
             web.get("/api/quotes/stream", quoting.stream, allow_head=False),
             web.get("/api/tokens", lookups.tokens),
+            web.get(ENTRY_PATH, entry.handle, allow_head=False),
             web.get("/api/ws/{rest:.*}", api.web_socket, allow_head=False),
             web.get("/api/stream/{rest:.*}", api.event_stream, allow_head=False),
             *description_routes(),
@@ -63,6 +66,7 @@ def make_app(parts: Parts, health: Health) -> web.Application:
     async def end_the_endless(_app: web.Application) -> None:
         parts.tunnels.close()
         parts.quotes.closing.set()
+        await entry.drain()
 
     # Before the server waits for requests in hand: a tunnel is one, and would last for ever.
     app.on_shutdown.append(end_the_endless)

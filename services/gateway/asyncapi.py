@@ -1,11 +1,15 @@
 """The live part described for machines: AsyncAPI 3.0."""
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
-from services.gateway import shapes
+from services.gateway import meanings, shapes
+from services.gateway.dto import BatchItemBody
 from services.gateway.meanings import CLOSES, LIVE_ERRORS
 from services.gateway.openapi import VERSION, named_for_clients
 
@@ -44,9 +48,7 @@ def messages() -> dict[str, str]:
 @cache
 def asyncapi() -> bytes:
     """The document."""
-    event = shapes.EventShape.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
-    order = shapes.OrderShape.model_json_schema(by_alias=True, ref_template="#/components/schemas/{model}")
-    schemas = {**event.pop("$defs", {}), **order.pop("$defs", {}), "EventShape": event, "OrderShape": order}
+    schemas = _schemas()
     told: dict[str, Any] = {
         "event": {"name": "event", "summary": "one event of an order", "payload": _ref("schemas/EventShape")},
         **{name: _message("type", name, *what) for name, what in _told().items()},
@@ -58,13 +60,19 @@ def asyncapi() -> bytes:
         "The same messages as Server-Sent Events: GET /api/stream/orders.",
         "messages": {**told, **asked},
     }
+    entry = _entry()
     closes = "; ".join(f"{code}: {why}" for code, why in CLOSES.items())
     raw = orjson.dumps(
         {
             "asyncapi": "3.0.0",
             "info": {"title": "Swaplog, live", "version": VERSION, "description": f"Close codes: {closes}."},
-            "channels": {"orders": channel},
-            "operations": {"told": _operation("send", told), "asked": _operation("receive", asked)},
+            "channels": {"orders": channel, "entry": entry},
+            "operations": {
+                "told": _operation("send", "orders", told),
+                "asked": _operation("receive", "orders", asked),
+                "answered": _operation("send", "entry", _ANSWERED),
+                "ordered": _operation("receive", "entry", meanings.ENTRY_OPS),
+            },
             "components": {"schemas": schemas},
         }
     )
@@ -76,12 +84,56 @@ def _message(key: str, name: str, members: dict[str, Any], about: str) -> dict[s
     return {"name": name, "summary": about, "payload": payload}
 
 
-def _operation(action: str, messages: dict[str, Any]) -> dict[str, Any]:
+def _operation(action: str, channel: str, messages: Iterable[str]) -> dict[str, Any]:
+    # A point in a name is no part of a path, so it needs no escape.
     return {
         "action": action,
-        "channel": {"$ref": "#/channels/orders"},
-        "messages": [{"$ref": f"#/channels/orders/messages/{name}"} for name in messages],
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "messages": [{"$ref": f"#/channels/{channel}/messages/{name}"} for name in messages],
     }
+
+
+_ANSWERED = ("result", "answered.authenticated", "answered.pong", "answered.error")
+
+
+def _entry() -> dict[str, Any]:
+    """The socket for orders."""
+    name = {"type": ["string", "null"]}
+    error = {"id": name, "code": {"type": "string", "enum": list(LIVE_ERRORS)}, "detail": _TEXT}
+    outcome = {
+        "id": name,
+        "op": _TEXT,
+        "status": {"type": "integer"},
+        "order": _ref("schemas/OrderShape"),
+        "problem": _ref("schemas/ProblemShape"),
+        "replayed": {"type": "boolean"},
+    }
+    given = {"order": _ref("schemas/BatchItemBody"), "orderId": _TEXT, "token": _TEXT}
+    asked = {
+        op: _message("op", op, {member: given[member]} if member else {}, about)
+        for op, (member, about) in meanings.ENTRY_OPS.items()
+    }
+    result = _message("type", "result", outcome, "what became of one message: an order, or a problem")
+    result["payload"]["required"] = ["type", "id", "op", "status"]
+    until = {"expiresAt": {"type": "string", "format": "date-time"}}
+    messages = {
+        "result": result,
+        "answered.authenticated": _message("type", "authenticated", until, "the new token is taken"),
+        "answered.pong": _message("type", "pong", {"id": name}, "the answer to ping"),
+        "answered.error": _message("type", "error", error, "a message that was not acted on"),
+    }
+    return {
+        "address": "/api/ws/entry",
+        "description": "Orders placed and cancelled over one socket, answered in the order they came.",
+        "messages": {**messages, **asked},
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    models: tuple[type[BaseModel], ...] = (shapes.EventShape, shapes.OrderShape, shapes.ProblemShape, BatchItemBody)
+    pairs = [(model, "validation") for model in models]
+    _, schemas = models_json_schema(pairs, by_alias=True, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    return dict(schemas["$defs"])
 
 
 def _ref(path: str) -> dict[str, str]:

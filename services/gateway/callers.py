@@ -40,7 +40,18 @@ class Callers:
         Raises:
             Problem, DatabaseUnavailable
         """
-        text = _credential(request)
+        text = credential_of(request)
+        if text is None:
+            detail = "Send the token of a login or an API key: Authorization: Bearer <token>."
+            raise Problem("token_missing", detail, headers={"WWW-Authenticate": _REALM})
+        return await self.by_text(text, scope)
+
+    async def by_text(self, text: str, scope: str | None) -> Caller:
+        """Whose access token or API key this is.
+
+        Raises:
+            Problem, DatabaseUnavailable
+        """
         known = self._known.get(text)
         if known and datetime.now(UTC) < known.expires_at:
             return known
@@ -48,6 +59,9 @@ class Callers:
 
     def _by_token(self, text: str) -> Caller:
         self._known.pop(text, None)
+        if not text:
+            headers = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
+            raise Problem("token_invalid", "The token is empty.", headers=headers)
         try:
             claims = verify_token(text, *self._secrets)
         except InvalidToken as error:
@@ -77,14 +91,9 @@ def sent_key(request: web.Request) -> bool:
     return "X-API-Key" in request.headers or bearer.startswith(KEY_PREFIX)
 
 
-def _credential(request: web.Request) -> str:
+def credential_of(request: web.Request) -> str | None:
+    """The token or API key in the headers; empty: none of ours can be so."""
     if key := request.headers.get("X-API-Key"):
         return key.strip()
     scheme, _, text = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    if scheme.lower() != "bearer":
-        detail = "Send the token of a login or an API key: Authorization: Bearer <token>."
-        raise Problem("token_missing", detail, headers={"WWW-Authenticate": _REALM})
-    if not text.strip():
-        headers = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
-        raise Problem("token_invalid", "The token is empty.", headers=headers)
-    return text.strip()
+    return text.strip() if scheme.lower() == "bearer" else None

@@ -27,6 +27,10 @@ def _tables() -> dict[str, list[str]]:
         ),
         "members": _table(("", ""), _coded(meanings.MEMBERS.items())),
         "ops": _table(("op", "members", ""), ((f"`{op}`", _named(given), about) for op, (given, about) in OPS.items())),
+        "entry ops": _table(
+            ("op", "members", "answered by"),
+            ((f"`{op}`", f"`{given}`" if given else "", about) for op, (given, about) in meanings.ENTRY_OPS.items()),
+        ),
         "messages": _table(("type", "means"), _coded(messages().items())),
         "closes": _table(("closed with", "means"), meanings.CLOSES.items()),
         "live errors": _table(("code", "means"), _coded(meanings.LIVE_ERRORS.items())),

@@ -91,7 +91,7 @@ def read_orders(body: bytes, now: datetime, key: str | None) -> list[tuple[Order
         raise Invalid(FieldError("#/orders", "list_expected", 'Send {"orders": [...]} and nothing beside it.'))
     if not 1 <= len(orders) <= limits.ORDERS_PER_BATCH_MAX:
         raise Invalid(FieldError("#/orders", "list_length", f"Send 1 to {limits.ORDERS_PER_BATCH_MAX} orders at once."))
-    return [_batch_item(item, now, f"{key}/{place}" if key else None) for place, item in enumerate(orders)]
+    return [read_item(item, now, f"{key}/{place}" if key else None) for place, item in enumerate(orders)]
 
 
 def read_order_ids(body: bytes) -> list[str]:
@@ -114,7 +114,8 @@ def is_key(text: str) -> bool:
     return len(text) <= limits.IDEMPOTENCY_KEY_CHARS_MAX and _KEY.fullmatch(text) is not None
 
 
-def _batch_item(item: object, now: datetime, key: str | None) -> tuple[OrderRequest, str | None] | Invalid:
+def read_item(item: object, now: datetime, key: str | None = None) -> tuple[OrderRequest, str | None] | Invalid:
+    """One order that may have its key beside it; else `key` is its own."""
     try:
         if not isinstance(item, dict):
             raise Invalid(FieldError("#", "object_expected", "An order is a JSON object."))

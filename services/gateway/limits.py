@@ -72,6 +72,12 @@ ANSWER_TIMEOUT_S = 10.0
 ANSWER_BYTES_MAX = 64 * 1024
 LINGER_S = 5.0  # for what is still to be written when the other end has closed
 
+# Sockets for orders
+ENTRY_SOCKETS_MAX, ENTRY_SOCKETS_PER_USER_MAX = 2_000, 20
+ENTRY_MESSAGES_IN_HAND_MAX = 128  # of one socket; beyond: it is not read
+ENTRY_AUTH_WAIT_S = 10.0
+ENTRY_PING_S = 25.0
+
 # Overload
 PRESSURE_EVERY_S = 1.0
 REDIS_FULL_AT = 0.9  # of what Redis allows itself: scripts of workers must still find room

@@ -90,10 +90,19 @@ CLOSES: Mapping[int, str] = {
     1009: "your message was too long: coming back will not help while you send such",
 }
 
+# What may be said on the socket for orders: members beside `op` and `id`, and what comes of it.
+ENTRY_OPS: Mapping[str, tuple[str, str]] = {
+    "order.place": ("order", "a body of POST /api/orders, idempotencyKey too: a result with status 202 and order"),
+    "order.cancel": ("orderId", "a result with status 200 and order"),
+    "auth": ("token", "who you are, when no header said it, or a new token before the old one ends: authenticated"),
+    "ping": ("", "pong"),
+}
+
 # `{"type":"error","code":…}` on a WebSocket: the message was not acted on, and nothing else changed.
 LIVE_ERRORS: Mapping[str, str] = {
     "bad_message": "not a JSON object with a known shape",
     "unknown_op": "no such op",
+    "unauthorized": "the token is somebody else's: the socket is closed",
     "order_not_found": "you have no order with one of these ids; none was subscribed to",
     "too_many_orders": "a socket carries at most 100 orders by name",
     "subscribed_to_all": "a socket opened without orderId carries all of your orders already",

@@ -149,6 +149,7 @@ def _type(node: Node) -> str:
 
 def _live() -> str:
     asked = [(f"<code>{op}</code>", ", ".join(given), _text(about)) for op, (given, about) in OPS.items()]
+    entry = meanings.ENTRY_OPS.items()
     return (
         "<h2 id=websocket>WebSocket</h2><section><h4><b class='m ws'>ws</b><code>/api/ws/orders</code></h4>"
         "<p>A snapshot, then every event of your orders once and in order, as <a href=#shape-Event>Event</a>. "
@@ -159,6 +160,11 @@ def _live() -> str:
         + _table(("told: type", ""), _coded(messages()))
         + _table(("closed with", ""), meanings.CLOSES.items())
         + _table(("error code", ""), _coded(meanings.LIVE_ERRORS))
+        + "</section><section><h4><b class='m ws'>ws</b><code>/api/ws/entry</code></h4>"
+        "<p>Orders placed and cancelled over one socket, by the rules of <a href=#placeOrder>POST /api/orders</a>, "
+        'answered in the order they came by <code>{"type":"result","id","op","status"}</code> with '
+        "<a href=#shape-Order>order</a> or <a href=#shape-Problem>problem</a>.</p>"
+        + _table(("you say: op", "members", "answered by"), ((f"<code>{op}</code>", *what) for op, what in entry))
         + "</section>"
     )
 

@@ -196,6 +196,8 @@ BODIES: list[Any] = [
     {"name": "k", "scopes": ["orders:read"]},
     {"op": "auth", "token": "x"},
     {"op": "subscribe", "orderIds": ["01a205c4-6fe7-7367-94f4-2ccd80d6a003"]},
+    {"op": "order.place", "id": "1", "order": {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1}},
+    {"op": "order.cancel", "id": "2", "orderId": "01a205c4-6fe7-7367-94f4-2ccd80d6a003"},
 ]
 ODD: list[Any] = [
     None, True, -1, 1e308, "", "\x00", "😀" * 50, [], {}, [[[]]], "1" * 70, {"a": {"b": None}}, "\ud800",
@@ -248,7 +250,7 @@ async def test_no_body_and_no_frame_is_too_odd(base_url: str) -> None:
 
 async def frames(session: aiohttp.ClientSession, chance: random.Random) -> None:
     with suppress(aiohttp.ClientConnectionError):
-        async with session.ws_connect("/api/ws/orders") as ws:
+        async with session.ws_connect(chance.choice(["/api/ws/orders", "/api/ws/entry"])) as ws:
             for _ in range(10):
                 raw = mutated(chance)
                 if chance.random() < 0.5:

@@ -1,0 +1,220 @@
+"""`WS /api/ws/entry`: orders placed and cancelled over one socket of the gateway, answered in the order they came.
+
+A message goes the way a request goes: the same checks, keys, rates and commit. Many may be under way at once, and share
+their writes; what is read is bounded, so that a client who sends faster than orders are taken is read more slowly.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from aiohttp import WSMsgType, web
+
+from libs.events.errors import LogMismatch
+from services.gateway import dto, limits
+from services.gateway.accounts import DatabaseUnavailable
+from services.gateway.api import Api
+from services.gateway.bodies import Invalid, Malformed, parse
+from services.gateway.callers import Caller, credential_of
+from services.gateway.fates import report
+from services.gateway.frames import RECONNECT_SPREAD_MS, RESTARTING
+from services.gateway.parts import Parts
+from services.gateway.placing import Asker
+from services.gateway.problems import Problem, document
+from services.gateway.reading import REQUEST_ID, check_handshake
+from services.gateway.tracing import traceparent_of
+
+PATH = "/api/ws/entry"
+UNAUTHORIZED, TRY_LATER = 4401, 1013
+_SCOPE = "orders:write"
+Answer = dict[str, object]
+
+
+@dataclass(eq=False)
+class _Conversation:
+    """One socket: who speaks, and what is still to be answered."""
+
+    request: web.Request
+    ws: web.WebSocketResponse
+    caller: Caller | None
+    answers: asyncio.Queue[Awaitable[Answer]] = field(
+        default_factory=lambda: asyncio.Queue(limits.ENTRY_MESSAGES_IN_HAND_MAX)
+    )
+    expiry: asyncio.TimerHandle | None = None
+    draining: bool = False
+
+
+class OrderEntry:
+    """Every such socket of this process."""
+
+    def __init__(self, parts: Parts, api: Api) -> None:
+        self._parts, self._api = parts, api
+        self._open: set[_Conversation] = set()
+        self._of_user: Counter[str] = Counter()
+        self._closing: set[asyncio.Task[Any]] = set()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Upgrade and converse. With a credential in the header every refusal is a plain HTTP answer."""
+        check_handshake(request)
+        text = credential_of(request)
+        caller = await self._parts.callers.by_text(text, _SCOPE) if text else None
+        if len(self._open) >= limits.ENTRY_SOCKETS_MAX:
+            raise Problem("busy", "Too many sockets for orders are open.")
+        ws = web.WebSocketResponse(
+            heartbeat=limits.ENTRY_PING_S, max_msg_size=limits.BODY_BYTES_MAX, compress=False, timeout=limits.LINGER_S
+        )
+        if not ws.can_prepare(request).ok:
+            raise Problem("malformed_request", "This is no handshake of a WebSocket.")
+        if caller and self._of_user[caller.user] >= limits.ENTRY_SOCKETS_PER_USER_MAX:
+            raise Problem("too_many_connections", "Close one first.")
+        await ws.prepare(request)
+        talk = _Conversation(request, ws, None)
+        self._open.add(talk)
+        try:
+            if await self._let_in(talk, caller or await self._first_message(talk)):
+                await self._converse(talk)
+        finally:
+            self._leave(talk)
+        return ws
+
+    async def drain(self) -> None:
+        """Answer what is in hand, then tell each another time to come back."""
+
+        async def end(talk: _Conversation) -> None:
+            talk.draining = True
+            await talk.answers.join()
+            wait_ms = random.randrange(RECONNECT_SPREAD_MS)  # noqa: S311 - spread, not secrecy
+            await talk.ws.close(code=RESTARTING, message=f"restarting, reconnect in {wait_ms} ms".encode())
+
+        await asyncio.gather(*map(end, self._open), return_exceptions=True)
+
+    async def _first_message(self, talk: _Conversation) -> Caller | None:
+        try:
+            message = await talk.ws.receive(timeout=limits.ENTRY_AUTH_WAIT_S)
+            said = parse(message.data.encode(errors="replace")) if message.type is WSMsgType.TEXT else {}
+            if said.get("op") == "auth":
+                return await self._parts.callers.by_text(str(said.get("token")), _SCOPE)
+        except DatabaseUnavailable:
+            await talk.ws.close(code=TRY_LATER, message=b"API keys cannot be checked now, reconnect")
+        except (TimeoutError, Malformed, Invalid, Problem):
+            pass
+        return None
+
+    async def _let_in(self, talk: _Conversation, caller: Caller | None) -> bool:
+        """From now on the socket speaks for `caller`, until the credential ends."""
+        if caller is None or (talk.caller and talk.caller.user != caller.user):
+            await talk.ws.close(code=UNAUTHORIZED, message=b"no valid token that may place orders")
+            return False
+        if talk.caller is None:
+            self._of_user[caller.user] += 1
+        if talk.expiry:
+            talk.expiry.cancel()
+        talk.caller = caller
+        left_s = max(0.0, (caller.expires_at - datetime.now(UTC)).total_seconds())
+        talk.expiry = asyncio.get_running_loop().call_later(left_s, self._expire, talk)
+        return True
+
+    def _expire(self, talk: _Conversation) -> None:
+        closing = asyncio.ensure_future(talk.ws.close(code=UNAUTHORIZED, message=b"token expired, reconnect"))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    def _leave(self, talk: _Conversation) -> None:
+        self._open.discard(talk)
+        if talk.expiry:
+            talk.expiry.cancel()
+        if talk.caller:
+            self._of_user[talk.caller.user] -= 1
+            if not self._of_user[talk.caller.user]:
+                del self._of_user[talk.caller.user]
+
+    async def _converse(self, talk: _Conversation) -> None:
+        telling = asyncio.create_task(self._tell(talk))
+        try:
+            async for message in talk.ws:
+                data = message.data if message.type is WSMsgType.TEXT else ""
+                await talk.answers.put(asyncio.create_task(self._answer(talk, data)))
+        finally:
+            # What was taken is carried through, though nobody may hear of it.
+            await talk.answers.join()
+            telling.cancel()
+
+    async def _tell(self, talk: _Conversation) -> None:
+        while True:
+            answer = await (await talk.answers.get())
+            try:
+                if not talk.ws.closed:
+                    await talk.ws.send_str(orjson.dumps(answer).decode())
+            except ConnectionError:
+                pass  # it has gone; the log has what was placed
+            finally:
+                talk.answers.task_done()
+
+    async def _answer(self, talk: _Conversation, text: str) -> Answer:
+        try:
+            said = parse(text.encode(errors="replace"))
+        except (Malformed, Invalid):
+            return _error("bad_message", "A message is a JSON object with an op.")
+        op, name = said.get("op"), said.get("id")
+        if not (name is None or (isinstance(name, str) and len(name) <= limits.IDEMPOTENCY_KEY_CHARS_MAX)):
+            return _error("bad_message", "id is a text of your own, given back with the answer.")
+        named: Answer = {"op": op, "id": name}
+        match op:
+            case "ping":
+                return {"type": "pong", "id": name}
+            case "auth":
+                return await self._renewed(talk, str(said.get("token")), named)
+            case "order.place" | "order.cancel":
+                return {"type": "result", **named, **await self._result(talk, said)}
+            case _:
+                return _error("unknown_op", "Known are order.place, order.cancel, auth and ping.", name)
+
+    async def _renewed(self, talk: _Conversation, token: str, named: Answer) -> Answer:
+        try:
+            caller = await self._parts.callers.by_text(token, _SCOPE)
+        except (Problem, DatabaseUnavailable) as refused:
+            return {"type": "result", **named, **self._refusal(talk, refused)}
+        if not await self._let_in(talk, caller):
+            return _error("unauthorized", "Somebody else's token.")
+        return {"type": "authenticated", "expiresAt": caller.expires_at.isoformat()}
+
+    async def _result(self, talk: _Conversation, said: Mapping[str, Any]) -> Answer:
+        try:
+            if talk.draining:
+                raise Problem("busy", "This gateway restarts; nothing was done.")
+            assert talk.caller is not None
+            who = talk.caller.key_id or talk.caller.user
+            await self._parts.rates.spend(talk.request, "writes", who)
+            trace = traceparent_of(_text(said.get("traceparent")))
+            asker = Asker(talk.caller.user, talk.request[REQUEST_ID], trace, who)
+            if said["op"] == "order.cancel":
+                order = await self._api.cancel_for(asker, str(said.get("orderId")))
+                return self._api.result(order, talk.request)
+            self._parts.overload.check()
+            asked = dto.read_item(said.get("order"), self._parts.clock())
+            if isinstance(asked, Invalid):
+                raise asked
+            return self._api.result(await self._api.place_for(asker, *asked), talk.request)
+        except Exception as error:
+            if isinstance(error, LogMismatch):
+                self._parts.log_open.clear()
+            return self._refusal(talk, error)
+
+    def _refusal(self, talk: _Conversation, error: Exception) -> Answer:
+        problem = report(error, talk.request)
+        later = {"retryAfter": int(problem.headers["Retry-After"])} if "Retry-After" in problem.headers else {}
+        whole = document(problem, PATH, talk.request[REQUEST_ID])
+        return {"status": problem.kind.status, "problem": {**whole, **later}}
+
+
+def _error(code: str, detail: str, name: object = None) -> Answer:
+    return {"type": "error", "id": name, "code": code, "detail": detail}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

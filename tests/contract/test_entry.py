@@ -1,0 +1,193 @@
+"""Order entry on a WebSocket: the same checks, keys, rates and commits as over HTTP, answered in order."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+
+from libs.events.log import Outcome, Step
+from libs.events.memory_log import MemoryLog
+from libs.service.shared import Rate, open_shared
+from libs.service.tokens import issue_token
+from services.gateway import limits
+from tests.contract.http_gateway import ORDER, PARTITIONS, SECRET, Client, gateway
+
+PATH = "/api/ws/entry"
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog(PARTITIONS)
+
+
+@pytest.fixture
+async def client(log: MemoryLog) -> AsyncIterator[Client]:
+    async with gateway(log=log) as client:
+        yield client
+
+
+def connect(client: Client, token: str | None = None) -> Any:
+    token = client.token if token is None else token
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return client.session.ws_connect(client.url + PATH, headers=headers)
+
+
+def place(name: str, key: str | None = None, **fields: object) -> dict[str, object]:
+    order = {**ORDER, **fields, **({"idempotencyKey": key} if key else {})}
+    return {"op": "order.place", "id": name, "order": order}
+
+
+async def asked(ws: ClientWebSocketResponse, *messages: dict[str, object]) -> list[dict[str, Any]]:
+    """Everything is sent before anything is read."""
+    for message in messages:
+        await ws.send_json(message)
+    return [await ws.receive_json(timeout=10) for _ in messages]
+
+
+async def test_orders_are_in_the_log_when_they_are_answered_and_answered_in_order(client: Client) -> None:
+    async with connect(client) as ws:
+        answers = await asked(ws, *(place(str(n), amount=n + 1) for n in range(200)))
+    assert [answer["id"] for answer in answers] == [str(n) for n in range(200)]
+    assert {(answer["type"], answer["op"], answer["status"]) for answer in answers} == {("result", "order.place", 202)}
+    assert [answer["order"]["amount"] for answer in answers] == [str(n + 1) for n in range(200)]
+    for answer in answers[::50]:
+        assert (await client.get(f"/api/orders/{answer['order']['orderId']}")).status == 200
+
+
+async def test_numbers_keep_every_digit(client: Client) -> None:
+    async with connect(client) as ws:
+        await ws.send_str('{"op":"order.place","order":{"tokenIn":"SOL","tokenOut":"USDC","amount":9007199.254740993}}')
+        assert (await ws.receive_json())["order"]["amount"] == "9007199.254740993"
+
+
+async def test_a_key_makes_one_order_by_either_way(client: Client) -> None:
+    over_http = await client.post(Idempotency_Key="k")
+    async with connect(client) as ws:
+        first, second, other = await asked(
+            ws, place("1", "k"), place("2", clientOrderId="k2"), place("3", "k", amount=3)
+        )
+        again = await asked(ws, *[place("4", clientOrderId="k2")] * 20)
+    assert (first["order"]["orderId"], first["replayed"]) == (over_http.body["orderId"], True)
+    assert {one["order"]["orderId"] for one in again} == {second["order"]["orderId"]}
+    assert (other["status"], other["problem"]["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_what_is_wrong_is_told_by_pointer_and_the_rest_goes_on(client: Client) -> None:
+    async with connect(client) as ws:
+        wrong, nothing, right = await asked(
+            ws, place("1", amount=0, limitPrice=-1), {"op": "order.place", "id": "2"}, place("3")
+        )
+    assert (wrong["status"], wrong["problem"]["code"]) == (422, "invalid_body")
+    assert [error["pointer"] for error in wrong["problem"]["errors"]] == ["#/amount", "#/limitPrice"]
+    assert nothing["problem"]["errors"][0]["code"] == "object_expected"
+    assert right["status"] == 202
+
+
+async def test_orders_are_cancelled(client: Client) -> None:
+    async with connect(client) as ws:
+        (placed,) = await asked(ws, place("1"))
+        order_id = placed["order"]["orderId"]
+        cancelled, again, foreign = await asked(
+            ws, *({"op": "order.cancel", "id": str(n), "orderId": one} for n, one in enumerate([order_id] * 2 + ["x"]))
+        )
+    assert [cancelled["order"]["status"], again["order"]["status"]] == ["CANCELLED"] * 2
+    assert (foreign["status"], foreign["problem"]["code"]) == (404, "order_not_found")
+
+
+async def test_odd_messages_are_answered_in_their_place(client: Client) -> None:
+    async with connect(client) as ws:
+        for odd in ("", "[]", "{", '{"op":"fly"}', '{"op":"ping","id":3}', '{"op":"ping","id":"p"}'):
+            await ws.send_str(odd)
+        await ws.send_bytes(b"\x00")
+        told = [await ws.receive_json(timeout=10) for _ in range(7)]
+    bad = ("error", "bad_message")
+    codes = [(one["type"], one.get("code")) for one in told]
+    assert codes == [bad, bad, bad, ("error", "unknown_op"), bad, ("pong", None), bad]
+
+
+async def closed_with(ws: ClientWebSocketResponse) -> tuple[int | None, str]:
+    while (message := await ws.receive(timeout=10)).type is WSMsgType.TEXT:
+        pass
+    return ws.close_code, str(message.extra or "")
+
+
+async def test_who_may_not_place_orders_is_not_let_in(client: Client) -> None:
+    with pytest.raises(WSServerHandshakeError) as refused:
+        await connect(client, "nonsense")
+    assert refused.value.status == 401
+    for first in ({"op": "auth", "token": "nonsense"}, place("1")):
+        async with connect(client, "") as ws:
+            await ws.send_json(first)
+            assert (await closed_with(ws))[0] == 4401
+    async with connect(client, "") as ws:
+        await ws.send_json({"op": "auth", "token": client.token})
+        assert (await asked(ws, place("1")))[0]["status"] == 202
+
+
+async def test_a_token_ends_and_can_be_renewed_in_time(client: Client) -> None:
+    short = issue_token(client.user, SECRET, lifetime=timedelta(seconds=2))
+    async with connect(client, short) as left, connect(client, short) as renewed:
+        (told,) = await asked(renewed, {"op": "auth", "token": client.token})
+        assert told["type"] == "authenticated"
+        assert await closed_with(left) == (4401, "token expired, reconnect")
+        assert (await asked(renewed, place("1")))[0]["status"] == 202
+        await renewed.send_json({"op": "auth", "token": issue_token("bob", SECRET)})
+        assert (await closed_with(renewed))[0] == 4401
+
+
+async def test_rates_are_those_of_http(redis_url: str) -> None:
+    async with open_shared(redis_url) as shared, gateway(shared=shared, rate=Rate(20, 60)) as client:
+        client.user = f"user-{id(client)}"
+        token = issue_token(client.user, SECRET)
+        async with connect(client, token) as ws:
+            answers = await asked(ws, *(place(str(n)) for n in range(22)))
+    assert [answer["status"] for answer in answers] == [202] * 20 + [429] * 2
+    assert answers[-1]["problem"]["retryAfter"] >= 1
+
+
+async def test_as_many_sockets_as_may_be(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ENTRY_SOCKETS_PER_USER_MAX", 1)
+    async with connect(client) as ws:
+        assert (await asked(ws, {"op": "ping"}))[0]["type"] == "pong"
+        with pytest.raises(WSServerHandshakeError) as refused:
+            await connect(client)
+        assert refused.value.status == 429
+
+
+class Slow(MemoryLog):
+    """Commits wait until they are let through."""
+
+    def __init__(self) -> None:
+        super().__init__(PARTITIONS)
+        self.waiting, self.through = asyncio.Event(), asyncio.Event()
+
+    async def commit(self, step: Step) -> Outcome:
+        self.waiting.set()
+        await self.through.wait()
+        return await super().commit(step)
+
+
+async def test_a_restart_answers_what_is_in_hand_and_tells_when_to_come_back() -> None:
+    log = Slow()
+    async with ClientSession() as session:
+        async with gateway(log=log) as client:
+            headers = {"Authorization": f"Bearer {client.token}"}
+            ws = await session.ws_connect(client.url + PATH, headers=headers)
+            await ws.send_json(place("1"))
+            await log.waiting.wait()
+            answer = asyncio.create_task(ws.receive_json())
+            asyncio.get_running_loop().call_later(0.1, log.through.set)
+            ended = asyncio.create_task(_after(answer, ws))
+        code, reason = await ended
+    assert answer.result()["status"] == 202
+    assert len(await log.recent(client.user, None, 9)) == 1
+    assert code == 4001
+    assert reason.startswith("restarting, reconnect in ")
+
+
+async def _after(answer: asyncio.Task[Any], ws: ClientWebSocketResponse) -> tuple[int | None, str]:
+    await answer
+    return await closed_with(ws)
