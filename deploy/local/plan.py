@@ -1,6 +1,7 @@
 """What both stores have in common: the rungs to try, the plan to get one, and the wait until it answers."""
 
 import asyncio
+import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,14 @@ class NotReachable(Exception):
 
 class NoRung(ConfigurationError):
     """No rung of the ladder is there on this machine."""
+
+
+def in_short(error: BaseException) -> str:
+    """Why something cannot be reached: in the system's words where it is the system that says so."""
+    chain = (error, error.__cause__, error.__context__)
+    numbers = (one.errno for one in chain if isinstance(one, OSError) and one.errno)
+    number = next(numbers, 0)
+    return os.strerror(number) if number > 0 else str(error) or type(error).__name__
 
 
 Check = Callable[[], Awaitable[str]]

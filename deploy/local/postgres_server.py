@@ -18,6 +18,7 @@ from deploy.local.plan import (
     Check,
     NotReachable,
     Plan,
+    in_short,
     no_rung,
     refuse_other_product,
     rungs_to_try,
@@ -127,7 +128,7 @@ def _check(url: str, create: str = "") -> Check:
         try:
             connection = await asyncpg.connect(url, timeout=REACH_WITHIN_S)
         except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise NotReachable(str(error) or type(error).__name__) from None
+            raise NotReachable(in_short(error)) from None
         try:
             version = str(await connection.fetchval("SHOW server_version")).partition(" ")[0]
             if connection.get_server_version().major < POSTGRES_MAJOR_MIN:

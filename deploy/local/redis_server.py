@@ -17,6 +17,7 @@ from deploy.local.plan import (
     Check,
     NotReachable,
     Plan,
+    in_short,
     no_rung,
     refuse_other_product,
     rungs_to_try,
@@ -86,7 +87,7 @@ def _check(url: str) -> Check:
         try:
             info = await client.info("server")
         except (RedisError, OSError) as error:
-            raise NotReachable(str(error)) from None
+            raise NotReachable(in_short(error)) from None
         finally:
             await client.aclose()
         compatible = str(info["redis_version"])  # Valkey tells the Redis it is compatible with, too

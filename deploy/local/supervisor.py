@@ -15,7 +15,7 @@ RESTART_FIRST_S = 0.5
 RESTART_CAP_S = 30.0
 RESTART_FORGET_S = 60.0  # a run this long was a good one: the next pause is the first again
 READY_POLL_FIRST_S = 0.02
-READY_POLL_CAP_S = 1.0
+READY_POLL_CAP_S = 0.2
 NOT_DEADLY = {signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 LINE_CHARS_MAX = 200
 

@@ -2,7 +2,8 @@
 
 EventLogError
 ├── LogUnavailable        Redis is away, loading, full or read-only: nothing was written; try again later
-│   └── OutcomeUnknown    the reply was lost: ask the log what it holds, then go on from there
+│   ├── OutcomeUnknown    the reply was lost: ask the log what it holds, then go on from there
+│   └── LogNotOpen        it is being made or checked: look again in a moment
 ├── LogMismatch           another layout or a hole in the positions: stop loudly, an operator must look
 │   ├── LogReplaced       the log this process opened is gone or has a new epoch: start again
 │   └── PositionGap       a position is missing between two entries
@@ -23,6 +24,10 @@ class LogUnavailable(EventLogError):
 
 class OutcomeUnknown(LogUnavailable):
     """The write may or may not have happened."""
+
+
+class LogNotOpen(LogUnavailable):
+    """The projector has yet to make the log, or to check it after Redis was started."""
 
 
 class LogMismatch(EventLogError):

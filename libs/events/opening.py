@@ -6,9 +6,16 @@ from typing import Protocol
 
 import structlog
 
-from libs.events.errors import LogMismatch, LogReplaced, LogUnavailable
+from libs.events.errors import LogMismatch, LogNotOpen, LogReplaced, LogUnavailable
 from libs.events.worker import Needs
 from libs.events.worker_limits import WorkerLimits, jittered
+
+NOT_OPEN_PAUSE_S = 0.1
+
+
+def pause_s(error: Exception, usual_s: float) -> float:
+    """How long to wait before the next look: a log that only has to be opened opens in a moment, and all wait."""
+    return min(usual_s, NOT_OPEN_PAUSE_S) if isinstance(error, LogNotOpen) else usual_s
 
 
 class Works(Protocol):
@@ -53,9 +60,10 @@ async def started(log: Starts, health: Needs, limits: WorkerLimits, stop: asynci
         except LogUnavailable as error:
             failures += 1
             health.trouble("log", str(error))
-            structlog.get_logger().warning("log_unavailable", reason=str(error), failures=failures)
+            if not isinstance(error, LogNotOpen):  # every start begins with that one
+                structlog.get_logger().warning("log_unavailable", reason=str(error), failures=failures)
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), jittered(failures, limits))
+                await asyncio.wait_for(stop.wait(), pause_s(error, jittered(failures, limits)))
         else:
             health.ok("log")
             return True

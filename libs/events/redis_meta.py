@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from libs.events.errors import LogMismatch, LogUnavailable
+from libs.events.errors import LogMismatch, LogNotOpen
 from libs.events.reactions import WORKERS
 from libs.events.redis_client import FENCED, Pipe, translate
 from libs.events.redis_keys import Keys
@@ -44,19 +44,19 @@ async def check_log(pipe: Pipe, keys: list[Keys], layout: str) -> str:
     """Give the epoch of a log that is whole and checked.
 
     Raises:
-        LogUnavailable: there is none, or it is still being checked.
+        LogNotOpen: there is none, or it is still being checked.
         LogMismatch: it was made with other partitions, or its partitions are not of one log.
     """
     metas = await read_metas(pipe, keys)
     for meta in metas:
         if not meta.get("epoch"):
-            raise LogUnavailable("the log is not there yet: the projector makes it")
+            raise LogNotOpen("the log is not there yet: the projector makes it")
         if is_earlier(meta.get("layout", ""), len(keys)):
-            raise LogUnavailable("an earlier release kept this log: the projector brings it up to date")
+            raise LogNotOpen("an earlier release kept this log: the projector brings it up to date")
         if meta.get("layout") != layout:
             raise LogMismatch(f"this log was made as '{meta.get('layout')}', not '{layout}': set PARTITIONS to match")
     if any(meta.get("run") != pipe.run for meta in metas):
-        raise LogUnavailable(FENCED)
+        raise LogNotOpen(FENCED)
     epochs = {meta["epoch"] for meta in metas}
     if len(epochs) > 1:
         raise LogMismatch(f"the partitions are of different logs: {', '.join(sorted(epochs))}")

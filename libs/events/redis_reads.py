@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from libs.events.errors import EventLogError, LogReplaced, LogUnavailable, PositionGap, Trimmed
+from libs.events.errors import EventLogError, LogNotOpen, LogReplaced, PositionGap, Trimmed
 from libs.events.ids import Position, partition_of, partition_of_user
 from libs.events.log import Entry, Snapshot
 from libs.events.record import snapshot
@@ -80,7 +80,7 @@ class RedisReads:
                 found = meta.get("epoch", "none")
                 raise LogReplaced(f"partition {partition}: the log's epoch was {self._epoch} and is {found} now")
             if meta.get("run") != self._pipe.run:
-                raise LogUnavailable(FENCED)
+                raise LogNotOpen(FENCED)
         self._checked_at = time.monotonic()
 
     async def history(self, order_id: str) -> list[Entry]:

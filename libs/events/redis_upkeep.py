@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from libs.events.errors import LogUnavailable
+from libs.events.errors import LogNotOpen
 from libs.events.ids import Position, partition_of
 from libs.events.reactions import WORKERS
 from libs.events.record import RETIRED_FIELDS
@@ -95,7 +95,7 @@ class RedisUpkeep:
         (gone,) = await ask(self._pipe, commands)
         if gone < 0:
             # Nothing to do for the janitor but to come again: whoever checks the log says what is wrong with it.
-            raise LogUnavailable(FENCED)
+            raise LogNotOpen(FENCED)
         return int(gone)
 
     async def retire(self, order_ids: Sequence[str]) -> None:

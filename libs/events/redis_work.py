@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from libs.events.errors import EventLogError, LogUnavailable
+from libs.events.errors import EventLogError, LogNotOpen, LogUnavailable
 from libs.events.ids import Position, partition_of
 from libs.events.log import DISCARDED_MAX, Discarded, Item, Parked
 from libs.events.model import AttemptFailed
@@ -214,7 +214,7 @@ class RedisWork:
         if isinstance(reply, Exception):
             raise translate(reply)
         if reply == MOVE_FENCED:
-            raise LogUnavailable(FENCED)
+            raise LogNotOpen(FENCED)
         return int(reply)
 
     async def _send(self, commands: list[list[Any]]) -> list[Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -94,10 +94,10 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url", "database_url")
     @classmethod
-    def _known_scheme(cls, value: str) -> str:
-        schemes = ("redis", "rediss", "unix", "postgresql", "postgres")
+    def _known_scheme(cls, value: str, info: ValidationInfo) -> str:
+        schemes = ("redis", "rediss", "unix") if info.field_name == "redis_url" else ("postgresql", "postgres")
         if value and urlsplit(value).scheme not in schemes:
-            raise ValueError(f"the URL must start with one of {', '.join(s + '://' for s in schemes)}")
+            raise ValueError(f"the URL must start with {' or '.join(s + '://' for s in schemes)}")
         return value
 
     @field_validator("venues")
@@ -136,7 +136,7 @@ def load_settings(*required: str, environ: Mapping[str, str] | None = None) -> S
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]).upper()
-        raise ConfigurationError(f"{name} is not usable: {first['msg']}") from None
+        raise ConfigurationError(f"{name} is not usable: {first['msg'].removeprefix('Value error, ')}") from None
     for name in required:
         value = getattr(settings, name)
         if not (value.get_secret_value() if isinstance(value, SecretStr) else value):

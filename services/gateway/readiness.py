@@ -5,8 +5,9 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from libs.events.errors import EventLogError, LogMismatch
+from libs.events.errors import EventLogError, LogMismatch, LogNotOpen
 from libs.events.ids import Position
+from libs.events.opening import pause_s
 from libs.service.health import Health
 from services.gateway import observe
 from services.gateway.accounts import Accounts, DatabaseUnavailable
@@ -51,8 +52,10 @@ async def _keep(need: str, check: Callable[[], Awaitable[None]], health: Health)
             failures += 1
             health.trouble(need, str(error))
             # Half of the pause is chance: gateways that lost a store together must not come back together.
-            wait_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10)) * random.uniform(0.5, 1)  # noqa: S311
-            observe.need_away(need, str(error), wait_s)
+            usual_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10)) * random.uniform(0.5, 1)  # noqa: S311
+            wait_s = pause_s(error, usual_s)
+            if not isinstance(error, LogNotOpen):  # every start begins with that one
+                observe.need_away(need, str(error), wait_s)
         else:
             if failures:
                 observe.need_back(need)

@@ -5,9 +5,10 @@ import random
 from collections.abc import Awaitable, Callable
 
 from libs.events.crash import crossing
-from libs.events.errors import LogMismatch, LogReplaced, LogUnavailable
+from libs.events.errors import LogMismatch, LogNotOpen, LogReplaced, LogUnavailable
 from libs.events.ids import Position
 from libs.events.log import Entry, Reads
+from libs.events.opening import pause_s
 from libs.orders.store import StoreUnavailable
 from services.notifier import observe
 from services.notifier.hub import Hub
@@ -46,7 +47,7 @@ class Tail:
             except (LogUnavailable, LogReplaced, StoreUnavailable) as away:
                 failures += 1
                 health(str(away))
-                await _pause(stop, failures, str(away))
+                await _pause(stop, failures, away)
 
     async def _start(self) -> None:
         await self._reopen()
@@ -84,9 +85,11 @@ class Tail:
         self._hub.settle(self._at)
 
 
-async def _pause(stop: asyncio.Event, failures: int, reason: str) -> None:
-    wait_s = random.uniform(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(failures, 10)))  # noqa: S311 - jitter
-    observe.log_away(reason, wait_s)
+async def _pause(stop: asyncio.Event, failures: int, away: Exception) -> None:
+    jitter_s = random.uniform(0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(failures, 10)))  # noqa: S311 - jitter
+    wait_s = pause_s(away, jitter_s)
+    if not isinstance(away, LogNotOpen):  # every start begins with that one
+        observe.log_away(str(away), wait_s)
     try:
         async with asyncio.timeout(wait_s):
             await stop.wait()

@@ -96,7 +96,7 @@ def event_line(entry: Entry, body: Body | None, *, order_known: bool, short: boo
     return line
 
 
-def describe(body: Body) -> str:
+def describe(body: Body) -> str:  # noqa: C901 - one case an event
     """What an event says, in one line."""
     data = body["data"]
     match body["type"]:
@@ -106,6 +106,8 @@ def describe(body: Body) -> str:
             return f"attempt {data['attempt']}"
         case "RouteSelected":
             return _route(data)
+        case "OrderOpened":
+            return f"waits for {data['wantedAmountOut']}, {_best(data)}, until {data['until']}"
         case "TxSubmitted":
             return f"signature {shortened(data['signature'])}, valid to block {data['lastValidBlockHeight']}"
         case "TxConfirmed":
@@ -185,6 +187,11 @@ def _route(data: Mapping[str, Any]) -> str:
     venues = "+".join(leg["venue"] for leg in route["legs"])
     lost = [f"{c['venue']} {c['outcome']}: {c['why']}" for c in data["candidates"] if c["outcome"] != "selected"]
     return "; ".join([f"{venues} quotes {route['quotedAmountOut']}, at least {route['minAmountOut']}", *lost])
+
+
+def _best(data: Mapping[str, Any]) -> str:
+    best = data["bestAmountOut"]
+    return "nobody quotes" if best is None else f"the best quote is {best}"
 
 
 def _failure(data: Mapping[str, Any]) -> str:

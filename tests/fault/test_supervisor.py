@@ -171,11 +171,15 @@ def run(data: Path, **env: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     ("variable", "url", "line"),
     [
-        ("REDIS_URL", "redis://:hush@127.0.0.1:1/0", "swaplog: REDIS_URL: cannot use redis://:***@127.0.0.1:1/0: "),
+        (
+            "REDIS_URL",
+            "redis://:hush@127.0.0.1:1/0",
+            "swaplog: REDIS_URL: cannot use redis://:***@127.0.0.1:1/0: Connection refused\n",
+        ),
         (
             "DATABASE_URL",
             "postgresql://me:hush@127.0.0.1:1/x",
-            "swaplog: DATABASE_URL: cannot use postgresql://me:***@",
+            "swaplog: DATABASE_URL: cannot use postgresql://me:***@127.0.0.1:1/x: Connection refused\n",
         ),
         ("REDIS_URL", "http://127.0.0.1", "swaplog: REDIS_URL is not usable: "),
         ("SWAPLOG_STORES", "attic", "swaplog: SWAPLOG_STORES is not usable: "),

@@ -13,7 +13,7 @@ from libs.events.errors import PositionGap
 from libs.events.ids import Position
 from libs.events.log import Committed, Entry, Snapshot
 from libs.events.memory_log import MemoryLog
-from libs.events.model import Event
+from libs.events.model import EVENT_TYPES, Event
 from libs.events.order import Order
 from libs.orders.store import OrderStore
 from services.ops.__main__ import main
@@ -300,6 +300,19 @@ async def test_every_event_is_one_line_in_clients_words() -> None:
     assert "10 SOL for USDC, slippage 50 bps" in lines[0]
     assert "raydium quotes 1500, at least 1492.5; meteora lost: 0.1 % less" in lines[4]
     assert "1499 in slot 7, +0 ppm against the quote" in lines[6]
+
+
+def test_an_order_that_waits_for_its_price_says_for_what_and_until_when() -> None:
+    data = {"attempt": 1, "wantedAmountOut": "2000", "bestAmountOut": "1500", "until": "2026-01-02T03:04:05.000Z"}
+    known = describe({"type": "OrderOpened", "data": data})
+    assert known == "waits for 2000, the best quote is 1500, until 2026-01-02T03:04:05.000Z"
+    assert "nobody quotes" in describe({"type": "OrderOpened", "data": data | {"bestAmountOut": None}})
+
+
+@pytest.mark.parametrize("name", sorted(EVENT_TYPES))
+def test_no_event_of_ours_is_left_without_words(name: str) -> None:
+    with pytest.raises(KeyError):  # its case looks into its body
+        describe({"type": name, "data": {}})
 
 
 async def test_json_of_a_replay_never_holds_the_signed_transaction_but_in_its_event() -> None:

@@ -31,7 +31,9 @@ def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch
     [
         ("PORT", "many", "PORT is not usable: "),
         ("PORT", "70000", "PORT is not usable: "),
-        ("REDIS_URL", "http://cache", "REDIS_URL is not usable: .*redis://"),
+        ("REDIS_URL", "http://cache", "REDIS_URL is not usable: the URL must start with redis:// or "),
+        ("REDIS_URL", "postgresql://cache", "REDIS_URL is not usable: .*redis://"),
+        ("DATABASE_URL", "redis://cache", "DATABASE_URL is not usable: .*postgresql://"),
         ("SWAPLOG_STORES", "attic", "SWAPLOG_STORES is not usable: "),
         ("LOG_LEVEL", "loud", "LOG_LEVEL is not usable: "),
     ],
