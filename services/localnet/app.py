@@ -90,15 +90,15 @@ def _admin_routes(node: Node) -> list[web.RouteDef]:
     async def change_trouble(request: web.Request) -> web.Response:
         try:
             fields = await _object(request)
-            expire = fields.pop("expire_blockhashes", False)
+            expire = _wants_expiry(fields)
             node.trouble.update(fields)
         except TroubleError as error:
             return _json({"error": str(error), "errorCode": "INVALID_REQUEST"}, 400)
         except Refused as refused:
             return _json(refused.body(), refused.status)
-        if expire is True:
+        if expire:
             await node.expire_blockhashes()
-        log.info("trouble_changed", expire_blockhashes=expire is True, **node.trouble.as_dict())
+        log.info("trouble_changed", expire_blockhashes=expire, **node.trouble.as_dict())
         return _json(node.trouble.as_dict())
 
     async def clear_trouble(_request: web.Request) -> web.Response:
@@ -128,6 +128,14 @@ def _admin_routes(node: Node) -> list[web.RouteDef]:
         web.get("/admin/settled", settled),
         web.get("/admin/pools", pools),
     ]
+
+
+def _wants_expiry(fields: dict[str, Any]) -> bool:
+    """Taken out of `fields`: it happens once, while trouble stays."""
+    expire = fields.pop("expire_blockhashes", False)
+    if not isinstance(expire, bool):
+        raise TroubleError("expire_blockhashes must be true or false.")
+    return expire
 
 
 def _each(one: Callable[[Any], dict[str, Any]], body: dict[str, Any], name: str) -> list[dict[str, Any]]:

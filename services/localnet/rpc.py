@@ -91,6 +91,7 @@ class Rpc:
         method = self._methods.get(name)
         if method is None:
             return _failure(request_id, METHOD_NOT_FOUND, "Method not found")
+        params = [] if params is None else params
         if not isinstance(params, list):
             return _failure(request_id, INVALID_PARAMS, "Invalid params: expected an array")
         try:

@@ -114,6 +114,8 @@ async def test_plain_reads_have_solanas_shapes(world: World) -> None:
     assert latest["value"]["lastValidBlockHeight"] <= height + 150
     statuses = await world.rpc("getSignatureStatuses", [UNKNOWN_SIGNATURE])
     assert statuses["value"] == [None]
+    _, answer = await world.body("POST", "/", data=b'{"jsonrpc":"2.0","id":1,"method":"getSlot","params":null}')
+    assert isinstance(answer["result"], int)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,13 @@ async def test_an_outage_is_seen_by_its_target_alone(world: World) -> None:
     assert (status, answer["errorCode"]) == (400, "INVALID_REQUEST")
 
 
+@pytest.mark.parametrize("fields", [{"expire_blockhashes": "yes"}, {"drop_rate": 2}, {"weather": "bad"}])
+async def test_trouble_that_is_none_is_refused(world: World, fields: dict[str, Any]) -> None:
+    status, answer = await world.body("PUT", "/admin/trouble", json=fields)
+    assert (status, answer["errorCode"]) == (400, "INVALID_REQUEST")
+    assert next(iter(fields)) in answer["error"]
+
+
 async def test_pools_can_be_looked_at(world: World) -> None:
     _, answer = await world.body("GET", "/admin/pools")
     assert {(pool["venue"], pool["pair"]) for pool in answer["pools"]} >= {

@@ -64,7 +64,8 @@ def test_every_swaplog_command_named_exists() -> None:
 
 
 def test_every_example_is_run_by_a_test() -> None:
-    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    commands = "".join(re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE))  # they are run, too
+    tests = commands + "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     for example in (ROOT / "examples").glob("*.py"):
         assert example.name in tests, example.name
 
