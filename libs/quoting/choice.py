@@ -1,10 +1,10 @@
 """Which answer wins, what it is worth after costs, and why each of the others lost. Pure."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple, TypeVar
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from libs.events.model import (
     AttemptFailed,
@@ -20,6 +20,8 @@ from libs.events.order import Order
 from libs.events.retry import RetryPolicy, after_failure
 from libs.venues.tokens import TOKENS
 
+M = TypeVar("M", bound=BaseModel)
+
 WHOLE_BPS = 10_000
 SOL_MINT = TOKENS["SOL"].mint
 
@@ -34,8 +36,7 @@ _MOST_HOPEFUL_FIRST = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(NamedTuple):
     """What a venue offers. Amounts in base units; `fee` is the pools' share, already taken off `amount_out`."""
 
     amount_out: int
@@ -44,19 +45,17 @@ class Quote:
     fee_mint: str
     network_fee_lamports: int
     price_impact_ppm: int | None
-    raw: Mapping[str, JsonValue]
+    raw: dict[str, JsonValue]
 
 
-@dataclass(frozen=True, slots=True)
-class NoQuote:
+class NoQuote(NamedTuple):
     """Why a venue does not take part, as a code and in words."""
 
     reason: Reason
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One venue's part in a decision."""
 
     venue: str
@@ -64,20 +63,40 @@ class Answer:
     result: Quote | NoQuote
 
 
+class _Offer(NamedTuple):
+    venue: str
+    net: int
+    quote: Quote
+
+
 def decide(
-    order: Order, answers: Sequence[Answer], *, now: datetime, fraction: float, policy: RetryPolicy
+    order: Order,
+    answers: Sequence[Answer],
+    *,
+    now: datetime,
+    fraction: float,
+    policy: RetryPolicy,
+    attempt: int | None = None,
 ) -> RouteSelected | OrderOpened | AttemptFailed | OrderFailed:
-    """The best net output wins, ties by venue name; nobody quoted: the attempt or the order fails."""
-    offers = [(answer, answer.result) for answer in answers if isinstance(answer.result, Quote)]
+    """The best net output wins, ties by venue name; nobody quoted: the attempt or the order fails.
+
+    `attempt`: the one this is about, when the order has not begun it yet.
+    """
+    offers = [_Offer(venue, _net(order, result), result) for venue, _, result in answers if isinstance(result, Quote)]
+    attempt = order.attempt if attempt is None else attempt
     if not offers:
         reason, detail = _nobody(answers)
+        order = _in(order, attempt)
         return after_failure(order, "routing", reason, detail, now=now, fraction=fraction, policy=policy)
-    best, quote = min(offers, key=lambda offer: (-_net(order, offer[1]), offer[0].venue))
-    if quote.amount_out < wanted_out(order):
-        return _not_met(order, best.venue, quote.amount_out, now=now, fraction=fraction, policy=policy)
-    return RouteSelected(
-        attempt=order.attempt,
-        route=_route(order, best.venue, quote),
+    best = min(offers, key=lambda offer: (-offer.net, offer.venue))
+    if best.quote.amount_out < wanted_out(order):
+        return _not_met(
+            _in(order, attempt), best.venue, best.quote.amount_out, now=now, fraction=fraction, policy=policy
+        )
+    return _made(
+        RouteSelected,
+        attempt=attempt,
+        route=_route(order, best),
         candidates=tuple(_candidate(order, answer, best, len(offers)) for answer in answers),
     )
 
@@ -134,8 +153,10 @@ def _net(order: Order, quote: Quote) -> int:
     return quote.amount_out - fee
 
 
-def _route(order: Order, venue: str, quote: Quote) -> Route:
-    leg = Leg(
+def _route(order: Order, best: _Offer) -> Route:
+    venue, net, quote = best
+    leg = _made(
+        Leg,
         venue=venue,
         pool=quote.pool,
         share_bps=WHOLE_BPS,
@@ -143,32 +164,51 @@ def _route(order: Order, venue: str, quote: Quote) -> Route:
         amount_out=quote.amount_out,
         fee=quote.fee,
         fee_mint=quote.fee_mint,
-        quote=dict(quote.raw),
+        quote=quote.raw,
     )
-    return Route(
+    return _made(
+        Route,
         legs=(leg,),
         quoted_out=quote.amount_out,
-        net_out=max(0, _net(order, quote)),
+        net_out=max(0, net),
         min_out=max(min_out(quote.amount_out, order.slippage_bps), wanted_out(order)),
         network_fee_lamports=quote.network_fee_lamports,
     )
 
 
-def _candidate(order: Order, answer: Answer, best: Answer, offers: int) -> Candidate:
-    quote = answer.result
+def _candidate(order: Order, answer: Answer, best: _Offer, offers: int) -> Candidate:
+    venue, took_ms, quote = answer
     if isinstance(quote, NoQuote):
-        return Candidate(venue=answer.venue, outcome="failed", why=quote.why, took_ms=answer.took_ms)
-    assert isinstance(best.result, Quote)
-    selected = answer is best
-    return Candidate(
-        venue=answer.venue,
+        return Candidate(venue=venue, outcome="failed", why=quote.why, took_ms=took_ms)
+    selected, net = quote is best.quote, _net(order, quote)
+    return _made(
+        Candidate,
+        venue=venue,
         outcome="selected" if selected else "lost",
-        why=_why_won(offers) if selected else _why_lost(_net(order, quote), best.venue, _net(order, best.result)),
+        why=_why_won(offers) if selected else _why_lost(net, best.venue, best.net),
         amount_out=quote.amount_out,
-        net_out=max(0, _net(order, quote)),
+        net_out=max(0, net),
         price_impact_ppm=quote.price_impact_ppm,
-        took_ms=answer.took_ms,
+        took_ms=took_ms,
     )
+
+
+def _in(order: Order, attempt: int) -> Order:
+    return order if order.attempt == attempt else order.model_copy(update={"attempt": attempt})
+
+
+def _made(model: type[M], **fields: object) -> M:
+    """Every field of a `model`, from values that were checked where they came in: checking twice is what costs most.
+
+    What `model_construct` gives, without its search for aliases and defaults.
+    """
+    made = model.__new__(model)
+    put = object.__setattr__
+    put(made, "__dict__", fields)
+    put(made, "__pydantic_fields_set__", set(fields))
+    put(made, "__pydantic_extra__", None)
+    put(made, "__pydantic_private__", None)
+    return made
 
 
 def _why_won(offers: int) -> str:

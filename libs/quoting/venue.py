@@ -3,13 +3,11 @@
 import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Literal
+from typing import Any, NamedTuple
 
 import aiohttp
 import orjson
-from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
 from libs.events.model import U64_MAX, Reason
 from libs.events.order import Order
@@ -24,6 +22,8 @@ BRACKETS_MAX = 256  # so is its nesting
 HOPS_MAX = 16
 NETWORK_FEE_LAMPORTS = 5_000  # one signature, when a venue does not say
 MESSAGE_CHARS_MAX = 200
+DIGITS_MAX = 20
+IMPACT_CHARS_MAX = 64
 
 _CODES = {
     "COULD_NOT_FIND_ANY_ROUTE": Reason.NO_ROUTE,
@@ -33,36 +33,10 @@ _CODES = {
 }
 _UNPRINTABLE = re.compile(r"[^ -~]+")
 
-Digits = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}$", strict=True)]
-Address = Annotated[str, StringConstraints(pattern=r"^[1-9A-HJ-NP-Za-km-z]{32,44}$", strict=True)]
+_ADDRESS = re.compile(r"[1-9A-HJ-NP-Za-km-z]{32,44}")
 
 
-class _SwapInfo(BaseModel):
-    amm_key: Address = Field(alias="ammKey")
-    fee_amount: Digits = Field("0", alias="feeAmount")
-    fee_mint: Address | None = Field(None, alias="feeMint")
-
-
-class _Hop(BaseModel):
-    swap_info: _SwapInfo = Field(alias="swapInfo")
-
-
-class _QuoteAnswer(BaseModel):
-    input_mint: str = Field(alias="inputMint")
-    output_mint: str = Field(alias="outputMint")
-    in_amount: Digits = Field(alias="inAmount")
-    out_amount: Digits = Field(alias="outAmount")
-    swap_mode: Literal["ExactIn"] = Field("ExactIn", alias="swapMode")
-    price_impact: str | None = Field(None, alias="priceImpactPct", max_length=64)
-    route_plan: list[_Hop] = Field(alias="routePlan", min_length=1, max_length=HOPS_MAX)
-    network_fee: int = Field(NETWORK_FEE_LAMPORTS, alias="networkFeeLamports", ge=0, le=U64_MAX, strict=True)
-
-
-_QUOTE = TypeAdapter(_QuoteAnswer)
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What a venue is asked; `pair` is for people."""
 
     mint_in: str
@@ -104,9 +78,9 @@ class Venue:
         return [Answer(self.name, took_ms, self._result(result)) for result in results]
 
     def _result(self, result: Quote | NoQuote | Exception) -> Quote | NoQuote:
+        if not isinstance(result, Exception):
+            return result
         match result:
-            case Quote() | NoQuote():
-                return result
             case TimeoutError():
                 return NoQuote(Reason.VENUES_UNAVAILABLE, f"no answer within {self._deadline_ms} ms")
             case PeerUnavailable():
@@ -152,41 +126,74 @@ def read_quote(question: Question, body: Any, status: int = 200) -> Quote | NoQu
     if status >= 400:
         return NoQuote(Reason.VENUE_REFUSED, f"HTTP {status}")
     try:
-        answer = _QUOTE.validate_python(body)
         raw = orjson.dumps(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        return _nonsense(f"{'.'.join(map(str, first['loc'])) or 'answer'}: {first['msg']}")
+        if len(raw) > QUOTE_BYTES_MAX or raw.count(b"{") + raw.count(b"[") > BRACKETS_MAX:
+            return _nonsense("the quote is too long to keep")
+        return _quote(question, body)
+    except _Odd as odd:
+        return _nonsense(str(odd))
     except (TypeError, RecursionError):
         return _nonsense("nested too deep")
-    if len(raw) > QUOTE_BYTES_MAX or raw.count(b"{") + raw.count(b"[") > BRACKETS_MAX:
-        return _nonsense("the quote is too long to keep")
-    if (answer.input_mint, answer.output_mint) != (question.mint_in, question.mint_out):
-        return _nonsense("a quote for another pair")
-    if int(answer.in_amount) != question.amount_in:
-        return _nonsense(f"a quote for another amount, {answer.in_amount}")
-    return _quote(answer, body)
 
 
-def _quote(answer: _QuoteAnswer, raw: dict[str, Any]) -> Quote | NoQuote:
-    amount_out = int(answer.out_amount)
-    hops = [hop.swap_info for hop in answer.route_plan]
-    fee_mint = hops[0].fee_mint or answer.input_mint
-    # Fees of hops in other tokens cannot be added up; the whole plan stays in `raw`.
-    fee = sum(int(hop.fee_amount) for hop in hops if (hop.fee_mint or fee_mint) == fee_mint)
+class _Odd(Exception):
+    """Not what the protocol says; the text is one short phrase."""
+
+
+def _quote(question: Question, body: Any) -> Quote | NoQuote:
+    if not isinstance(body, dict):
+        raise _Odd("not an object")
+    if (body.get("inputMint"), body.get("outputMint")) != (question.mint_in, question.mint_out):
+        raise _Odd("a quote for another pair")
+    if _units(body, "inAmount") != question.amount_in:
+        raise _Odd(f"a quote for another amount, {body['inAmount']}")
+    if body.get("swapMode", "ExactIn") != "ExactIn":
+        raise _Odd("swapMode is not ExactIn")
+    amount_out = _units(body, "outAmount")
     if amount_out == 0:
         return NoQuote(Reason.AMOUNT_TOO_SMALL, "nothing would come out for this amount")
-    if amount_out > U64_MAX or fee > U64_MAX:
-        return _nonsense("an amount beyond 64 bits")
-    return Quote(
-        amount_out=amount_out,
-        pool="+".join(hop.amm_key for hop in hops),
-        fee=fee,
-        fee_mint=fee_mint,
-        network_fee_lamports=answer.network_fee,
-        price_impact_ppm=_ppm(answer.price_impact),
-        raw=raw,
-    )
+    network_fee = body.get("networkFeeLamports", NETWORK_FEE_LAMPORTS)
+    if type(network_fee) is not int or not 0 <= network_fee <= U64_MAX:
+        raise _Odd("networkFeeLamports is not a number of lamports")
+    pool, fee, fee_mint = _path(body.get("routePlan"), question.mint_in)
+    return Quote(amount_out, pool, fee, fee_mint, network_fee, _ppm(body.get("priceImpactPct")), body)
+
+
+def _path(plan: Any, mint_in: str) -> tuple[str, int, str]:
+    """The pools of a route plan, and what they keep of the first fee's token: fees in others cannot be added up."""
+    if not isinstance(plan, list) or not 1 <= len(plan) <= HOPS_MAX:
+        raise _Odd(f"routePlan is not a list of 1 to {HOPS_MAX} hops")
+    pools: list[str] = []
+    fee, mint_of_fee = 0, ""
+    for hop in plan:
+        info = hop.get("swapInfo") if isinstance(hop, dict) else None
+        if not isinstance(info, dict):
+            raise _Odd("a hop of routePlan has no swapInfo")
+        pools.append(_address(info, "ammKey"))
+        fee_mint = None if info.get("feeMint") is None else _address(info, "feeMint")
+        mint_of_fee = mint_of_fee or fee_mint or mint_in
+        if (fee_mint or mint_of_fee) == mint_of_fee and "feeAmount" in info:
+            fee += _units(info, "feeAmount")
+    if fee > U64_MAX:
+        raise _Odd("an amount beyond 64 bits")
+    return "+".join(pools), fee, mint_of_fee
+
+
+def _units(holder: dict[str, Any], name: str) -> int:
+    text = holder.get(name)
+    if not isinstance(text, str) or not len(text) <= DIGITS_MAX or not (text.isascii() and text.isdigit()):
+        raise _Odd(f"{name} is not a string of digits")
+    units = int(text)
+    if units > U64_MAX:
+        raise _Odd(f"{name} is beyond 64 bits")
+    return units
+
+
+def _address(holder: dict[str, Any], name: str) -> str:
+    text = holder.get(name)
+    if not isinstance(text, str) or not _ADDRESS.fullmatch(text):
+        raise _Odd(f"{name} is not an address")
+    return text
 
 
 def _refusal(question: Question, body: dict[str, Any], status: int) -> NoQuote:
@@ -202,10 +209,12 @@ def _nonsense(what: str) -> NoQuote:
     return NoQuote(Reason.VENUE_REFUSED, f"venue answered nonsense: {what[:MESSAGE_CHARS_MAX]}")
 
 
-def _ppm(fraction: str | None) -> int | None:
+def _ppm(fraction: Any) -> int | None:
     """Price impact is for people: one that cannot be read is left out."""
+    if not isinstance(fraction, str) or len(fraction) > IMPACT_CHARS_MAX:
+        return None
     try:
-        impact = Decimal(fraction or "")
+        impact = Decimal(fraction)
     except InvalidOperation:
         return None
     return int(impact * 1_000_000) if impact.is_finite() and abs(impact) <= 1 else None

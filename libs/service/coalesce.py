@@ -56,8 +56,14 @@ class Coalescer(Generic[In, Out]):
         """`submit` for all of them; what one would raise, or TimeoutError after so many seconds, is its own result."""
         waiting = [self._wait_for(item) for item in items]
         self._start_calls()  # with all of them there: they share a call
-        if waiting:
-            await asyncio.wait(waiting, timeout=timeout_s)
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        for result in waiting:
+            # Those of one call are there together: one wake-up for all of them, instead of one for each.
+            if not result.done():
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= 0:
+                    break
+                await asyncio.wait([result], timeout=left)
         results: list[Out | Exception] = []
         for result in waiting:
             if result.cancel() or result.cancelled():

@@ -20,6 +20,8 @@ from libs.quoting.choice import Answer, decide
 from libs.quoting.venue import Venue
 from services.router import observe
 
+Start = tuple[Order, int]
+"""An order and the attempt it begins."""
 Asked = asyncio.Future[dict[str, list[Answer]]]
 
 ANSWER_KEPT_S = 1.0  # for a start that is in the log a moment after the answer; quotes age
@@ -50,46 +52,47 @@ class Router:
     async def handle_many(self, pairs: Sequence[tuple[Order, Envelope]]) -> list[Sequence[Event]]:
         """`handle` for each; the venues are asked about all of them at once."""
         found: dict[str, Sequence[Event]] = {}
-        starting: list[Order] = []
+        starting: list[Start] = []
+        now = self._now()
         for order, event in pairs:
-            if self._now() >= order.expires_at:
+            if now >= order.expires_at:
                 found[order.id] = [_expired(order)]
             elif isinstance(event.data, OrderOpened):
                 # Nothing has failed: it is the same attempt.
-                starting.append(order)
+                starting.append((order, order.attempt))
             elif isinstance(event.data, OrderRequested | AttemptFailed):
-                starting.append(order.model_copy(update={"attempt": order.attempt + 1}))
+                starting.append((order, order.attempt + 1))
             elif isinstance(event.data, RoutingStarted):
                 asked = self._asked.pop((order.id, order.attempt), None) or self._ask([order])
-                found[order.id] = [self._decide(order, (await asked)[order.id])]
+                found[order.id] = [self._decide(order, order.attempt, (await asked)[order.id])]
             else:
                 raise TypeError(f"{event.type} is not for the router")
         if starting:
             found |= await self._start(starting)
         return [found[order.id] for order, _ in pairs]
 
-    async def _start(self, orders: Sequence[Order]) -> dict[str, Sequence[Event]]:
-        asked = self._ask(orders)
+    async def _start(self, starts: Sequence[Start]) -> dict[str, Sequence[Event]]:
+        asked = self._ask([order for order, _ in starts])
         done, _ = await asyncio.wait([asked], timeout=TOGETHER_S)
         answers = asked.result() if done else {}
         events: dict[str, Sequence[Event]] = {}
-        for order in orders:
-            started = RoutingStarted(attempt=order.attempt)
+        for order, attempt in starts:
+            started = RoutingStarted(attempt=attempt)
             if done:
-                events[order.id] = [started, self._decide(order, answers[order.id])]
+                events[order.id] = [started, self._decide(order, attempt, answers[order.id])]
                 continue
             events[order.id] = [started]
             if len(self._asked) < ASKED_MAX:
-                self._asked[order.id, order.attempt] = asked
+                self._asked[order.id, attempt] = asked
         if not done:
             # If a start could not be written, nobody comes for the answer.
-            asked.add_done_callback(lambda _: self._forget_later(orders))
+            asked.add_done_callback(lambda _: self._forget_later(starts))
         return events
 
-    def _forget_later(self, orders: Sequence[Order]) -> None:
+    def _forget_later(self, starts: Sequence[Start]) -> None:
         loop = asyncio.get_running_loop()
-        for order in orders:
-            loop.call_later(ANSWER_KEPT_S, self._asked.pop, (order.id, order.attempt), None)
+        for order, attempt in starts:
+            loop.call_later(ANSWER_KEPT_S, self._asked.pop, (order.id, attempt), None)
 
     def _ask(self, orders: Sequence[Order]) -> Asked:
         return asyncio.ensure_future(self._answers(orders))
@@ -97,12 +100,14 @@ class Router:
     async def _answers(self, orders: Sequence[Order]) -> dict[str, list[Answer]]:
         with crossing("venue.quote"):
             by_venue = await asyncio.gather(*(venue.quote_many(orders) for venue in self._venues))
+        for venue, answers in zip(self._venues, by_venue, strict=True):
+            observe.venue_answered(venue.name, answers)
         return {order.id: [answers[place] for answers in by_venue] for place, order in enumerate(orders)}
 
-    def _decide(self, order: Order, answers: Sequence[Answer]) -> Event:
-        for answer in answers:
-            observe.venue_answered(answer)
-        decision = decide(order, answers, now=self._now(), fraction=self._fraction(), policy=self._policy)
+    def _decide(self, order: Order, attempt: int, answers: Sequence[Answer]) -> Event:
+        decision = decide(
+            order, answers, now=self._now(), fraction=self._fraction(), policy=self._policy, attempt=attempt
+        )
         observe.decided(order, decision)
         return decision
 

@@ -1,5 +1,6 @@
 """What the router did, in its own words: each function is one log line and its metrics."""
 
+from collections.abc import Sequence
 from functools import cache
 
 import structlog
@@ -42,12 +43,14 @@ def _routes(venue: str) -> Counter:
     return _ROUTES.labels(venue)
 
 
-def venue_answered(answer: Answer) -> None:
-    result = answer.result
-    _answers(answer.venue, result.reason if isinstance(result, NoQuote) else "quote").inc()
-    _seconds(answer.venue).observe(answer.took_ms / 1000)
-    if isinstance(result, NoQuote):
-        _log.debug("venue_gave_no_quote", venue=answer.venue, reason=result.reason, why=result.why)
+def venue_answered(venue: str, answers: Sequence[Answer]) -> None:
+    """To questions that were asked together."""
+    refusals = [answer.result for answer in answers if isinstance(answer.result, NoQuote)]
+    _answers(venue, "quote").inc(len(answers) - len(refusals))
+    for refusal in refusals:
+        _answers(venue, refusal.reason).inc()
+        _log.debug("venue_gave_no_quote", venue=venue, reason=refusal.reason, why=refusal.why)
+    _seconds(venue).observe(max(answer.took_ms for answer in answers) / 1000)
 
 
 def decided(order: Order, decision: RouteSelected | OrderOpened | AttemptFailed | OrderFailed) -> None:
@@ -78,16 +81,8 @@ def order_expired(order: Order, event: OrderExpired) -> None:
 def _route_selected(order: Order, event: RouteSelected) -> None:
     venue = event.route.legs[0].venue
     _routes(venue).inc()
-    # The event says the same, for ever.
-    _log.debug(
-        "route_selected",
-        order_id=order.id,
-        attempt=event.attempt,
-        venue=venue,
-        quoted_out=event.route.quoted_out,
-        min_out=event.route.min_out,
-        others={other.venue: other.why for other in event.candidates if other.outcome != "selected"},
-    )
+    # The event says all of it, for ever.
+    _log.debug("route_selected", order_id=order.id, attempt=event.attempt, venue=venue)
 
 
 def _routing_failed(order: Order, event: AttemptFailed | OrderFailed) -> None:
