@@ -31,8 +31,11 @@ class Coalescer(Generic[In, Out]):
         call: Callable[[list[In]], Awaitable[Sequence[Out | Exception]]],
         batch_max: int,
         in_flight_max: int = 1,
+        weight: Callable[[In], int] | None = None,
     ) -> None:
+        """`weight`: what an item counts towards `batch_max`; an item that exceeds it alone makes a call of its own."""
         self._call, self._batch_max, self._in_flight_max = call, batch_max, in_flight_max
+        self._weight = weight
         self._waiting: deque[tuple[In, asyncio.Future[Out]]] = deque()
         self._calls: set[asyncio.Task[None]] = set()
         # A batch serves many callers: what it logs must not carry the first caller's order.
@@ -99,7 +102,11 @@ class Coalescer(Generic[In, Out]):
 
     def _next_batch(self) -> list[tuple[In, asyncio.Future[Out]]]:
         batch: list[tuple[In, asyncio.Future[Out]]] = []
-        while self._waiting and len(batch) < self._batch_max:
+        weight, left = self._weight, self._batch_max
+        while self._waiting and left > 0:
+            left -= weight(self._waiting[0][0]) if weight else 1
+            if left < 0 and batch:
+                break
             item, result = self._waiting.popleft()
             if not result.done():  # its caller gave up while it waited
                 batch.append((item, result))

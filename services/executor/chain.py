@@ -5,12 +5,13 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from services.executor.domain import ChainView, Commitment, Look, TxStatus
 from services.executor.rpc import METHOD_NOT_FOUND, Call, ChainUnavailable, Results, Rpc, RpcRefused
 
 STATUSES_PER_CALL_MAX = 256  # a node's limit
+SENDS_PER_CALL_MAX = 64
 FIRST_PAUSE_MS = 2
 TROUBLE_PAUSE_MS = 100  # after a look that failed
 _CONFIRMED = {"commitment": "confirmed"}
@@ -29,8 +30,7 @@ Sent = Exception | Literal[True]
 """Taken by the node, or why not: neither proves anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sending:
+class Sending(NamedTuple):
     """What one request said: whether the node took it, what it knows of it, and its `meta` if it showed that."""
 
     taken: Sent
@@ -58,9 +58,14 @@ class Chain:
 
         `transactions`: bytes and signature of each. Never raises what one of them met.
         """
-        with_balances = self._quick
-        groups = [_sending(transaction, signature, with_balances) for transaction, signature in transactions]
-        sendings = [_sent(results) for results in await self._rpc.gather(groups)]
+        groups = [
+            transactions[start : start + SENDS_PER_CALL_MAX]
+            for start in range(0, len(transactions), SENDS_PER_CALL_MAX)
+        ]
+        answers = await self._rpc.gather([_sending(group, self._quick) for group in groups])
+        sendings = [
+            sending for group, answer in zip(groups, answers, strict=True) for sending in _sent(len(group), answer)
+        ]
         # Asked for only where it is likely to be there: elsewhere it would be a call in vain for every order.
         self._quick = any(sending.look and sending.look.status for sending in sendings)
         return sendings
@@ -70,12 +75,9 @@ class Chain:
         options = ({"searchTransactionHistory": True},) if history else ()
         try:
             answer = await self._rpc.call("getSignatureStatuses", list(signatures), *options)
-            looks = _looks(answer)
+            return _looks(answer, len(signatures))
         except (RpcRefused, *_MALFORMED) as error:
             raise ChainUnavailable(f"getSignatureStatuses: {error}") from error
-        if len(looks) != len(signatures):
-            raise ChainUnavailable(f"getSignatureStatuses: {len(looks)} statuses for {len(signatures)} signatures")
-        return looks
 
     async def view(self, blockhash: str) -> ChainView:
         """Where the chain stands, from one node, and whether it would still take `blockhash`."""
@@ -106,26 +108,32 @@ class Chain:
         return [None if isinstance(answer, Exception) else _meta(answer[0]) for answer in answers]
 
 
-def _sending(transaction: str, signature: str, with_balances: bool) -> list[Call]:
-    calls = [Call("sendTransaction", (transaction, _SEND)), Call("getSignatureStatuses", ([signature],))]
-    return [*calls, Call("getTransaction", (signature, _BALANCES))] if with_balances else calls
+def _sending(transactions: Sequence[tuple[str, str]], with_balances: bool) -> list[Call]:
+    signatures = [signature for _, signature in transactions]
+    calls = [Call("sendTransaction", (transaction, _SEND)) for transaction, _ in transactions]
+    calls.append(Call("getSignatureStatuses", (signatures,)))
+    if with_balances:
+        calls += [Call("getTransaction", (signature, _BALANCES)) for signature in signatures]
+    return calls
 
 
-def _sent(results: Results | Exception) -> Sending:
-    if isinstance(results, Exception):
-        return Sending(results, None, None)
-    sent, seen, *shown = results
-    taken: Sent = sent if isinstance(sent, RpcRefused) else True
+def _sent(count: int, answer: Results | Exception) -> list[Sending]:
+    if isinstance(answer, Exception):
+        return [Sending(answer, None, None)] * count
+    taken: list[Sent] = [sent if isinstance(sent, RpcRefused) else True for sent in answer[:count]]
     try:
-        (look,) = _looks(seen)
+        looks: Sequence[Look | None] = _looks(answer[count], count)
     except _MALFORMED:
-        return Sending(taken, None, None)
-    return Sending(taken, look, _meta(shown[0]) if shown else None)
+        looks = [None] * count
+    metas = [_meta(shown) for shown in answer[count + 1 :]] or [None] * count
+    return list(map(Sending, taken, looks, metas))
 
 
-def _looks(answer: Any) -> list[Look]:
-    slot = int(answer["context"]["slot"])
-    return [Look(slot, _status(value)) for value in answer["value"]]
+def _looks(answer: Any, count: int) -> list[Look]:
+    slot, statuses = int(answer["context"]["slot"]), answer["value"]
+    if len(statuses) != count:
+        raise ValueError(f"{len(statuses)} statuses for {count} signatures")
+    return [Look(slot, _status(value)) for value in statuses]
 
 
 def _meta(answer: Any) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ _log = structlog.get_logger()
 
 _SIGNED = Counter("swaplog_transactions_signed_total", "Transactions signed, each an intent in the log before sending")
 _SENDS = Counter("swaplog_transaction_sends_total", "Transactions handed to the chain; again: same bytes", ["again"])
+_SENT, _SENT_AGAIN = _SENDS.labels("false"), _SENDS.labels("true")
 _SEND_TROUBLE = Counter("swaplog_transaction_send_trouble_total", "Sends the chain did not take", ["kind"])
 _CONFIRMED = Counter("swaplog_orders_confirmed_total", "Orders settled")
 _FAILURES = Counter("swaplog_execution_failures_total", "Attempts that did not settle", ["reason", "final"])
@@ -24,21 +25,16 @@ _AGAINST_QUOTE = Histogram(
 def transaction_signed(order: Order, event: TxSubmitted, venue: str) -> None:
     _SIGNED.inc()
     # The event says the same, for ever.
-    _log.debug(
-        "transaction_signed",
-        order_id=order.id,
-        attempt=event.attempt,
-        venue=venue,
-        signature=event.signature,
-        last_valid_block_height=event.last_valid_block_height,
-    )
+    _log.debug("transaction_signed", order_id=order.id, venue=venue, signature=event.signature)
 
 
 def transaction_sent(order: Order, event: TxSubmitted, *, again: bool) -> None:
-    _SENDS.labels(str(again).lower()).inc()
-    (_log.info if again else _log.debug)(
-        "transaction_sent_again" if again else "transaction_sent", order_id=order.id, signature=event.signature
-    )
+    if again:
+        _SENT_AGAIN.inc()
+        _log.info("transaction_sent_again", order_id=order.id, signature=event.signature)
+    else:
+        _SENT.inc()
+        _log.debug("transaction_sent", order_id=order.id, signature=event.signature)
 
 
 def send_trouble(order: Order, event: TxSubmitted, kind: str, why: str, *, again: bool) -> None:
@@ -51,15 +47,8 @@ def send_trouble(order: Order, event: TxSubmitted, kind: str, why: str, *, again
 def transaction_confirmed(order: Order, event: TxConfirmed) -> None:
     _CONFIRMED.inc()
     _AGAINST_QUOTE.observe(event.against_quote_ppm)
-    _log.info(
-        "transaction_confirmed",
-        order_id=order.id,
-        attempt=event.attempt,
-        signature=event.signature,
-        slot=event.slot,
-        amount_out=event.amount_out,
-        against_quote_ppm=event.against_quote_ppm,
-    )
+    # As above.
+    _log.debug("transaction_confirmed", order_id=order.id, signature=event.signature, amount_out=event.amount_out)
 
 
 def attempt_failed(order: Order, event: AttemptFailed | OrderFailed) -> None:

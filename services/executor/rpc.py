@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 
@@ -11,7 +10,7 @@ from libs.service.coalesce import Coalescer
 from libs.service.http import PeerTrouble, ask
 
 RPC_DEADLINE_MS = 3_000
-GROUPS_PER_REQUEST_MAX = 64  # nodes limit the calls of one request; a group holds at most three
+CALLS_PER_REQUEST_MAX = 192  # nodes limit them
 REQUESTS_IN_FLIGHT_MAX = 4
 METHOD_NOT_FOUND = -32601
 
@@ -28,8 +27,7 @@ class RpcRefused(Exception):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call."""
 
     method: str
@@ -45,7 +43,7 @@ class Rpc:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session, self._url = session, url
         self._groups: Coalescer[Sequence[Call], Results] = Coalescer(
-            self._request, GROUPS_PER_REQUEST_MAX, REQUESTS_IN_FLIGHT_MAX
+            self._request, CALLS_PER_REQUEST_MAX, REQUESTS_IN_FLIGHT_MAX, len
         )
 
     async def call(self, method: str, *params: Any) -> Any:

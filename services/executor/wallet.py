@@ -4,11 +4,13 @@ import base64
 import binascii
 from dataclasses import dataclass
 
+from nacl.bindings import crypto_sign  # half of what the same signature costs in solders
 from solders.hash import Hash
 from solders.keypair import Keypair
-from solders.message import to_bytes_versioned
+from solders.signature import Signature
 from solders.transaction import SanitizeError, VersionedTransaction
 
+SIGNATURE_BYTES = 64
 TRANSACTION_BYTES_MAX = 1_232  # one packet: the chain takes nothing larger
 
 
@@ -30,10 +32,11 @@ class Wallet:
     def __init__(self, secret: str) -> None:
         """`secret`: the 64 bytes of the key pair in base58. Raises ValueError when it is not that."""
         try:
-            self._keypair = Keypair.from_base58_string(secret)
+            keypair = Keypair.from_base58_string(secret)
         except ValueError:
             raise ValueError("the key must be 64 bytes in base58") from None
-        self._key = self._keypair.pubkey()  # kept: asking costs as much as a signature
+        self._secret = bytes(keypair)
+        self._key = keypair.pubkey()
         self.address = str(self._key)
 
     def sign(self, unsigned: str) -> Signed:
@@ -53,9 +56,11 @@ class Wallet:
             raise UnacceptableTransaction("the transaction has no blockhash")
         if transaction.uses_durable_nonce():
             raise UnacceptableTransaction("the transaction never expires: it uses a durable nonce")
-        signature = self._keypair.sign_message(to_bytes_versioned(message))
-        signed = VersionedTransaction.populate(message, [signature])
-        return Signed(str(signature), base64.b64encode(bytes(signed)).decode())
+        # One signature, so one byte that counts it, its place, and the message.
+        plain = bytes(transaction)
+        count, to_sign = plain[:1], plain[1 + SIGNATURE_BYTES :]
+        signature = crypto_sign(to_sign, self._secret)[:SIGNATURE_BYTES]
+        return Signed(str(Signature(signature)), base64.b64encode(count + signature + to_sign).decode())
 
 
 def blockhash_of(transaction: str) -> str:

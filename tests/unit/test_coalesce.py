@@ -147,3 +147,18 @@ async def test_each_gives_results_and_errors_in_order() -> None:
     first, second = await each(halved(number) for number in (4, 3))
     assert first == 2
     assert isinstance(second, ValueError)
+
+
+async def test_items_that_weigh_more_share_smaller_calls_and_the_heaviest_has_its_own() -> None:
+    calls: list[list[str]] = []
+
+    async def call(items: list[str]) -> list[int]:
+        calls.append(items)
+        return [len(item) for item in items]
+
+    coalescer = Coalescer(call, batch_max=5, weight=len)
+    items = ["a", "bb", "cc", "dddddddd", "e"]
+    assert await coalescer.gather(items, 10) == [1, 2, 2, 8, 1]
+    assert calls == [["a", "bb", "cc"], ["dddddddd"], ["e"]]
+    assert await coalescer.gather(["dddd", "ee"], 10) == [4, 2]
+    assert calls[3:] == [["dddd"], ["ee"]]
