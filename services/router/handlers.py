@@ -27,7 +27,7 @@ Asked = asyncio.Future[dict[str, list[Answer]]]
 ANSWER_KEPT_S = 1.0  # for a start that is in the log a moment after the answer; quotes age
 # Venues that answer within this time are told of together with the start of the attempt: one write instead of two.
 # Slower ones are waited for after the start is in the log, so that nobody wonders what the order is doing.
-TOGETHER_S = 0.05
+TOGETHER_S = 0.2
 ASKED_MAX = 1_000  # questions under way for starts that are being written; beyond: asked again
 
 
@@ -100,8 +100,8 @@ class Router:
     async def _answers(self, orders: Sequence[Order]) -> dict[str, list[Answer]]:
         with crossing("venue.quote"):
             by_venue = await asyncio.gather(*(venue.quote_many(orders) for venue in self._venues))
-        for venue, answers in zip(self._venues, by_venue, strict=True):
-            observe.venue_answered(venue.name, answers)
+        for answers in by_venue:
+            observe.venue_answered(answers)
         return {order.id: [answers[place] for answers in by_venue] for place, order in enumerate(orders)}
 
     def _decide(self, order: Order, attempt: int, answers: Sequence[Answer]) -> Event:

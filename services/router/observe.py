@@ -43,8 +43,9 @@ def _routes(venue: str) -> Counter:
     return _ROUTES.labels(venue)
 
 
-def venue_answered(venue: str, answers: Sequence[Answer]) -> None:
-    """To questions that were asked together."""
+def venue_answered(answers: Sequence[Answer]) -> None:
+    """One venue's, to questions that were asked together."""
+    venue = answers[0].venue
     refusals = [answer.result for answer in answers if isinstance(answer.result, NoQuote)]
     _answers(venue, "quote").inc(len(answers) - len(refusals))
     for refusal in refusals:

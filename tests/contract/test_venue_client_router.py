@@ -16,6 +16,7 @@ from libs.events.model import (
 )
 from libs.quoting.venue import Venue
 from libs.service.health import serve
+from services.router import handlers
 from services.router.handlers import Router
 from tests.builders import NOW, attempt_failed, then
 from tests.contract.fake_venue import POLICY, FakeVenue, World, a_quote, a_snapshot, answers, running_world
@@ -47,7 +48,8 @@ async def test_a_new_order_and_a_failed_attempt_both_start_the_next_attempt() ->
     assert started == RoutingStarted(attempt=2)
 
 
-async def test_quick_venues_are_told_of_with_the_start(world: World) -> None:
+async def test_quick_venues_are_told_of_with_the_start(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "TOGETHER_S", 10)
     requested = a_snapshot()
     started, selected = await a_router(await world.venue(FakeVenue(), "raydium")).handle(
         requested.order, requested.event
