@@ -8,12 +8,14 @@ from contextlib import suppress
 import structlog
 
 from libs.events.crash import crossing
+from services.localnet.blocks import Block
 from services.localnet.chain import BLOCKHASH_HEIGHTS, RECENT_HEIGHTS, SLOT_NOMINAL_MS, Chain
 from services.localnet.storage import Storage
 from services.localnet.trouble import Trouble
 from services.localnet.wire import SignedTransaction
 
 BLOCK_WAIT_S = 1.0
+SMALL_BLOCK = 4  # transactions; written sooner than a thread is woken for them
 
 log = structlog.get_logger()
 
@@ -53,11 +55,17 @@ class Node:
         async with self._one_at_a_time:
             block = self.chain.produce_block(heights=heights)
             shown, self._shown = self._shown, asyncio.Event()
-            loop = asyncio.get_running_loop()
             with crossing("block.write"):
-                await loop.run_in_executor(self._disk, self.storage.write, block, int(time.time()))
+                await self._store(block)
             self.chain.publish(block)
             shown.set()
+
+    async def _store(self, block: Block) -> None:
+        now_s = int(time.time())
+        if len(block.transactions) <= SMALL_BLOCK:
+            self.storage.write(block, now_s)
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._disk, self.storage.write, block, now_s)
 
     async def expire_blockhashes(self) -> None:
         """Let a blockhash's whole life pass at once."""
