@@ -56,8 +56,8 @@ def asyncapi() -> bytes:
     asked = {name: _message("op", name, *what) for name, what in OPS.items()}
     channel = {
         "address": "/api/ws/orders",
-        "description": "?orderId=: one order; ?cursor=: go on from there; ?ticket=: instead of a header. "
-        "The same messages as Server-Sent Events: GET /api/stream/orders.",
+        "description": "?orderId=: one order, may be repeated; ?cursor=: go on from there; ?ticket=: instead of a "
+        "header. The same messages as Server-Sent Events: GET /api/stream/orders.",
         "messages": {**told, **asked},
     }
     entry = _entry()

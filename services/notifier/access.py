@@ -1,5 +1,6 @@
 """Who may listen, and to what: every refusal before the upgrade is a plain HTTP answer."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -62,10 +63,13 @@ class Access:
         claims = await self._claims(request)
         if isinstance(claims, web.Response):
             return claims
-        order_id = request.query.get("orderId") or None
-        if claims and (refusal := await self._refusal_of(request, claims.user_id, order_id)):
+        orders = set(filter(None, request.query.getall("orderId", ())))
+        if len(orders) > self.limits.orders_per_socket_max:
+            most = self.limits.orders_per_socket_max
+            return problem(request, INVALID_PARAMETER, f"A connection carries at most {most} orders by name.")
+        if claims and (refusal := await self._refusal_of(request, claims.user_id, orders)):
             return refusal
-        return Wish(claims, {order_id} if order_id else None, cursor)
+        return Wish(claims, orders or None, cursor)
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -113,18 +117,22 @@ class Access:
             return problem(request, UNAVAILABLE, "Tickets cannot be checked now; try again with a new one.")
         return claims or problem(request, TICKET_INVALID, "It was used, or is older than 30 seconds: get a new one.")
 
-    async def _refusal_of(self, request: web.Request, user: str, order_id: str | None) -> web.Response | None:
+    async def _refusal_of(self, request: web.Request, user: str, orders: set[str]) -> web.Response | None:
         if self.too_many(user):
             return problem(request, TOO_MANY_CONNECTIONS, "Close one first.")
-        if order_id is None:
+        if not orders:
             return None
         try:
-            order = await self._views.get(order_id) if self.is_order_id(order_id) else None
+            known = all(map(self.is_order_id, orders)) and await self._are_all_of(user, orders)
         except Exception as error:
             observe.snapshot_failed(user, repr(error))
             return problem(request, UNAVAILABLE, "Try again.")
-        known = order is not None and order.user == user
+        # Somebody else's order and no order are one answer: ids must not be probed.
         return None if known else problem(request, ORDER_NOT_FOUND, "You have no order with this id.")
+
+    async def _are_all_of(self, user: str, orders: set[str]) -> bool:
+        found = await asyncio.gather(*map(self._views.get, orders))
+        return all(order is not None and order.user == user for order in found)
 
 
 def _bearer(header: str) -> str:

@@ -17,7 +17,7 @@ from services.notifier.limits import Close, Limits
 from services.notifier.subscriber import Subscriber, Told
 from services.notifier.wire import Message
 
-_RESET = Message({"type": "reset"}, kind="reset")
+_RESET = Message({"type": "reset", "reason": "Events are missing on our side."}, kind="reset")
 _Index = defaultdict[str, set[Subscriber]]
 
 

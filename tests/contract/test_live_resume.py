@@ -12,6 +12,7 @@ from tests.builders import routing_started
 from tests.contract.notifier_rig import (
     LIMITS,
     PARTITIONS,
+    UPGRADE,
     WHOLE_STORY,
     HeldBackLog,
     Notifier,
@@ -204,3 +205,33 @@ async def test_a_ticket_opens_one_socket(notifier: Notifier) -> None:
     with pytest.raises(WSServerHandshakeError) as refused:
         await notifier.connect(ticket="tina").__aenter__()
     assert refused.value.status == 401
+
+
+async def test_several_orders_are_gone_on_with_together(notifier: Notifier) -> None:
+    """Whoever listened to some orders names them all when he comes back: no event of any is left out."""
+    first, second, other = [await notifier.requested() for _ in range(3)]
+    named = [("orderId", one.order.id) for one in (first, second)]
+    headers = {"Authorization": "Bearer alice"}
+    async with notifier.session.ws_connect(notifier.url, headers=headers, params=named) as ws:
+        snapshot = await ws.receive_json()
+    assert {order["orderId"] for order in snapshot["orders"]} == {first.order.id, second.order.id}
+    for order in (first, other, second):
+        await notifier.happens(order, *WHOLE_STORY)
+    asked = [*named, ("cursor", snapshot["cursor"])]
+    async with notifier.session.ws_connect(notifier.url, headers=headers, params=asked) as ws:
+        told = [await ws.receive_json() for _ in range(12)]
+    assert [(one["orderId"], one["version"]) for one in told] == [
+        (order.order.id, version) for order in (first, second) for version in range(2, 8)
+    ]
+
+
+async def test_of_several_orders_all_must_be_ones_own(notifier: Notifier) -> None:
+    mine, bobs = await notifier.requested(), await notifier.requested("bob")
+    headers = {"Authorization": "Bearer alice"}
+    for ids, status in (([mine, bobs], 404), ([mine] * 101, 101)):
+        named = [("orderId", one.order.id) for one in ids]
+        async with notifier.session.get(notifier.url, headers={**headers, **UPGRADE}, params=named) as answer:
+            assert answer.status == status
+    many = [("orderId", f"{number}") for number in range(101)]
+    async with notifier.session.get(notifier.url, headers={**headers, **UPGRADE}, params=many) as answer:
+        assert answer.status == 400
