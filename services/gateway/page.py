@@ -153,8 +153,8 @@ def _live() -> str:
     return (
         "<h2 id=websocket>WebSocket</h2><section><h4><b class='m ws'>ws</b><code>/api/ws/orders</code></h4>"
         "<p>A snapshot, then every event of your orders once and in order, as <a href=#shape-Event>Event</a>. "
-        "<code>?orderId=</code> is one order, and may be repeated; <code>?cursor=</code> goes on from there and nothing "
-        "is missed; "
+        "<code>?orderId=</code> is one order, and may be repeated; <code>?cursor=</code> goes on from there and "
+        "nothing is missed; "
         "<code>?ticket=</code> stands for a header in browsers. The same messages come as Server-Sent Events from "
         "<a href=#orderStream><code>/api/stream/orders</code></a>.</p>"
         + _table(("you say: op", "members", ""), asked)
