@@ -38,13 +38,15 @@ class Folded:
         self._orders.clear()
 
 
-def fold(known: Mapping[str, Order], events: Iterable[Envelope]) -> dict[str, Order]:
-    """The orders the events touch, after them; `known` holds those that exist already.
+def fold(
+    known: Mapping[str, Order], events: Iterable[Envelope], folded: dict[str, Order] | None = None
+) -> dict[str, Order]:
+    """The orders the events touch, after them; `known` holds those that exist already, `folded` goes on growing.
 
     Raises:
         VersionGap: an order's version does not rise by exactly one.
     """
-    folded: dict[str, Order] = {}
+    folded = {} if folded is None else folded
     for event in events:
         order = folded.get(event.subject) or known.get(event.subject)
         if order and event.version != order.version + 1:

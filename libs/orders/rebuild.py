@@ -2,6 +2,7 @@
 row by row, and put in their place in one transaction. Orders flow meanwhile; what was live stays for a rollback.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -92,10 +93,14 @@ class Rebuild:
         """
         epoch, partitions = await self._epoch()
         at = await self._projection.resume(epoch, partitions)
-        count = 0
-        while entries := await self._archived(at):
-            at = await self._projection.apply(epoch, Batch(at, entries))
-            count += len(entries)
+        count, entries = 0, await self._archived(at)
+        while entries:
+            batch = Batch(at, entries)
+            # Postgres looks for the next ones while these are folded.
+            at, entries = await asyncio.gather(
+                self._projection.apply(epoch, batch), self._archived({**at, **batch.until()})
+            )
+            count += len(batch.entries)
             progress(count)
         return count
 

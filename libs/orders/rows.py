@@ -69,36 +69,18 @@ def decode(entry: Entry) -> Envelope:
     """
     try:
         event = entry.decode()
-        if not _ORDER_ID.fullmatch(event.subject):
+        if not is_order_id(event.subject):
             raise ValueError(f"{event.subject!r} is not an order id")
         if isinstance(event.data, UnknownEvent):
-            orjson.loads(
-                event.data.raw
-            )  # what we do not know must at least be JSON: the archive says so to its readers
+            orjson.loads(event.data.raw)  # what we do not know must at least be JSON: readers rely on it
     except (ValueError, TypeError) as error:
         raise Undecodable(entry, error) from error
     return event
 
 
-def event_row(entry: Entry, event: Envelope, epoch: str) -> tuple[object, ...]:
-    """Values for EVENT_COLUMNS."""
-    return (
-        entry.partition,
-        entry.at.position,
-        event.version,
-        entry.at.ms,
-        event.time,
-        event.subject,
-        event.v,
-        epoch,
-        event.type,
-        event.source,
-        event.user,
-        event.cause,
-        event.traceparent,
-        entry.fields["data"],
-        None if _is_plain(entry.fields, event) else _extra(entry.fields, event),
-    )
+def is_order_id(text: str) -> bool:
+    """Whether it is an id as the archive gives it back: a UUID in lower case."""
+    return _ORDER_ID.fullmatch(text) is not None
 
 
 def entry_of(row: Mapping[str, Any]) -> Entry:
@@ -152,15 +134,16 @@ def columns(rows: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
     return list(zip(*rows, strict=True))
 
 
-def _is_plain(fields: Mapping[str, str], event: Envelope) -> bool:
-    """Whether the columns alone give the entry back; the usual case, so it formats as little as it can."""
-    return (
+def extra_of(fields: Mapping[str, str], event: Envelope) -> str | None:
+    """What the columns cannot give back, as JSON; None, nearly always, when they can."""
+    is_plain = (  # this order: what differs first decides, and nothing is formatted that need not be
         fields.keys() == _FIELDS
         and fields["version"] == str(event.version)
         and fields["v"] == str(event.v)
         and fields["id"] == f"{event.subject}/{event.version}"
         and _PLAIN_TIME.fullmatch(fields["time"]) is not None
     )
+    return None if is_plain else _extra(fields, event)
 
 
 def _extra(fields: Mapping[str, str], event: Envelope) -> str:

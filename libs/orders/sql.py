@@ -1,5 +1,7 @@
 """The statements of `libs.orders.store`."""
 
+from uuid import UUID
+
 from libs.orders.rows import EVENT_COLUMNS
 
 _EVENTS = ", ".join(EVENT_COLUMNS)
@@ -11,7 +13,7 @@ CHANGE_ORDERS = """
 UPDATE orders
 SET version = after.version, status = after.status, amount_out = after.amount_out, updated_at = after.updated_at,
     state = after.state
-FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::numeric[], $6::timestamptz[], $7::json[])
+FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::numeric[], $6::timestamptz[], $7::text[])
      AS after (id, before, version, status, amount_out, updated_at, state)
 WHERE orders.id = after.id AND orders.version = after.before"""
 
@@ -32,6 +34,17 @@ WHERE checkpoints.projection = $1 AND checkpoints.epoch = $2 AND checkpoints.par
   AND checkpoints.position = moved.expected
 RETURNING checkpoints.generation"""
 
+# Where the last leaf of the archive ends; null without any.
+END_OF_LEAVES = r"""
+SELECT max((regexp_match(pg_get_expr(leaf.relpartbound, leaf.oid), 'TO \(''(\d+)''\)'))[1]::bigint)
+FROM pg_inherits JOIN pg_class AS leaf ON leaf.oid = inhrelid WHERE inhparent = 'events'::regclass"""
+
+# Made first and attached then: that stops nobody who reads or writes. The second key must be each leaf's own, because
+# it does not hold the column that parts them.
+MAKE_LEAF = """
+CREATE TABLE {leaf} (LIKE events INCLUDING ALL, UNIQUE (order_id, version)) WITH (toast_tuple_target = 8160);
+ALTER TABLE events ATTACH PARTITION {leaf} FOR VALUES FROM ({begin}) TO ({end})"""
+
 ADOPT_EPOCH = "UPDATE checkpoints SET epoch = $1, updated_at = now() WHERE epoch <> $1"
 
 ORDER = "SELECT state FROM orders WHERE id = $1"
@@ -39,8 +52,11 @@ ORDERS = "SELECT state FROM orders WHERE id = ANY($1::uuid[])"
 BY_CLIENT_ID = """
 SELECT state FROM orders WHERE user_id = $1 AND client_order_id = $2
 ORDER BY id DESC LIMIT 1"""
-NEWEST = "SELECT state FROM orders WHERE user_id = $1 ORDER BY id DESC LIMIT $2"
-NEWEST_BEFORE = "SELECT state FROM orders WHERE user_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
+# By both columns of `orders_of_user`, as one value: an equality on the first would let Postgres walk through all orders
+# by their ids instead, and throw away those of others.
+NEWEST_BEFORE = """
+SELECT state FROM orders WHERE (user_id, id) < ($1, $2) AND user_id >= $1 ORDER BY user_id DESC, id DESC LIMIT $3"""
+NEWEST_ID = UUID(int=2**128 - 1)
 HISTORY = f"SELECT {_EVENTS} FROM events WHERE order_id = $1 ORDER BY version"  # noqa: S608
 ARCHIVED = f"SELECT {_EVENTS} FROM events WHERE partition = $1 AND position > $2 ORDER BY position LIMIT $3"  # noqa: S608
 
@@ -51,7 +67,8 @@ ENTRIES_OF = f"SELECT {_EVENTS} FROM events WHERE order_id = ANY($1::uuid[]) ORD
 
 BEGIN_SHADOW = """
 CREATE SCHEMA IF NOT EXISTS {schema};
-CREATE TABLE {schema}.orders (LIKE public.orders INCLUDING ALL EXCLUDING INDEXES) WITH (fillfactor = 50);
+CREATE TABLE {schema}.orders (LIKE public.orders INCLUDING ALL EXCLUDING INDEXES)
+  WITH (fillfactor = 75, toast_tuple_target = 8160);
 ALTER TABLE {schema}.orders ADD CONSTRAINT orders_pkey PRIMARY KEY (id);"""
 
 INDEXES = """

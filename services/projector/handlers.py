@@ -6,6 +6,7 @@ an error, before anything is written. Nothing is skipped: an archive with a hole
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -21,8 +22,9 @@ from services.projector import observe
 READER = "projector"
 ENTRIES_PER_PARTITION_MAX = 500
 BLOCK_MS = 500  # how long a stop may go unnoticed
-# The projection may lag (readers ask the log first), so a pause lets a batch collect: fewer commits, each an fsync.
-GATHER_S = 0.03
+# The first entry after a silence is projected at once; then a batch collects. Each is an fsync and some conversations,
+# and an order that goes through many is written as often. Nobody waits for it: readers ask the log first.
+BATCH_EVERY_S = 0.1
 REPORT_EVERY_S = 1.0
 BACKOFF_BASE_S, BACKOFF_CAP_S = 0.2, 10.0
 
@@ -97,9 +99,9 @@ class Projector:
         while not stop.is_set():
             with crossing("log.read"):
                 entries = await self._log.read(at, ENTRIES_PER_PARTITION_MAX, BLOCK_MS)
+            began = _now()
             if entries:
                 observe.batch_read(min(entry.at.ms for entry in entries))
-                began = _now()
                 with crossing("projection.apply"):
                     at = await self._projection.apply(epoch, Batch(at, entries))
                 if self._sweeper:
@@ -108,8 +110,8 @@ class Projector:
             self._healthy()
             if _now() - self._reported_at >= REPORT_EVERY_S:
                 await self._report(at)
-            if len(entries) < ENTRIES_PER_PARTITION_MAX:
-                await _pause(GATHER_S, stop)
+            if entries and not _is_behind(entries):
+                await _pause(BATCH_EVERY_S - (_now() - began), stop)
         await self._report(at)
 
     async def _report(self, at: Mapping[int, Position]) -> None:
@@ -142,6 +144,11 @@ class Projector:
         delay_s = random.uniform(BACKOFF_BASE_S, ceiling)  # noqa: S311 - jitter
         observe.waiting(need, str(error), self._failures, delay_s)
         await _pause(delay_s, stop)
+
+
+def _is_behind(entries: Iterable[Entry]) -> bool:
+    """Whether some partition has more than was read of it."""
+    return max(Counter(entry.partition for entry in entries).values()) >= ENTRIES_PER_PARTITION_MAX
 
 
 async def _pause(seconds: float, stop: asyncio.Event) -> None:

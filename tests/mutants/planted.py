@@ -48,10 +48,10 @@ MUTANTS = (
     ),
     Mutant(
         "the checkpoint moves outside the transaction",
-        "libs/orders/store.py",
-        "            async with self._store.connection() as connection, connection.transaction():\n"
+        "libs/orders/projection.py",
+        "            async with self._database.connection() as connection, connection.transaction():\n"
         "                orders = await self.write",
-        "            async with self._store.connection() as connection:\n                orders = await self.write",
+        "            async with self._database.connection() as connection:\n                orders = await self.write",
         ("tests/contract/test_order_store.py",),
     ),
     Mutant(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from libs.events import log, upkeep, worker_limits
-from libs.orders import folding, store
+from libs.orders import connection as postgres, folding
 from libs.service import http, settings, tokens
 from services.executor import rpc
 from services.gateway import limits as gateway
@@ -48,7 +48,12 @@ def bounds() -> tuple[Bound, ...]:
         Bound("silence of a registered reader, s", upkeep.READER_EXPIRES_S, "libs/events/upkeep.py", "forgotten"),
         Bound("entries per projection", projector.ENTRIES_PER_PARTITION_MAX, "services/projector/handlers.py", "next"),
         Bound("orders the projector remembers", folding.ORDERS_CACHED_MAX, "libs/orders/folding.py", "read again"),
-        Bound("connections to Postgres, of a process", store.POOL_MAX, "libs/orders/store.py", "reads wait, then 503"),
+        Bound(
+            "connections to Postgres, of a process",
+            postgres.POOL_MAX,
+            "libs/orders/connection.py",
+            "reads wait, then 503",
+        ),
         Bound("body of a request, bytes", gateway.BODY_BYTES_MAX, "services/gateway/limits.py", "413"),
         Bound("passwords waiting", gateway.PASSWORDS_WAITING_MAX, "services/gateway/limits.py", "503"),
         Bound("sockets through one gateway", gateway.TUNNELS_MAX, "services/gateway/limits.py", "503"),

@@ -6,7 +6,8 @@ from libs.events.errors import VersionGap
 from libs.events.ids import Position
 from libs.events.log import Entry
 from libs.orders.folding import Folded, fold
-from libs.orders.rows import EVENT_COLUMNS, Undecodable, decode, entry_of, event_row
+from libs.orders.rows import Undecodable, decode, entry_of
+from tests.archive_rows import archive_row
 from tests.builders import a_request, routing_started, then, tx_confirmed
 
 
@@ -19,8 +20,7 @@ def an_entry(**changes: str | None) -> Entry:
 
 
 def there_and_back(entry: Entry) -> Entry:
-    row = dict(zip(EVENT_COLUMNS, event_row(entry, decode(entry), "e"), strict=True))
-    return entry_of(row)
+    return entry_of(archive_row(entry))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_an_entry_comes_back_as_it_was(changes: dict[str, str | None]) -> None:
 
 def test_a_plain_entry_needs_no_extra_column() -> None:
     entry = an_entry()
-    assert dict(zip(EVENT_COLUMNS, event_row(entry, decode(entry), "e"), strict=True))["extra"] is None
+    assert archive_row(entry)["extra"] is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from libs.events.model import EVENT_TYPES, Envelope, Event, TxConfirmed, Unknown
 from libs.events.order import Order, evolve
 from libs.events.schema_files import schemas
 from libs.events.upcast import UPCASTS, upcast
-from libs.orders.rows import EVENT_COLUMNS, decode, entry_of, event_row
+from libs.orders.rows import entry_of
+from tests.archive_rows import archive_row
 from tests.golden.record import FOLDER
 from tests.golden.schemas import incompatibilities
 
@@ -51,8 +52,7 @@ def test_its_entries_fold_to_what_it_said(release: str) -> None:
 def test_its_entries_pass_through_the_archive_to_the_byte(release: str) -> None:
     for number, line in enumerate(lines(release), start=1):
         entry = Entry(partition_of(line["fields"]["subject"]), Position(1, number), line["fields"])
-        row = dict(zip(EVENT_COLUMNS, event_row(entry, decode(entry), "e1"), strict=True))
-        assert entry_of(row) == entry
+        assert entry_of(archive_row(entry)) == entry
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -94,7 +94,7 @@ def test_an_older_version_is_read_as_the_present_one_step_by_step(third_version:
 
 def test_the_archive_keeps_what_was_written_not_what_was_read(third_version: type[Event]) -> None:
     entry = Entry(0, Position(1, 1), confirmed())
-    row = dict(zip(EVENT_COLUMNS, event_row(entry, decode(entry), "e1"), strict=True))
+    row = archive_row(entry)
     assert (row["v"], row["data"]) == (1, entry.fields["data"])
     assert entry_of(row) == entry
 

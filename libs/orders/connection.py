@@ -1,0 +1,109 @@
+"""Postgres as this package sees it: a pool of connections, and few errors.
+
+StoreError
+├── StoreUnavailable   Postgres, or its tables, are away: what was under way is in or not; try again
+├── CheckpointMoved    another writer moved the checkpoint: nothing was written; stop loudly
+└── BatchRefused       Postgres cannot hold these rows: nothing was written; stop loudly
+"""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import asyncpg
+
+from libs.orders import sql
+
+POOL_MAX = 8
+CONNECT_TIMEOUT_S = 5
+COMMAND_TIMEOUT_S = 30
+CLOSE_TIMEOUT_S = 3  # a farewell a dead server will not answer
+
+Connection = asyncpg.pool.PoolConnectionProxy
+Row = asyncpg.Record
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, or a primary that was demoted
+    asyncpg.UndefinedTableError,  # migrations are on their way
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+)
+
+
+# A value no column takes; what packing says of it, and what Postgres says.
+REFUSED = (asyncpg.PostgresError, OverflowError, UnicodeError, struct.error)
+
+
+class StoreError(Exception):
+    """Anything the store raises."""
+
+
+class StoreUnavailable(StoreError):
+    """Nothing can be said of what was under way; reads may be repeated, a projection resumes."""
+
+
+class CheckpointMoved(StoreError):
+    """The checkpoint was not where this writer left it: somebody else writes the same projection."""
+
+
+class BatchRefused(StoreError):
+    """Rows that are there already, or values no column takes."""
+
+
+class Database:
+    """Connections to one database."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection from the pool, with Postgres's absence told as StoreUnavailable."""
+        try:
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+                yield connection
+        except _AWAY as error:
+            raise StoreUnavailable(f"Postgres: {error or type(error).__name__}") from error
+
+
+@asynccontextmanager
+async def open_database(dsn: str, schema: str = "public") -> AsyncIterator[Database]:
+    """The database behind `dsn`; connects on first use, so it may be opened while Postgres is away.
+
+    `schema`: whose tables are meant by names that it has, such as those of a rebuild.
+    """
+    pool = await asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=POOL_MAX,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=COMMAND_TIMEOUT_S,
+        init=_begin_session,
+        reset=_keep_session,
+        server_settings={"search_path": schema if schema == "public" else f"{schema}, public"},
+    )
+    try:
+        yield Database(pool)
+    finally:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await pool.close()
+        except _AWAY:
+            pool.terminate()
+
+
+async def _begin_session(connection: asyncpg.Connection) -> None:
+    await connection.execute(sql.SESSION)
+
+
+async def _keep_session(_connection: asyncpg.Connection) -> None:
+    """Nothing here changes a session, so nothing need be undone: a round trip less for every read."""

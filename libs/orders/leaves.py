@@ -1,0 +1,31 @@
+"""The archive in pieces: each leaf holds some millions of positions of every partition. See `docs/adr/0018`.
+
+Inserts and vacuum touch the last leaf only, whatever lies behind it; the oldest may be detached or dropped by itself.
+"""
+
+from libs.orders import sql
+from libs.orders.connection import Connection
+
+POSITIONS_PER_LEAF = 2**22  # times the partitions: a leaf of four partitions takes about 15 GB
+
+
+class Leaves:
+    """Sees to it that there is a leaf for what is written."""
+
+    def __init__(self, size: int = POSITIONS_PER_LEAF) -> None:
+        self._size = size
+        self._end = 0
+
+    async def reach(self, connection: Connection, first: int, last: int) -> None:
+        """Have leaves for these positions; part of the caller's transaction, who is the only one that writes."""
+        if last < self._end:
+            return
+        end = await connection.fetchval(sql.END_OF_LEAVES) or first - first % self._size
+        while end <= last:
+            begin, end = end, end - end % self._size + self._size
+            await connection.execute(sql.MAKE_LEAF.format(leaf=f"events_{begin}", begin=begin, end=end))
+        self._end = end
+
+    def clear(self) -> None:
+        """Somebody else may have made or removed some, or the transaction that did was rolled back."""
+        self._end = 0
