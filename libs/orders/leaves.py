@@ -1,4 +1,4 @@
-"""The archive in pieces: each leaf holds some millions of positions of every partition. See `docs/adr/0018`.
+"""The archive in pieces: each leaf holds some millions of positions of every partition. See `docs/adr/0020`.
 
 Inserts and vacuum touch the last leaf only, whatever lies behind it; the oldest may be detached or dropped by itself.
 """

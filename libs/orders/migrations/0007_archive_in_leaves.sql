@@ -1,4 +1,4 @@
--- The archive is parted by position (docs/adr/0018): what grows is its last leaf, and the oldest may be let go. What is
+-- The archive is parted by position (docs/adr/0020): what grows is its last leaf, and the oldest may be let go. What is
 -- there becomes the first leaf, as long as it has to be. `data` and `state` are text now: nothing in Postgres looks into
 -- them, and checking that they are JSON, and compressing what is over 2 kB, was a third of what a row costs.
 -- Rewrites the archive and the orders once, about ten seconds per million rows; nobody reads or writes meanwhile.
