@@ -256,6 +256,9 @@ FIELD_NAMES = (
 )
 
 
+_MAY_BE_MISSING = {"cause": "", "traceparent": ""}
+
+
 class Envelope(Frozen):
     """One event of one order with what every reader needs to place it: CloudEvents 1.0 attribute names."""
 
@@ -307,6 +310,8 @@ class Envelope(Frozen):
         try:
             values = {name: fields[name] for name in FIELD_NAMES}
         except KeyError as missing:
+            if missing.args[0] in _MAY_BE_MISSING:
+                return cls.from_fields({**_MAY_BE_MISSING, **fields})
             raise ValueError(f"field {missing} is missing") from None
         v, version, time = int(values["v"]), int(values["version"]), datetime.fromisoformat(values["time"])
         if v < 1 or version < 1 or time.tzinfo is None:
