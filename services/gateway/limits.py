@@ -35,7 +35,7 @@ LOGINS_PER_ACCOUNT_FROM_ALL = Rate(100, 600)  # guessing from many addresses
 LOGINS_FROM = Rate(300, 600)  # one address may be many people
 
 # Rates
-RATE_LEASE_S = 2.0  # how long permits taken ahead hold
+RATE_LEASE_S = 5.0  # how long permits taken ahead hold
 RATE_LEASE_MAX = 256
 RATE_LEASES_MAX = 10_000
 

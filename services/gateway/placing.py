@@ -12,6 +12,7 @@ from libs.events.ids import new_order_id, partition_of_user
 from libs.events.log import EventLog, Idempotency, Step
 from libs.events.model import OrderRequested, Terms
 from libs.events.order import Order
+from libs.events.trusted import trusted
 from libs.orders.views import OrderViews
 from libs.service.coalesce import each
 from services.gateway import limits, observe
@@ -122,18 +123,22 @@ class Placing:
     def _event(
         self, asked: OrderRequest, now: datetime, key: str | None, fingerprint: str | None, request_id: str
     ) -> OrderRequested:
-        return OrderRequested(
-            token_in=asked.token_in.symbol,
-            token_out=asked.token_out.symbol,
-            mint_in=asked.token_in.mint,
-            mint_out=asked.token_out.mint,
-            amount_in=asked.amount_in,
-            slippage_bps=self._slippage_bps if asked.slippage_bps is None else asked.slippage_bps,
-            expires_at=asked.expires_at or now + self._lifetime_of(asked),
-            idempotency_key=key,
-            fingerprint=fingerprint,
-            request_id=request_id,
-            terms=asked.terms,
+        # Everything in it was checked when the body was read.
+        return trusted(
+            OrderRequested,
+            {
+                "token_in": asked.token_in.symbol,
+                "token_out": asked.token_out.symbol,
+                "mint_in": asked.token_in.mint,
+                "mint_out": asked.token_out.mint,
+                "amount_in": asked.amount_in,
+                "slippage_bps": self._slippage_bps if asked.slippage_bps is None else asked.slippage_bps,
+                "expires_at": asked.expires_at or now + self._lifetime_of(asked),
+                "idempotency_key": key,
+                "fingerprint": fingerprint,
+                "request_id": request_id,
+                "terms": asked.terms,
+            },
         )
 
     async def _held_to_quote(

@@ -20,8 +20,11 @@ async def read_body(request: web.Request) -> bytes:
         raise Problem("unsupported_media_type", f"Send application/json, not {request.content_type}.")
     if (request.content_length or 0) > limits.BODY_BYTES_MAX:
         raise web.HTTPRequestEntityTooLarge(limits.BODY_BYTES_MAX, request.content_length or 0)
-    if request.content.is_eof():
-        return await request.read()  # all of it is there: nothing to wait for
+    if request.content.is_eof():  # all of it is there: nothing to wait for
+        body = request.content.read_nowait()
+        if len(body) > limits.BODY_BYTES_MAX:
+            raise web.HTTPRequestEntityTooLarge(limits.BODY_BYTES_MAX, len(body))
+        return body
     try:
         async with asyncio.timeout(limits.BODY_DEADLINE_S):
             return await request.read()
