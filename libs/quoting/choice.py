@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from pydantic import BaseModel, JsonValue
+from pydantic import JsonValue
 
 from libs.events.model import (
     AttemptFailed,
@@ -18,9 +18,8 @@ from libs.events.model import (
 )
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy, after_failure
+from libs.events.trusted import changed, trusted
 from libs.venues.tokens import TOKENS
-
-M = TypeVar("M", bound=BaseModel)
 
 WHOLE_BPS = 10_000
 SOL_MINT = TOKENS["SOL"].mint
@@ -93,11 +92,13 @@ def decide(
         return _not_met(
             _in(order, attempt), best.venue, best.quote.amount_out, now=now, fraction=fraction, policy=policy
         )
-    return _made(
+    return trusted(
         RouteSelected,
-        attempt=attempt,
-        route=_route(order, best),
-        candidates=tuple(_candidate(order, answer, best, len(offers)) for answer in answers),
+        {
+            "attempt": attempt,
+            "route": _route(order, best),
+            "candidates": tuple(_candidate(order, answer, best, len(offers)) for answer in answers),
+        },
     )
 
 
@@ -155,60 +156,52 @@ def _net(order: Order, quote: Quote) -> int:
 
 def _route(order: Order, best: _Offer) -> Route:
     venue, net, quote = best
-    leg = _made(
+    leg = trusted(
         Leg,
-        venue=venue,
-        pool=quote.pool,
-        share_bps=WHOLE_BPS,
-        amount_in=order.amount_in,
-        amount_out=quote.amount_out,
-        fee=quote.fee,
-        fee_mint=quote.fee_mint,
-        quote=quote.raw,
+        {
+            "venue": venue,
+            "pool": quote.pool,
+            "share_bps": WHOLE_BPS,
+            "amount_in": order.amount_in,
+            "amount_out": quote.amount_out,
+            "fee": quote.fee,
+            "fee_mint": quote.fee_mint,
+            "quote": quote.raw,
+        },
     )
-    return _made(
+    return trusted(
         Route,
-        legs=(leg,),
-        quoted_out=quote.amount_out,
-        net_out=max(0, net),
-        min_out=max(min_out(quote.amount_out, order.slippage_bps), wanted_out(order)),
-        network_fee_lamports=quote.network_fee_lamports,
+        {
+            "legs": (leg,),
+            "quoted_out": quote.amount_out,
+            "net_out": max(0, net),
+            "min_out": max(min_out(quote.amount_out, order.slippage_bps), wanted_out(order)),
+            "network_fee_lamports": quote.network_fee_lamports,
+        },
     )
 
 
 def _candidate(order: Order, answer: Answer, best: _Offer, offers: int) -> Candidate:
     venue, took_ms, quote = answer
     if isinstance(quote, NoQuote):
-        return Candidate(venue=venue, outcome="failed", why=quote.why, took_ms=took_ms)
+        return trusted(Candidate, {"venue": venue, "outcome": "failed", "why": quote.why, "took_ms": took_ms})
     selected, net = quote is best.quote, _net(order, quote)
-    return _made(
+    return trusted(
         Candidate,
-        venue=venue,
-        outcome="selected" if selected else "lost",
-        why=_why_won(offers) if selected else _why_lost(net, best.venue, best.net),
-        amount_out=quote.amount_out,
-        net_out=max(0, net),
-        price_impact_ppm=quote.price_impact_ppm,
-        took_ms=took_ms,
+        {
+            "venue": venue,
+            "outcome": "selected" if selected else "lost",
+            "why": _why_won(offers) if selected else _why_lost(net, best.venue, best.net),
+            "amount_out": quote.amount_out,
+            "net_out": max(0, net),
+            "price_impact_ppm": quote.price_impact_ppm,
+            "took_ms": took_ms,
+        },
     )
 
 
 def _in(order: Order, attempt: int) -> Order:
-    return order if order.attempt == attempt else order.model_copy(update={"attempt": attempt})
-
-
-def _made(model: type[M], **fields: object) -> M:
-    """Every field of a `model`, from values that were checked where they came in: checking twice is what costs most.
-
-    What `model_construct` gives, without its search for aliases and defaults.
-    """
-    made = model.__new__(model)
-    put = object.__setattr__
-    put(made, "__dict__", fields)
-    put(made, "__pydantic_fields_set__", set(fields))
-    put(made, "__pydantic_extra__", None)
-    put(made, "__pydantic_private__", None)
-    return made
+    return order if order.attempt == attempt else changed(order, {"attempt": attempt})
 
 
 def _why_won(offers: int) -> str:

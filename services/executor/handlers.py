@@ -11,6 +11,7 @@ from libs.events.crash import crossing
 from libs.events.model import Envelope, Event, OrderExpired, Reason, RouteSelected, TxSubmitted
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
+from libs.events.trusted import trusted
 from services.executor import observe
 from services.executor.chain import Chain, Poller
 from services.executor.settling import Failing, Settling
@@ -108,11 +109,14 @@ class Executor:
             signed = self._wallet.sign(built.transaction)
         except UnacceptableTransaction as refusal:
             return self._failing.event(order, Reason.VENUE_REFUSED, f"{venue}: not signed: {refusal}")
-        intent = TxSubmitted(
-            attempt=selected.attempt,
-            signature=signed.signature,
-            transaction=signed.transaction,
-            last_valid_block_height=built.last_valid_block_height,
+        intent = trusted(
+            TxSubmitted,
+            {
+                "attempt": selected.attempt,
+                "signature": signed.signature,
+                "transaction": signed.transaction,
+                "last_valid_block_height": built.last_valid_block_height,
+            },
         )
         observe.transaction_signed(order, intent, venue)
         return intent

@@ -16,6 +16,7 @@ from libs.events.model import (
 )
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
+from libs.events.trusted import trusted
 from libs.quoting.choice import Answer, decide
 from libs.quoting.venue import Venue
 from services.router import observe
@@ -77,7 +78,7 @@ class Router:
         answers = asked.result() if done else {}
         events: dict[str, Sequence[Event]] = {}
         for order, attempt in starts:
-            started = RoutingStarted(attempt=attempt)
+            started = trusted(RoutingStarted, {"attempt": attempt})
             if done:
                 events[order.id] = [started, self._decide(order, attempt, answers[order.id])]
                 continue
