@@ -1,6 +1,6 @@
 """Constant product pools as Raydium CPMM computes them: x * y never falls, every rounding favours the pool."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from libs.venues.errors import AmountTooSmall, InsufficientLiquidity, MintNotInPool
@@ -90,9 +90,12 @@ def pool_exact_out(pool: ConstantProductPool, mint_in: str, amount_out: int) -> 
 def apply(pool: ConstantProductPool, mint_in: str, trade: Trade) -> ConstantProductPool:
     """The pool after `trade`, which was quoted on it."""
     added = trade.amount_in - trade.fee * pool.protocol_share_ppm // PPM
-    if mint_in == pool.mint_a:
-        return replace(pool, reserve_a=pool.reserve_a + added, reserve_b=pool.reserve_b - trade.amount_out)
-    return replace(pool, reserve_a=pool.reserve_a - trade.amount_out, reserve_b=pool.reserve_b + added)
+    a, b = (added, -trade.amount_out) if mint_in == pool.mint_a else (-trade.amount_out, added)
+    # Spelled out: `replace` takes three times as long, and a chain does this for every swap.
+    return ConstantProductPool(
+        pool.address, pool.mint_a, pool.mint_b, pool.reserve_a + a, pool.reserve_b + b, pool.fee_ppm,
+        pool.protocol_share_ppm,
+    )  # fmt: skip
 
 
 def reserves(pool: ConstantProductPool, mint_in: str) -> tuple[int, int]:
