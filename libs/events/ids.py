@@ -1,6 +1,7 @@
 """Which partition an order lives in, and the ids and cursors that say so."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 from zlib import crc32
 
 from uuid_utils import uuid7
@@ -31,8 +32,7 @@ def partition_of(order_id: str) -> int:
     return partition
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
+class Position(NamedTuple):
     """A place in one partition's log; `position` is contiguous from 1, `ms` never goes back."""
 
     ms: int

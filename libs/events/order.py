@@ -1,8 +1,6 @@
 """What an order is, and the one fold that makes it from its events."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from pydantic import AwareDatetime
@@ -81,20 +79,11 @@ def evolve(order: Order | None, event: Envelope) -> Order:
     if event.version != version + 1:
         raise VersionGap(event.subject, expected=version + 1, found=event.version)
     if order is None:
-        return trusted(Order, _requested(event.subject, event.user, event))
+        return trusted(Order, _requested(event))
     return changed(order, _after(event, order.status))
 
 
-@dataclass(frozen=True, slots=True)
-class Happened:
-    """What a fold needs of an event."""
-
-    version: int
-    time: datetime
-    data: Event
-
-
-def fold_latest(order_id: str, user: str, events: Sequence[Happened]) -> Order:
+def fold_latest(events: Sequence[Envelope]) -> Order:
     """The order of which these, by version, are the last event of each type.
 
     What an event changes depends on nothing but the event, so those it was repeated by have left nothing of it.
@@ -103,25 +92,24 @@ def fold_latest(order_id: str, user: str, events: Sequence[Happened]) -> Order:
         VersionGap: the first is not the order's request.
     """
     first, *later = events
-    values = _requested(order_id, user, first)
+    values = _requested(first)
     for event in later:
         values |= _after(event, values["status"])
     return trusted(Order, values)
 
 
-def _after(event: Happened | Envelope, status: Status) -> dict[str, Any]:
+def _after(event: Envelope, status: Status) -> dict[str, Any]:
     status = STATUS_AFTER.get(type(event.data), status)
     return {"version": event.version, "updated_at": event.time, "status": status, **_changes(event.data)}
 
 
-def _requested(order_id: str, user: str, event: Happened | Envelope) -> dict[str, Any]:
+def _requested(event: Envelope) -> dict[str, Any]:
     request = event.data
     if not isinstance(request, OrderRequested):
-        detail = f"starts with {type(request).__name__}"
-        raise VersionGap(order_id, expected=1, found=event.version, detail=detail)
+        raise VersionGap(event.subject, expected=1, found=event.version, detail=f"starts with {event.type}")
     return {
-        "id": order_id,
-        "user": user,
+        "id": event.subject,
+        "user": event.user,
         "version": 1,
         "status": STATUS_AFTER[OrderRequested],
         "token_in": request.token_in,

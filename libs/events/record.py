@@ -13,7 +13,8 @@ from operator import attrgetter
 
 from libs.events.log import Snapshot
 from libs.events.model import Envelope, UnknownEvent, event_of
-from libs.events.order import Happened, Order, fold_latest
+from libs.events.order import Order, fold_latest
+from libs.events.trusted import trusted
 
 # What stays of an order that ended and is archived: enough to know that it was, and where its events are.
 RETIRED_FIELDS = frozenset({"version", "trail"})
@@ -30,12 +31,12 @@ def record(order: Order, entries: Sequence[Mapping[str, str]], trail: str) -> di
         "last": entries[-1]["type"],
         "trail": trail,
     }
-    return own | {fields["type"]: " ".join(fields[name] for name in _PACKED) for fields in entries}
+    return own | {fields["type"]: " ".join(fields.get(name, "") for name in _PACKED) for fields in entries}
 
 
 def item_fields(last: Mapping[str, str]) -> dict[str, str]:
     """A work item: which order, and the event to act on, given as the flat fields of its entry."""
-    return {name: last[name] for name in ("subject", "version", "id", "type", "traceparent")}
+    return {name: last.get(name, "") for name in ("subject", "version", "id", "type", "traceparent")}
 
 
 def snapshot(order_id: str, fields: Mapping[str, str]) -> Snapshot | None:
@@ -48,24 +49,34 @@ def snapshot(order_id: str, fields: Mapping[str, str]) -> Snapshot | None:
         return None
     try:
         user, version, last = fields["user"], fields["version"], fields["last"]
-        events = [_unpack(name, packed) for name, packed in fields.items() if name not in _OWN]
-        latest = _envelope(order_id, user, last, fields[last])
     except KeyError as missing:
         raise ValueError(f"field {missing} is missing") from None
-    events.sort(key=attrgetter("version"))
-    if str(latest.version) != version or events[-1].version != latest.version:
+    events = sorted(
+        (_unpack(order_id, user, name, packed) for name, packed in fields.items() if name not in _OWN),
+        key=attrgetter("version"),
+    )
+    if not events or events[-1].type != last or str(events[-1].version) != version:
         raise ValueError(f"its last event, {last} of version {version}, is not there")
     if isinstance(events[0].data, UnknownEvent):
         raise ValueError("this release does not know how it begins")
-    return Snapshot(fold_latest(order_id, user, events), latest)
+    return Snapshot(fold_latest(events), events[-1])
 
 
-def _unpack(name: str, packed: str) -> Happened:
-    v, version, _, time, _, _, data = packed.split(" ", 6)
-    return Happened(int(version), datetime.fromisoformat(time), event_of(name, int(v), data))
-
-
-def _envelope(order_id: str, user: str, name: str, packed: str) -> Envelope:
-    values = dict(zip(_PACKED, packed.split(" ", 6), strict=True))
-    own = {"id": f"{order_id}/{values['version']}", "type": name, "subject": order_id, "user": user}
-    return Envelope.from_fields(values | own)
+def _unpack(order_id: str, user: str, name: str, packed: str) -> Envelope:
+    v, version, source, time, cause, traceparent, data = packed.split(" ", len(_PACKED) - 1)
+    return trusted(
+        Envelope,
+        {
+            "id": f"{order_id}/{version}",
+            "type": name,
+            "v": int(v),
+            "source": source,
+            "subject": order_id,
+            "user": user,
+            "version": int(version),
+            "time": datetime.fromisoformat(time),
+            "cause": cause,
+            "traceparent": traceparent,
+            "data": event_of(name, int(v), data),
+        },
+    )
