@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
+from libs.client.entry import Entry
 from libs.client.errors import NotSettled
 from libs.client.transport import TRIES_MAX, RateLimit, Transport
 from libs.client.types import Event, Order, Quote
@@ -147,6 +148,10 @@ class Client:
         # Cancelling again is no error, so this POST may be repeated as if it had a key.
         answer = await self._transport.ask("POST", "/api/orders/cancel", {"orderIds": [*order_ids]}, key=str(uuid4()))
         return list(answer["results"])
+
+    def entry(self) -> Entry:
+        """A socket for many orders: `async with client.entry() as entry: await entry.place(…)`."""
+        return Entry(self._transport)
 
     # Live
 

@@ -33,7 +33,7 @@ class Transport:
     """One session against one address. A refresh token renews the access token when it has expired."""
 
     def __init__(self, base_url: str, *, token: str, refresh_token: str = "", tries_max: int = TRIES_MAX) -> None:
-        self.token, self._refresh_token, self._tries_max = token, refresh_token, tries_max
+        self.token, self._refresh_token, self.tries_max = token, refresh_token, tries_max
         self.session = aiohttp.ClientSession(base_url, timeout=aiohttp.ClientTimeout(total=ANSWER_S))
         self.request_id = ""
         self.rate_limit: RateLimit | None = None
@@ -66,11 +66,11 @@ class Transport:
                 if error.code == "token_invalid" and not renewed and await self.renew(token):
                     renewed = True
                     continue
-                if not error.retryable or not repeatable or tried >= self._tries_max:
+                if not error.retryable or not repeatable or tried >= self.tries_max:
                     raise
                 wait_s = max(pause(tried), error.retry_after_s)
             except _LOST as error:
-                if not repeatable or tried >= self._tries_max:
+                if not repeatable or tried >= self.tries_max:
                     raise Unreachable(f"{method} {path}: {error or type(error).__name__}") from error
                 wait_s = pause(tried)
             await asyncio.sleep(wait_s)
@@ -123,6 +123,21 @@ class Transport:
                 return False
             self.go_on_as(given["token"], given["refreshToken"])
             return True
+
+    async def be_let_in_again(self, token: str) -> None:
+        """A socket was closed to `token`: get another, if not now then before the next try.
+
+        Raises:
+            ApiError: there is no way to.
+        """
+        try:
+            if not await self.renew(token):
+                raise ApiError({"status": 401, "code": "token_invalid", "detail": "no way to be let in again"})
+        except Unreachable:
+            pass
+        except ApiError as error:
+            if not error.retryable:
+                raise
 
     async def _once(self, method: str, path: str, body: Any, params: Mapping[str, str] | None, key: str) -> Any:
         headers = {**self.headers, **({"Idempotency-Key": key} if key else {})}

@@ -134,28 +134,22 @@ class Watching:
         if code in CLOSED_FOR_GOOD:
             raise _closed(*CLOSED_FOR_GOOD[code])
         if code == TOKEN_EXPIRED:
-            await self._be_let_in_again(token)
-        # A notifier that restarts tells each of its sockets another time.
-        if wait := _WAIT_MS.search(reason):
-            self._wait_s = int(wait[1]) / 1000
+            await self._transport.be_let_in_again(token)
+        self._wait_s = wait_told(reason)
 
     async def _after_refusal(self, refused: aiohttp.WSServerHandshakeError, token: str) -> None:
         self._wait_s = seconds(refused.headers.get("Retry-After", "") if refused.headers else "")
         if refused.status == 401:
-            await self._be_let_in_again(token)
+            await self._transport.be_let_in_again(token)
         elif refused.status < 500 and refused.status not in REFUSED_FOR_NOW:
             codes = {403: "scope_missing", 404: "order_not_found"}
             raise _closed(refused.status, codes.get(refused.status, "refused")) from refused
 
-    async def _be_let_in_again(self, token: str) -> None:
-        try:
-            if not await self._transport.renew(token):
-                raise _closed(401, "token_invalid")
-        except Unreachable:
-            pass
-        except ApiError as error:
-            if not error.retryable:
-                raise
+
+def wait_told(reason: str) -> float:
+    """Seconds until a socket closed with this reason is expected back: who restarts tells each another time."""
+    found = _WAIT_MS.search(reason)
+    return int(found[1]) / 1000 if found else 0.0
 
 
 def _closed(status: int, code: str) -> ApiError:

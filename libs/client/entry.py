@@ -1,0 +1,128 @@
+"""Many orders over one socket, each placed once, whatever becomes of the socket."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+
+from libs.client.errors import ApiError, Unreachable
+from libs.client.transport import Transport, pause
+from libs.client.types import Order
+from libs.client.watching import TOKEN_EXPIRED, wait_told
+
+PATH = "/api/ws/entry"
+PING_EVERY_S = 10.0
+IN_HAND_MAX = 128  # what a gateway works on at once for one socket
+
+
+class Entry:
+    """`async with client.entry() as entry:`. Calls may overlap; what is unanswered when it breaks is sent again."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._asked: dict[str, tuple[Mapping[str, Any], asyncio.Future[dict[str, Any]]]] = {}
+        self._room = asyncio.Semaphore(IN_HAND_MAX)
+        self._ws: aiohttp.ClientWebSocketResponse | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Entry":
+        self._running = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._running:
+            self._running.cancel()
+            await asyncio.wait([self._running])
+
+    async def place(
+        self, token_in: str, token_out: str, amount: object, *, key: str | None = None, **terms: Any
+    ) -> Order:
+        """As `Client.place`.
+
+        Raises:
+            ApiError: the API refuses. Unreachable: it cannot be asked any more.
+        """
+        key = key or str(terms.get("clientOrderId") or uuid4())
+        body = {"tokenIn": token_in, "tokenOut": token_out, "amount": str(amount), **terms, "idempotencyKey": key}
+        return Order.of((await self._ask({"op": "order.place", "order": body}))["order"])
+
+    async def cancel(self, order_id: str) -> Order:
+        """As `Client.cancel`."""
+        return Order.of((await self._ask({"op": "order.cancel", "orderId": order_id}))["order"])
+
+    async def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        name, tried = uuid4().hex, 0
+        async with self._room:
+            while True:
+                tried += 1
+                answer = await self._answer(name, {**message, "id": name})
+                if "problem" not in answer:
+                    return answer
+                refused = ApiError({**answer["problem"], "status": answer["status"]})
+                if not refused.retryable or tried >= self._transport.tries_max:
+                    raise refused
+                await asyncio.sleep(max(pause(tried), refused.retry_after_s))
+
+    async def _answer(self, name: str, message: Mapping[str, Any]) -> dict[str, Any]:
+        if self._running is None or self._running.done():
+            raise Unreachable("the socket for orders is closed") from self._why()
+        answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked[name] = (message, answered)
+        try:
+            if self._ws is not None and not self._ws.closed:
+                with suppress(ConnectionError):  # it is sent again over the next one
+                    await self._ws.send_json(message)
+            ends: list[asyncio.Future[Any]] = [answered, self._running]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if not answered.done():
+                raise Unreachable("the socket for orders was closed") from self._why()
+            return answered.result()
+        finally:
+            del self._asked[name]
+
+    def _why(self) -> BaseException | None:
+        done = self._running and self._running.done() and not self._running.cancelled()
+        return self._running.exception() if self._running and done else None
+
+    async def _run(self) -> None:
+        """Keep a socket until cancelled, or until there is no way to be let in."""
+        failures = 0
+        while True:
+            token, wait_s = self._transport.token, 0.0
+            try:
+                socket = self._transport.session.ws_connect(
+                    PATH, headers=self._transport.headers, heartbeat=PING_EVERY_S
+                )
+                async with socket as ws:
+                    self._ws = ws  # first: what is asked from here on is sent by who asks, some of it twice
+                    for message, _ in list(self._asked.values()):
+                        await ws.send_json(message)
+                    while (told := await ws.receive()).type is aiohttp.WSMsgType.TEXT:
+                        failures = 0
+                        self._told(json.loads(told.data))
+                    wait_s = wait_told(str(told.extra or ""))
+                    if ws.close_code == TOKEN_EXPIRED:
+                        await self._transport.be_let_in_again(token)
+            except aiohttp.WSServerHandshakeError as refused:
+                if refused.status == 401:
+                    await self._transport.be_let_in_again(token)
+                elif refused.status < 500 and refused.status != 429:
+                    raise ApiError({"status": refused.status, "detail": "no socket for orders is opened"}) from refused
+            except (aiohttp.ClientError, TimeoutError, ConnectionError):
+                pass  # whatever it was: come back
+            finally:
+                self._ws = None
+            failures += 1
+            await asyncio.sleep(max(wait_s, pause(failures)))
+
+    def _told(self, answer: dict[str, Any]) -> None:
+        _, answered = self._asked.get(str(answer.get("id")), (None, None))
+        if answered is not None and not answered.done():
+            answered.set_result(answer)
