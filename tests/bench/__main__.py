@@ -23,6 +23,7 @@ from libs.service.settings import ConfigurationError, load_settings
 from tests.bench.figures import Result
 from tests.bench.machine import machine, raise_file_limit, stores
 from tests.bench.parts import PARTS, World, chosen
+from tests.bench.picture import draw
 from tests.bench.report import comparison, page
 from tests.bench.target import AOF, own_stack, running_stack
 from tests.bench.trust import distrusted
@@ -48,6 +49,11 @@ def at_most(highest: float, kind: Callable[[str], Any] = int) -> Callable[[str],
     return number
 
 
+def numbers(highest: int) -> Callable[[str], list[int]]:
+    """An argument's type: numbers from 1 to `highest`, by commas, in ascending order."""
+    return lambda text: sorted(map(at_most(highest), text.split(",")))
+
+
 def some_of(names: tuple[str, ...]) -> Callable[[str], list[str]]:
     """An argument's type: names separated by commas."""
 
@@ -71,12 +77,16 @@ def arguments() -> argparse.Namespace:
     add("--connections", type=at_most(1_000), default=64)
     add("--users", type=at_most(500), default=32)
     add("--runs", type=at_most(20), default=3, help="of the throughput; the medians count")
-    add("--batches", type=lambda text: [at_most(100)(size) for size in text.split(",")], default=[10, 25, 100])
+    add("--batches", type=numbers(100), default=[10, 25, 100], help="orders in each request, by commas")
     add("--rate", type=at_most(20_000, float), default=200, help="orders per second of the open loop")
     add("--seconds", type=at_most(600, float), default=10, help="of the open loop")
     add("--limit-count", type=at_most(10_000), default=3_000, help="orders for each of the machine's limits")
+    add("--sockets", type=at_most(5_000), default=2_000, help="of the fan-out")
+    add("--history", type=at_most(5_000_000), default=1_000_000, help="events printed and folded again")
+    add("--levels", type=numbers(2_000_000), default=[1_000, 100_000, 1_000_000], help="orders in the store, by commas")
     add("--beside", nargs=2, metavar=("URL", "PIDS"), help="another server of the API, and name=pid,… of its processes")
     add("--json", type=Path, help="write the figures here")
+    add("--pictures", type=Path, help="draw SVGs into this folder")
     add("--compare", type=Path, help="figures of an older run")
     return parser.parse_args()
 
@@ -87,14 +97,26 @@ async def measure(given: argparse.Namespace) -> Result:
     figures: Result = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine()}
     for aof in ("as it is",) if given.running else given.aof:
         figures[aof] = {}
-        on_stack = [name for name in names if PARTS[name].on_stack]
+        on_stack = [name for name in names if PARTS[name].on_stack and PARTS[name].each_aof]
         if on_stack:
             figures[aof] |= await _on_stack(given, aof, on_stack)
         if not given.running:
             alone = [name for name in names if PARTS[name].each_aof and not PARTS[name].on_stack]
             figures[aof] |= await _alone(World(given, aof), alone)
     once = [name for name in names if not PARTS[name].each_aof]
-    return {**figures, "once": await _alone(World(given, given.aof[-1]), once)}
+    figures["once"] = {} if given.running else await _once(given, once)
+    return figures
+
+
+async def _once(given: argparse.Namespace, names: list[str]) -> Result:
+    aof = given.aof[-1]
+    found = await _alone(World(given, aof), [name for name in names if not PARTS[name].on_stack])
+    for name in names:
+        if PARTS[name].on_stack:
+            # Each with a stack to itself: they leave much behind.
+            one = await _on_stack(given, aof, [name])
+            found[name] = {**one[name], "restarts": one["restarts"]}
+    return found
 
 
 async def _on_stack(given: argparse.Namespace, aof: str, names: list[str]) -> Result:
@@ -149,6 +171,8 @@ def told(given: argparse.Namespace, figures: Result, before: Result | None) -> i
         print(f"\n{comparison(figures, before)}")
     if given.json:
         given.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if given.pictures:
+        print("\n".join(str(path) for path in draw(figures, given.pictures)))
     reasons: Iterator[str] = distrusted(figures)
     code = 0
     for reason in reasons:

@@ -1,151 +1,172 @@
-"""What one notifier carries: `python -m tests.bench.fanout`. Two thousand sockets of one user, on a stack of its own.
+"""What one notifier carries: thousands of sockets of one user, some of which never read.
 
-Tells how much memory an idle socket takes, how fast one event reaches all of them while some never read, and whether
-they all come back with their cursor, and miss nothing, after the notifier was killed.
+Only the gateway, the projector and the notifier run; the events come straight from the group commit, each the first of
+an order nobody works on. So what is measured is the way from the log to the sockets; nobody else needs the cores but
+the listeners, whose share is told.
 """
 
-import argparse
 import asyncio
-import json
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from statistics import quantiles
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from statistics import median
 from typing import Any
 
-import aiohttp
+import orjson
 import psutil  # type: ignore[import-untyped]
-import uvloop
 
+from deploy.local.roster import services
 from deploy.local.stack import Stack
-from tests.bench.machine import raise_file_limit
+from libs.events.log import Committed
+from libs.events.redis_log import RedisLog, open_redis_log
+from libs.service.settings import load_settings
+from tests.bench.cpu import CpuMeter, spent
+from tests.bench.figures import Result, latencies_ms, per_second
+from tests.bench.made import PARTITIONS, order_of
+from tests.bench.target import OWN, own_folder, set_aof
 from tests.clients import signed_up
 
 MUTE = 20  # sockets that never read
-EVENTS_PER_ORDER = 5
+SINGLE = 20  # events one after the other
+BURST, BURSTS = 25, 5  # events at once, and how often
+ANSWER_BYTES_MAX = 1 << 26
+WITHIN_S = 300
+SETTLED_AFTER_S = 2.0
+RUN = ("gateway", "notifier", "projector")
 
 
-@dataclass
-class Listener:
-    """One socket that counts; `versions` by order."""
+class Crowd:
+    """The process with the sockets."""
 
-    seen: dict[str, list[int]] = field(default_factory=dict)
-    at: dict[tuple[str, int], float] = field(default_factory=dict)
-    cursor: str = ""
-    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self._wanted = 0
 
-    async def listen(self, session: aiohttp.ClientSession, url: str) -> None:
-        asked = {"cursor": self.cursor} if self.cursor else {}
-        async with session.ws_connect(url, params=asked, max_msg_size=0) as ws:
-            async for message in ws:
-                body = json.loads(message.data)
-                self.cursor = body.get("cursor", self.cursor)
-                if "version" in body:
-                    self.seen.setdefault(body["orderId"], []).append(body["version"])
-                    self.at[body["orderId"], body["version"]] = time.perf_counter()
-        self.closed.set()
+    async def answer(self) -> dict[str, Any]:
+        """Raises RuntimeError when it ended instead."""
+        assert self.process.stdout
+        line = await asyncio.wait_for(self.process.stdout.readline(), WITHIN_S)
+        if not line:
+            raise RuntimeError("the listeners ended: not every event reached everybody in time")
+        return dict(orjson.loads(line))
 
-    async def keep_listening(self, session: aiohttp.ClientSession, url: str) -> None:
-        """Come back with the cursor, whatever happens."""
-        while True:
-            try:
-                await self.listen(session, url)
-            except (aiohttp.ClientError, OSError):
-                await asyncio.sleep(0.2)
+    def expect(self, more: int) -> None:
+        """So many events more are coming; `answer` tells of them."""
+        assert self.process.stdin
+        self._wanted += more
+        self.process.stdin.write(f"{self._wanted}\n".encode())
 
 
-def resident_kib(pid: int) -> int:
-    return int(psutil.Process(pid).memory_info().rss // 1024)
+async def measure(aof: str, sockets: int) -> Result:
+    """Memory of an idle socket, delivery of single events and of bursts, and what a kill costs.
+
+    Raises:
+        RuntimeError: events did not arrive.
+    """
+    env = {**OWN, "SOCKETS_PER_USER": "10000"}
+    settings = load_settings(environ={**env})
+    roster = [service for service in services(settings) if service.name in RUN]
+    with own_folder() as data:
+        async with Stack(data, env=env, roster=roster, durable=True) as stack, signed_up(stack.base_url) as client:
+            await set_aof(stack.redis_url, aof)
+            notifier = stack.pids["notifier"]
+            before = _resident_kib(notifier)
+            place = "127.0.0.1", str(stack.ports.notifier)
+            async with (
+                open_redis_log(stack.redis_url, PARTITIONS) as log,
+                _listening(*place, client.token, sockets) as crowd,
+            ):
+                await log.start()
+                await asyncio.sleep(SETTLED_AFTER_S)
+                figures: Result = {
+                    "sockets": sockets,
+                    "mute": MUTE,
+                    "kib_per_idle_socket": round((_resident_kib(notifier) - before) / (sockets + MUTE), 1),
+                }
+                meter = CpuMeter({"notifier": notifier, "listeners": crowd.process.pid})
+                figures["single"] = await _single(log, crowd, client.user_id, sockets, meter)
+                figures["burst"] = await _burst(log, crowd, client.user_id, sockets, meter)
+                return figures | await _after_a_kill(stack, log, crowd, client.user_id)
 
 
-async def until(condition: Any, within_s: float) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - of thousands of listeners
-            await asyncio.sleep(0.05)
-
-
-async def measure(sockets: int, orders: int, folder: Path) -> dict[str, Any]:
-    env = {
-        "PORT": "0",
-        "NOTIFIER_PORT": "0",
-        "LOCALNET_PORT": "0",
-        "LOCALNET_SLOT_MS": "0",
-        "SOCKETS_PER_USER": "10000",
-    }
-    async with Stack(folder / "data", env=env, durable=True) as stack, signed_up(stack.base_url) as client:
-        url = f"http://127.0.0.1:{stack.ports.notifier}/api/ws/orders"
-        headers = {"Authorization": f"Bearer {client.token}"}
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
-            before = resident_kib(stack.pids["notifier"])
-            mute = [await session.ws_connect(url) for _ in range(MUTE)]
-            listeners = [Listener() for _ in range(sockets)]
-            tasks: list[asyncio.Task[None]] = []
-            for listener in listeners:
-                tasks.append(asyncio.create_task(listener.keep_listening(session, url)))
-                if len(tasks) % 100 == 0:
-                    await until(lambda: all(each.cursor for each in listeners[: len(tasks)]), 60)
-            idle = (resident_kib(stack.pids["notifier"]) - before) / (sockets + MUTE)
-            delivered = await delivery(client, listeners, orders)
-            killed = await after_a_kill(stack, client, listeners)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            for ws in mute:
-                await ws.close()
-    return {"sockets": sockets, "mute": MUTE, "kib_per_idle_socket": round(idle, 1), **delivered, **killed}
-
-
-async def delivery(client: Any, listeners: Sequence[Listener], orders: int) -> dict[str, Any]:
-    """One order after the other: each event to everybody, timed from the first that hears to the last."""
-    spread: list[float] = []
-    began = time.perf_counter()
-    for _ in range(orders):
-        order_id = (await client.order())["orderId"]
-        await until(lambda: all(len(each.seen.get(order_id, ())) == EVENTS_PER_ORDER for each in listeners), 120)  # noqa: B023
-        for version in range(1, EVENTS_PER_ORDER + 1):
-            times = sorted(each.at[order_id, version] for each in listeners)
-            spread += [at - times[0] for at in times]
-    took = time.perf_counter() - began
-    cuts = quantiles(spread, n=100)
+async def _single(log: RedisLog, crowd: Crowd, user: str, sockets: int, meter: CpuMeter) -> Result:
+    """One event at a time, from the beginning of its commit until each socket has it."""
+    delays: list[float] = []
+    rates: list[float] = []
+    before = meter.read()
+    for _ in range(SINGLE):
+        crowd.expect(1)
+        committed_at = await _commit(log, user, 1)
+        (heard,) = (await crowd.answer())["heard_at"]
+        delays += [at - committed_at for at in heard]
+        rates.append(per_second(sockets, heard[-1] - committed_at))
     return {
-        "messages_per_s": round(orders * EVENTS_PER_ORDER * len(listeners) / took),
-        "spread_ms_p50": round(cuts[49] * 1000, 1),
-        "spread_ms_p99": round(cuts[98] * 1000, 1),
+        "messages_per_s": median(rates),
+        "delivery_ms": latencies_ms(delays),
+        **_costs(before, meter, SINGLE * sockets),
     }
 
 
-async def after_a_kill(stack: Stack, client: Any, listeners: Sequence[Listener]) -> dict[str, Any]:
-    """Kill the notifier while an order goes its way: who comes back must have all of it, once."""
-    order_id = (await client.order())["orderId"]
+async def _burst(log: RedisLog, crowd: Crowd, user: str, sockets: int, meter: CpuMeter) -> Result:
+    """Many events at once: what the notifier can deliver."""
+    rates: list[float] = []
+    before = meter.read()
+    for _ in range(BURSTS):
+        crowd.expect(BURST)
+        committed_at = await _commit(log, user, BURST)
+        heard = (await crowd.answer())["heard_at"]
+        rates.append(per_second(sockets * BURST, max(times[-1] for times in heard) - committed_at))
+    return {"messages_per_s": median(rates), "events": BURST, **_costs(before, meter, BURSTS * BURST * sockets)}
+
+
+async def _after_a_kill(stack: Stack, log: RedisLog, crowd: Crowd, user: str) -> Result:
+    """Events before and after the notifier is killed: who comes back must have all of them, once."""
     began = time.perf_counter()
+    crowd.expect(2)
+    await _commit(log, user, 1)
     await stack.kill("notifier", signal.SIGKILL)
-    later = (await client.order())["orderId"]
-    whole = list(range(1, EVENTS_PER_ORDER + 1))
-    await until(lambda: all(each.seen.get(later) == whole for each in listeners), 120)
-    wrong = sum(each.seen.get(order_id) != whole for each in listeners)
-    return {"back_after_kill_s": round(time.perf_counter() - began, 1), "missed_or_repeated": wrong}
+    await _commit(log, user, 1)
+    answer = await crowd.answer()
+    whole = answer["same"] and not answer["reset"]
+    trouble = "" if whole else f"after a kill not everybody heard the same ({answer['reset']} resets)"
+    return {"back_after_kill_s": round(time.perf_counter() - began, 1), "trouble": trouble}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.fanout", description=__doc__)
-    parser.add_argument("--sockets", type=int, default=2_000)
-    parser.add_argument("--orders", type=int, default=10)
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    raise_file_limit(given.sockets * 2 + 1_000)
-    with tempfile.TemporaryDirectory(prefix="swaplog-fanout-") as folder:
-        Path(folder).chmod(0o711)
-        figures = uvloop.run(measure(given.sockets, given.orders, Path(folder)))
-    print("  ".join(f"{name}={value}" for name, value in figures.items()))
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n")
-    return 1 if figures["missed_or_repeated"] else 0
+async def _commit(log: RedisLog, user: str, events: int) -> float:
+    """Write so many; gives when (`time.time`) the write began: later than that they cannot have been on their way."""
+    steps = [order_of(user, number)[0] for number in range(events)]
+    at = time.time()
+    outcomes = await log.commit_many(steps)
+    assert all(isinstance(outcome, Committed) for outcome in outcomes)
+    return at
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _costs(before: dict[str, float], meter: CpuMeter, messages: int) -> Result:
+    return {
+        f"{name}_cpu_us_per_message": round(used / messages * 1e6, 1)
+        for name, used in spent(before, meter.read()).items()
+    }
+
+
+@asynccontextmanager
+async def _listening(host: str, port: str, token: str, sockets: int) -> AsyncIterator[Crowd]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.bench.listeners", host, port, token, str(sockets), str(MUTE)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=ANSWER_BYTES_MAX,
+    )
+    crowd = Crowd(process)
+    try:
+        await crowd.answer()
+        yield crowd
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def _resident_kib(pid: int) -> int:
+    return int(psutil.Process(pid).memory_info().rss // 1024)

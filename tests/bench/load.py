@@ -12,7 +12,7 @@ import orjson
 from tests.bench.client import Answer, Connection, NotHttp, connect
 from tests.bench.cpu import Costs, CpuMeter
 from tests.bench.ending import listed_ends, until_last_ended
-from tests.bench.figures import Result, latencies_ms, per_second, schedule
+from tests.bench.figures import Result, curve_ms, latencies_ms, per_second, schedule
 from tests.bench.users import Crowd, Place, Request
 from tests.bench.watch import End, Watch, WatchLost, watch_order, watching
 
@@ -152,6 +152,7 @@ async def _opened(
         "post_ms": latencies_ms(sent.answered_after),
         "confirmed_ms": latencies_ms(took),
         "sent_late_ms": latencies_ms(sent.sent_late),
+        "curves": {"to 202": curve_ms(sent.answered_after), "to CONFIRMED": curve_ms(took)},
         **_outcomes(sent, Counter(end.status for end in ends.values()), trouble),
         **costs.per_order(len(sent.due)),
     }

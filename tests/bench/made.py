@@ -83,9 +83,14 @@ async def makers() -> AsyncIterator[Makers]:
 
 
 def requested_order(number: int, users: int = USERS) -> tuple[Step, Snapshot]:
-    """What the gateway writes for one order."""
-    user, now = f"bench-{number % users}", _utc_now()
-    sold, bought, amount = TRADES[number // users % len(TRADES)]
+    """What the gateway writes for one order: users in turn, each with every trade in turn."""
+    return order_of(f"bench-{number % users}", number // users)
+
+
+def order_of(user: str, turn: int) -> tuple[Step, Snapshot]:
+    """What the gateway writes for one order of this user."""
+    now = _utc_now()
+    sold, bought, amount = TRADES[turn % len(TRADES)]
     token_in, token_out = TOKENS[sold], TOKENS[bought]
     body = OrderRequested(
         token_in=sold,
@@ -95,7 +100,7 @@ def requested_order(number: int, users: int = USERS) -> tuple[Step, Snapshot]:
         amount_in=to_base_units(str(amount), token_in),
         slippage_bps=50,
         expires_at=now + LIFETIME,
-        request_id=f"bench-{number}",
+        request_id=f"bench-{turn}",
     )
     return request(
         body,

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from libs.events.reactions import EXECUTOR, ROUTER
-from tests.bench import appends, beside, load, projecting, rest, workers
+from tests.bench import appends, beside, fanout, growth, history, load, projecting, rest, workers
 from tests.bench.cpu import CpuMeter
 from tests.bench.figures import Result, medians
 from tests.bench.hello import hello_posts
@@ -128,6 +128,20 @@ async def _rest(world: World) -> Result:
     return await rest.at_rest(world.cpu, world.given.seconds)
 
 
+async def _fanout(world: World) -> Result:
+    return await fanout.measure(world.aof, world.given.sockets)
+
+
+async def _history(world: World) -> Result:
+    return await history.measure(world.aof, world.given.history)
+
+
+async def _growth(world: World) -> Result:
+    given = world.given
+    options = {"levels": given.levels, "orders": given.orders, "connections": given.connections}
+    return await growth.measure(world.target, await world.crowd(), world.cpu, **options)
+
+
 async def _start(_world: World) -> Result:
     return await rest.started()
 
@@ -145,4 +159,7 @@ PARTS: dict[str, Part] = {
     "executor": Part(_executor),
     "projector": Part(_projector, each_aof=False),
     "start": Part(_start, each_aof=False),
+    "history": Part(_history, each_aof=False, full=True),
+    "growth": Part(_growth, on_stack=True, each_aof=False, full=True),
+    "fanout": Part(_fanout, each_aof=False, full=True),
 }

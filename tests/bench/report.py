@@ -67,6 +67,16 @@ def _batches(name: str, part: Mapping[str, Any]) -> Lines:
         yield from _closed(name, sized)
 
 
+def _growth(_name: str, part: Mapping[str, Any]) -> Lines:
+    yield "growth"
+    for level in filter(str.isdigit, part):
+        figures = part[level]
+        yield f"  {figures['held']:,} orders in the store: CPU ms/order {figures['cpu_ms_per_order']['total']:.2f}"
+        yield _times("newest page", figures["lists"]["newest_ms"])
+        yield _times("midst page", figures["lists"]["deep_ms"])
+    yield f"  an order with the most costs {part['cost_at_most_of_at_least']:.2f} times what it costs with the least"
+
+
 def _beside(_name: str, part: Mapping[str, Any]) -> Lines:
     for name, figures in part["throughput"].items():
         yield from _closed(name, figures)
@@ -107,4 +117,5 @@ _SHAPES: dict[str, Callable[[str, Mapping[str, Any]], Lines]] = {
     "batches": _batches,
     "latency": _open,
     "beside": _beside,
+    "growth": _growth,
 }

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.bench.fanout import SINGLE
 from tests.bench.report import comparison
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,12 @@ async def benched(tmp_path: Path, *options: str) -> tuple[dict[str, Any], str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    said, complained = await bench.communicate()
+    try:
+        said, complained = await bench.communicate()
+    finally:
+        if bench.returncode is None:
+            bench.terminate()
+            await bench.wait()
     assert bench.returncode == 0, complained.decode()
     return json.loads(made.read_text()), said.decode()
 
@@ -62,3 +68,31 @@ async def test_workers_and_projector_are_measured_to_the_last_event(tmp_path: Pa
     assert (router["events"], executor["events"], executor["steps"]) == (400, 400, 400)
     assert projector["rebuild"]["events"] == 1_000
     assert all(figure > 0 for name, figure in projector["batches_of"]["500"].items() if "_per_s" in name)
+
+
+async def test_a_fan_out_reaches_every_socket_also_after_a_kill(tmp_path: Path) -> None:
+    figures, _ = await benched(tmp_path, "--only=fanout", "--sockets=40")
+
+    fanout = figures["once"]["fanout"]
+    assert fanout["single"]["delivery_ms"]["count"] == 40 * SINGLE
+    assert fanout["burst"]["messages_per_s"] > 0
+    assert fanout["trouble"] == ""
+
+
+async def test_history_is_printed_and_folded_to_the_last_event(tmp_path: Path) -> None:
+    figures, _ = await benched(tmp_path, "--only=history", "--history=10000")
+
+    history = figures["once"]["history"]
+    assert history["printed"]["events"] == history["rebuild"]["events"] == 10_000
+    assert history["printed"]["trouble"] == history["rebuild"]["trouble"] == ""
+
+
+async def test_a_store_grows_and_is_listed_at_every_size(tmp_path: Path) -> None:
+    options = [f"--{name}={value}" for name, value in TINY.items()]
+    figures, said = await benched(tmp_path, "--only=growth", "--levels=80,800", *options)
+
+    growth = figures["once"]["growth"]
+    assert growth["80"]["held"] < growth["800"]["held"]
+    assert growth["800"]["held"] >= 800
+    assert all(len(growth[level]["lists"]) == 2 for level in ("80", "800"))
+    assert "orders in the store" in said

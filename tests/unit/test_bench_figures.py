@@ -3,13 +3,15 @@
 import json
 import os
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from libs.service.settings import ConfigurationError
 from tests.bench.beside import compared, read_pids
 from tests.bench.client import NotHttp, read_answer, request_bytes
-from tests.bench.figures import latencies_ms, medians, percentile, ratios, schedule
+from tests.bench.figures import curve_ms, latencies_ms, medians, percentile, ratios, schedule
+from tests.bench.picture import draw, even_ticks, log_ticks, percent
 from tests.bench.target import running_stack
 from tests.bench.trust import distrusted
 from tests.bench.users import TRADES, Crowd, Place, User, sizes
@@ -29,6 +31,43 @@ def test_percentiles_are_values_that_were_seen() -> None:
 def test_latencies_are_told_in_milliseconds() -> None:
     assert latencies_ms([0.002, 0.001, 0.003]) == {"count": 3, "p50": 2, "p95": 3, "p99": 3, "max": 3}
     assert latencies_ms([]) == {"count": 0}
+
+
+def test_a_curve_rises_to_the_slowest() -> None:
+    curve = curve_ms([number / 1_000 for number in range(1, 1_001)])
+    assert curve[0] == (0, 1)
+    assert (99.9, 999) in curve
+    assert curve == sorted(curve)
+    assert curve_ms([]) == []
+
+
+def test_pictures_show_what_was_measured_and_nothing_else(tmp_path: Path) -> None:
+    sized = {"accepted_per_s": 200, "completed_per_s": 100, "cpu_ms_per_order": {"router": 1, "total": 3, "redis": 2}}
+    curves = {"to 202": [(0, 1), (50, 2), (99.9, 30)], "to CONFIRMED": []}
+    figures = {
+        "at": "now",
+        "always": {"latency": {"rate_per_s": 20, "curves": curves}, "throughput": sized, "batches": {"100": sized}},
+        "everysec": {"throughput": sized},
+    }
+    drawn = draw(figures, tmp_path / "pictures")
+    assert sorted(path.name for path in drawn) == ["batches-always.svg", "cpu-always.svg", "latency-always.svg"]
+    for path in drawn:
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+    latency = (tmp_path / "pictures" / "latency-always.svg").read_text()
+    assert "to 202" in latency
+    assert "to CONFIRMED" not in latency
+    bars = (tmp_path / "pictures" / "cpu-always.svg").read_text()
+    assert ">3.00<" in bars
+    assert bars.count("<rect") == 1 + 2 * 2 + 2
+
+
+def test_scales_hold_everything() -> None:
+    assert even_ticks(7.5) == [0, 2, 4, 6, 8]
+    assert even_ticks(0)[0] == 0
+    assert log_ticks({"a": [(0, 3), (1, 250)]}, 250) == [1, 10, 100, 1_000]
+    assert log_ticks({"a": [(0, 10)]}, 10) == [10, 100]
+    assert percent(0) == 0
+    assert percent(99) == pytest.approx(2)
 
 
 def test_an_open_loop_is_fixed_before_it_begins() -> None:
