@@ -22,6 +22,7 @@ from libs.events.repair import KEPT, Held, Restored, layout_of
 RECENT_MAX = 1_000
 COMMANDS_PER_CALL = 500
 SCAN_PAGE = 1_000
+NEVER_A_REPLICA = f"master_replid2:{'0' * 40}"
 
 # One call, so that no commit comes in between. With a name it closes the log as well.
 LOOK = """
@@ -73,6 +74,15 @@ class RedisRepair:
         looks: list[list[Any]] = [["EVAL", LOOK, 3, keys.meta, keys.log, keys.readers, name] for keys in self._keys]
         replies = await ask(self._pipe, looks)
         return self._pipe.run, [_held(partition, reply) for partition, reply in enumerate(replies)]
+
+    async def keeps_all(self) -> bool:
+        """See `LogRepair.keeps_all`. A server that was a replica once may have missed what its primary had synced."""
+        settings = [["CONFIG", "GET", name] for name in ("appendonly", "appendfsync")]
+        told = await self._pipe.send([*settings, ["INFO", "replication"]])
+        if any(isinstance(reply, Exception) for reply in told):
+            return False  # a server that is not to be asked
+        *found, replication = told
+        return found == [["appendonly", "yes"], ["appendfsync", "always"]] and NEVER_A_REPLICA in str(replication)
 
     async def entry(self, partition: int, at: Position) -> Entry | None:
         """See `LogRepair.entry`."""

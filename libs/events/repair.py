@@ -65,6 +65,10 @@ class LogRepair(Protocol):
         """The present run of Redis, and each partition as it is."""
         ...
 
+    async def keeps_all(self) -> bool:
+        """Whether a restart loses nothing: each write is on this very server's disk before its reply."""
+        ...
+
     async def entry(self, partition: int, at: Position) -> Entry | None:
         """The entry of exactly this id."""
         ...

@@ -88,11 +88,13 @@ class Repair:
         check_layout(held, checkpoints)
         for one in held:
             await self._compare(one, checkpoints.get(one.partition))
+        keeps_all = await self._redis.keeps_all()
         return {
             one.partition: judge(
                 one,
                 checkpoints.get(one.partition),
                 restarted=one.run != run,
+                keeps_all=keeps_all,
                 outdated=is_earlier(one.layout, len(held)),
             )
             for one in held

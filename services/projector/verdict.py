@@ -26,11 +26,20 @@ class Verdict:
     alarm: bool
 
 
-def judge(held: Held, checkpoint: Checkpoint | None, *, restarted: bool = False, outdated: bool = False) -> Verdict:
+def judge(
+    held: Held,
+    checkpoint: Checkpoint | None,
+    *,
+    restarted: bool = False,
+    keeps_all: bool = True,
+    outdated: bool = False,
+) -> Verdict:
     """Compare positions; see `compare` for what is in them.
 
     `restarted`: since Redis was last checked. Only then a reader beyond the end is proof of a lost tail; at other times
-    it is one that has not noticed a repair. `outdated`: an earlier release kept it, in another way.
+    it is one that has not noticed a repair. Where a restart may lose something (not `keeps_all`), positions may be used
+    again for other events, and nobody could tell which he saw: that needs another epoch though nothing can be shown.
+    `outdated`: an earlier release kept it, in another way.
     """
     archived = checkpoint.at.position if checkpoint else 0
     found = {
@@ -41,6 +50,7 @@ def judge(held: Held, checkpoint: Checkpoint | None, *, restarted: bool = False,
         not in {-1, held.last.position},
         "an earlier release kept its orders": outdated,
         f"a reader was at position {held.farthest_reader}": restarted and held.farthest_reader > held.last.position,
+        "it restarted, and may have lost what nobody else has": restarted and not keeps_all and held.position > 0,
     }
     return Verdict(tuple(reason for reason, is_so in found.items() if is_so), alarm=not held.run)
 

@@ -13,11 +13,14 @@ from libs.events.log import Committed, Entry, EventLog, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event
 from libs.events.redis_log import RedisLog, open_redis_log
+from libs.orders import store as store_module
 from libs.orders.folding import fold
 from libs.orders.rows import Undecodable, decode
 from libs.orders.store import CheckpointMoved, OrderStore, open_store
 from libs.service.health import Health
+from services.projector import janitor
 from services.projector.handlers import READER, Log, Projector
+from services.projector.janitor import Janitor
 from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
 from tests.servers import flush_redis
 from tests.waiting import eventually
@@ -275,3 +278,63 @@ async def test_a_second_projector_is_stopped_by_the_checkpoint(store: OrderStore
 async def _go_on(log: EventLog) -> bool:
     await journey(log, "user-1")
     return False
+
+
+@pytest.mark.parametrize(
+    "code", ["53100", "53200", "57P03", "40001", "40P01", "25006"], ids=lambda code: f"SQLSTATE {code}"
+)
+async def test_a_postgres_that_cannot_write_is_told_and_waited_for(
+    redis_log: RedisLog, store: OrderStore, direct: asyncpg.Connection, code: str
+) -> None:
+    """A full disk, no memory, starting, a rival's transaction, a standby: from the wire on each is real."""
+    await direct.execute(
+        f"""
+        CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{code}'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION refuse()"""
+    )
+    health = Health("redis", "postgres")
+    try:
+        await journey(redis_log, "user-1")
+        async with projecting(redis_log, store, health):
+            await eventually(lambda: "not now" in health.reasons.get("postgres", ""), what="it says so")
+            await direct.execute("DROP TRIGGER refuse ON events")
+            await journey(redis_log, "user-2")
+            await eventually(lambda: caught_up(redis_log, store), what="it goes on")
+            await eventually(lambda: health.ready)
+        await assert_postgres_is_the_fold_of(redis_log, store)
+    finally:
+        await direct.execute("DROP FUNCTION refuse CASCADE")
+
+
+async def test_while_postgres_is_locked_nothing_is_trimmed_that_it_has_not(
+    redis_log: RedisLog, database_url: str, direct: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "COMMAND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0)
+    await redis_log._pipe.send([["CONFIG", "SET", "stream-node-max-entries", 2]])
+    health, stop = Health("redis", "postgres"), asyncio.Event()
+    try:
+        async with open_store(database_url) as store:
+            await journey(redis_log, "user-1")
+            sweeper = Janitor(redis_log, keep_s=-1, memory_max_bytes=2**40)
+            running = asyncio.create_task(Projector(redis_log, store.projection(), health, sweeper=sweeper).run(stop))
+            await eventually(lambda: caught_up(redis_log, store))
+            before = await store.checkpoints()
+            async with direct.transaction():
+                await direct.execute("LOCK TABLE events IN ACCESS EXCLUSIVE MODE")
+                await asyncio.gather(*(journey(redis_log, f"user-{number}") for number in range(20)))
+                await eventually(lambda: "postgres" in health.reasons, what="it says so")
+                await sweeper.sweep({partition: point.at for partition, point in before.items()})
+                read = await redis_log.read({partition: point.at for partition, point in before.items()}, 1_000, 0)
+                assert len(read) == 20 * (len(JOURNEY) + 1), "all that is not archived is in the log"
+                assert await store.checkpoints() == before
+            await eventually(lambda: caught_up(redis_log, store), what="it catches up")
+            stop.set()
+            await running
+            archived = [e for partition in range(PARTITIONS) for e in await store.archived(partition, 0, 1_000)]
+            assert len(archived) == 21 * (len(JOURNEY) + 1)
+            orders = fold({}, [decode(entry) for entry in archived])
+            assert await store.get_many(list(orders)) == orders
+    finally:
+        await redis_log._pipe.send([["CONFIG", "SET", "stream-node-max-entries", 100]])

@@ -19,6 +19,7 @@ from libs.events.model import Event, OrderCancelled
 from libs.events.reactions import EXECUTOR, ROUTER, next_actor
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.redis_repair import RedisRepair
 from libs.events.repair import layout_of
 from libs.orders.batch import Batch
 from libs.orders.store import OrderStore, StoreUnavailable, open_store
@@ -272,7 +273,14 @@ async def test_keys_of_the_last_day_still_answer(world: World) -> None:
     assert await world.log.commit(step) == Duplicate(made.order.id, "print")
 
 
-async def test_writers_stay_out_until_the_log_was_checked(world: World) -> None:
+@pytest.mark.parametrize("keeps_all", [True, False])
+async def test_writers_stay_out_until_the_log_was_checked(
+    world: World, keeps_all: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def told(_: RedisRepair) -> bool:
+        return keeps_all
+
+    monkeypatch.setattr(RedisRepair, "keeps_all", told)
     await an_order(world.log, "user-1")
     await world.archive()
     for partition in range(PARTITIONS):
@@ -286,7 +294,8 @@ async def test_writers_stay_out_until_the_log_was_checked(world: World) -> None:
     epoch = world.log.epoch
 
     await world.mended()
-    assert world.log.epoch == epoch, "nothing was lost"
+    assert (world.log.epoch == epoch) is keeps_all, "the same log only where nothing can have been lost"
+    assert await remembered(world) == before
     await an_order(world.log, "user-1")
 
 

@@ -169,4 +169,11 @@ MUTANTS = (
         "        version = now.order.version if now else 0\n",
         ("tests/unit/test_worker.py",),
     ),
+    Mutant(
+        "a Redis that may have lost what nobody archived is the same log",
+        "services/projector/verdict.py",
+        "restarted and not keeps_all and held.position > 0",
+        "False",
+        ("tests/fault/test_redis_files.py",),
+    ),
 )
