@@ -22,6 +22,12 @@ local function add_item(work_key, order_key, order)
   return true
 end
 
+local function append(list, more)
+  for _, value in ipairs(more) do
+    list[#list + 1] = value
+  end
+end
+
 local move = {}
 
 function move.due()
@@ -47,8 +53,9 @@ function move.park()
   end
   local entry = redis.call('XRANGE', KEYS[1], item, item)[1]
   local fields = entry and entry[2] or {}
-  redis.call('XADD', KEYS[2], '*', 'service', service, 'item', item, 'reason', ARGV[5], 'deliveries', ARGV[6],
-    'fingerprint', ARGV[7], unpack(fields))
+  -- Last, so that they are what a reader finds whatever the item itself calls its fields.
+  append(fields, {'service', service, 'item', item, 'reason', ARGV[5], 'deliveries', ARGV[6], 'fingerprint', ARGV[7]})
+  redis.call('XADD', KEYS[2], '*', unpack(fields))
   redis.call('XACK', KEYS[1], service, item)
   redis.call('XDEL', KEYS[1], item)
   return 1
@@ -67,8 +74,8 @@ function move.discard()
   if not entry then
     return 0
   end
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], '*', 'parked', ARGV[2], 'discarded_by', ARGV[3],
-    'discarded_because', ARGV[4], unpack(entry[2]))
+  append(entry[2], {'parked', ARGV[2], 'discarded_by', ARGV[3], 'discarded_because', ARGV[4]})
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], '*', unpack(entry[2]))
   redis.call('XDEL', KEYS[1], ARGV[2])
   return 1
 end

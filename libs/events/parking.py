@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Protocol
 
 from libs.events.commands import follow
+from libs.events.ids import partition_of
 from libs.events.log import Commits, Committed, Parked, Snapshot, Work
 from libs.events.model import OrderFailed, Reason, Stage, Status, UnknownEvent
 from libs.events.order import Order
@@ -45,7 +46,12 @@ async def discard(
 
 async def _held(log: ParkingLog, parked: Parked) -> Snapshot | None:
     try:
-        return await log.find(parked.order_id) if parked.order_id else None
+        if partition_of(parked.order_id) != parked.partition:
+            return None
+    except ValueError:
+        return None  # it may have been parked for its id
+    try:
+        return await log.find(parked.order_id)
     except ValueError as error:
         raise NotDiscardable(f"this release cannot read the order's state, use one that can: {error}") from error
 

@@ -1,4 +1,4 @@
-"""Parked and discarded items as Redis keeps them: what was told of the failure, then the item's own fields."""
+"""Parked and discarded items as Redis keeps them: the item's own fields, then what was told of the failure."""
 
 from collections.abc import Mapping
 

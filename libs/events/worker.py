@@ -19,6 +19,7 @@ import structlog
 from libs.events.commands import follow
 from libs.events.crash import crossing
 from libs.events.errors import EventLogError, LogMismatch
+from libs.events.ids import partition_of
 from libs.events.log import Commits, Committed, Conflict, Duplicate, Item, NotYours, Snapshot, Step, Work
 from libs.events.model import AttemptFailed, Envelope, Event, UnknownEvent
 from libs.events.order import Order
@@ -227,6 +228,8 @@ class Worker:
     async def _present(self, item: Item) -> Snapshot | None:
         """What to act on: a fresh item brought it along, after a redelivery the log is asked."""
         try:
+            if partition_of(item.order_id) != item.partition:
+                raise ValueError(f"{item.order_id!r} is no order of partition {item.partition}")
             if item.deliveries == 1:
                 held = snapshot(item.order_id, item.fields)
             else:
