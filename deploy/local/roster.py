@@ -2,8 +2,9 @@
 
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from deploy.local.ports import free_port, is_free
@@ -35,8 +36,9 @@ class Ports:
     localnet: int
 
 
-# In the order they are stopped: nothing new comes in first, the world outside goes last.
-STOP_ORDER = ("gateway", "notifier", "router", "executor", "projector", "localnet")
+# Who is stopped together: nothing new comes in first, what is left is archived, the world outside goes last.
+STOP_STAGES = {"gateway": 0, "notifier": 1, "router": 1, "executor": 1, "projector": 2, "localnet": 3}
+STOP_ORDER = tuple(STOP_STAGES)
 
 
 def services(settings: Settings) -> tuple[Service, ...]:
@@ -45,6 +47,18 @@ def services(settings: Settings) -> tuple[Service, ...]:
     return tuple(
         Service(name, (sys.executable, "-m", f"services.{name}"), instances.get(name, 1)) for name in STOP_ORDER
     )
+
+
+def stop_stages(roster: Iterable[Service]) -> list[list[str]]:
+    """Names of the processes, those that are stopped first first."""
+
+    def stage(service: Service) -> int:
+        return STOP_STAGES.get(service.name, 0)
+
+    return [
+        [name for service in together for name in service.names]
+        for _, together in groupby(sorted(roster, key=stage), key=stage)
+    ]
 
 
 def choose_ports(settings: Settings, environ: Mapping[str, str], taken: set[int]) -> Ports:

@@ -26,6 +26,7 @@ from deploy.local.roster import (
     own_environment,
     services,
     shared_environment,
+    stop_stages,
 )
 from deploy.local.stores import Store
 from deploy.local.supervisor import Supervised, Tell, nothing, unheard
@@ -180,9 +181,9 @@ class Stack:
                 self._kept[name].start()
 
     async def _stop_services(self) -> None:
-        for service in self.roster:
+        for names in stop_stages(self.roster):
             drain_s = 0 if self._in_a_hurry else self.settings.drain_s + DRAIN_MARGIN_S
-            await asyncio.gather(*(self._kept[name].stop(drain_s) for name in service.names if name in self._kept))
+            await asyncio.gather(*(self._kept[name].stop(drain_s) for name in names if name in self._kept))
 
     def _announce(self, undo: AsyncExitStack) -> None:
         """Leave the file by which others find the stack, keep it true, and repeat what services warn of."""
