@@ -33,12 +33,16 @@ class Settings(BaseSettings):
     executors: int = Field(1, ge=1, le=16, description="executor processes `make run` starts")
 
     # Secrets
-    jwt_secret: SecretStr = Field(SecretStr(""), description="signs access tokens; at least 32 bytes")
+    jwt_secret: SecretStr = Field(
+        SecretStr(""), description="signs access tokens; at least 32 bytes; `make run` makes one"
+    )
     jwt_secrets_old: SecretStr = Field(
         SecretStr(""),
         description="secrets that signed before, by commas: their tokens hold until they expire",
     )
-    wallet_secret: SecretStr = Field(SecretStr(""), description="the executor's key: 64 bytes in base58")
+    wallet_secret: SecretStr = Field(
+        SecretStr(""), description="the executor's key: 64 bytes in base58; `make run` makes one"
+    )
 
     # Addresses
     host: str = Field("127.0.0.1", description="address the HTTP ports listen on")

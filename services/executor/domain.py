@@ -4,6 +4,7 @@ A timeout proves nothing. A submission ends only when its signature is found on 
 the last block that could take it and the signature is not there: only then may the order be signed again.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -116,7 +117,7 @@ def chain_error(error: Any) -> tuple[Reason, str]:
     name = next(iter(cause), "") if isinstance(cause, Mapping) else cause
     if isinstance(name, str) and name in _FUNDS:
         return Reason.INSUFFICIENT_FUNDS, f"the wallet cannot pay: {name}"
-    return Reason.TRANSACTION_REJECTED, f"the chain rejected the transaction: {str(error)[:DETAIL_CHARS_MAX]}"
+    return Reason.TRANSACTION_REJECTED, f"the chain rejected the transaction: {json.dumps(error)[:DETAIL_CHARS_MAX]}"
 
 
 def amount_received(meta: Mapping[str, Any], owner: str, mint: str) -> int | None:

@@ -5,7 +5,7 @@ import time
 from secrets import token_hex
 from typing import Any
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, ClientWebSocketResponse
+from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, ClientWebSocketResponse
 from rich.console import Console
 from rich.text import Text
 
@@ -34,6 +34,8 @@ async def journey(base_url: str, order: dict[str, Any], console: Console, within
                     return await _watch(session, ws, order, headers, console)
     except TimeoutError:
         raise Refusal(f"not at its end within {within_s:g} s", EXIT_DIFFERS) from None
+    except ClientConnectorError as error:
+        raise Refusal(f"{base_url} cannot be reached: {error.strerror}", EXIT_UNREACHABLE) from None
     except (ClientError, OSError) as error:
         raise Refusal(f"{base_url} cannot be reached: {error}", EXIT_UNREACHABLE) from None
 
