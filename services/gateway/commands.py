@@ -20,9 +20,18 @@ SOURCE = "gateway"
 class OutcomeUndecided(Exception):
     """It is not known whether the step is in the log, and there is no more time to find out."""
 
+    def __init__(self, reason: str, step: Step) -> None:
+        super().__init__(reason)
+        self.order_id = step.order_id
+        self.key = step.idempotency.key if step.idempotency else None
+
 
 class KeyReused(Exception):
     """The idempotency key belongs to an order that asked for something else."""
+
+    def __init__(self, order_id: str) -> None:
+        super().__init__(order_id)
+        self.order_id = order_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ def _placed(step: Step, outcome: Outcome) -> Replayed | None:
             return None
         case Duplicate(order_id=order_id, fingerprint=fingerprint):
             if step.idempotency is None or step.idempotency.fingerprint != fingerprint:
-                raise KeyReused
+                raise KeyReused(order_id)
             return Replayed(order_id)
         case outcome:
             raise AssertionError(f"a new order cannot meet {outcome}")
@@ -126,4 +135,4 @@ async def _ask_again(log: Commits, step: Step, reason: str) -> Outcome:
                     # Also when this time nothing was written: the first time still may have been.
                     reason = str(away)
     except TimeoutError:
-        raise OutcomeUndecided(reason) from None
+        raise OutcomeUndecided(reason, step) from None

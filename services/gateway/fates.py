@@ -1,5 +1,7 @@
 """What becomes of each error: a problem for the client, a line for operators."""
 
+from urllib.parse import quote
+
 from aiohttp import web
 
 from libs.events.errors import LogMismatch, LogUnavailable
@@ -20,8 +22,6 @@ _FATES: tuple[tuple[type[Exception], str, str], ...] = (
     (EmailTaken, "email_taken", "There is an account with this email already."),
     (Busy, "busy", "Too many people are signing in at this moment."),
     (TooManyTunnels, "busy", "Too many WebSockets are open."),
-    (KeyReused, "idempotency_key_reused", "This Idempotency-Key came with another order before."),
-    (OutcomeUndecided, "outcome_unknown", "Ask again with the same Idempotency-Key, or look at your orders."),
     (LogUnavailable, "log_unavailable", "The log of orders cannot be reached."),
     (LogMismatch, "log_unavailable", "The log of orders is not the one it was."),
     (SharedUnavailable, "log_unavailable", "Redis cannot be reached."),
@@ -39,6 +39,13 @@ def _problem_of(error: Exception) -> Problem:
     match error:
         case Problem():
             return error
+        case KeyReused():
+            detail = "This Idempotency-Key came with another order before."
+            return Problem("idempotency_key_reused", detail, existingOrderId=error.order_id)
+        case OutcomeUndecided():
+            found_by = error.order_id if error.key is None else f"by-client-id/{quote(error.key, safe='')}"
+            detail = "Ask again with the same Idempotency-Key, or look it up."
+            return Problem("outcome_unknown", detail, lookUp=f"/api/orders/{found_by}")
         case Malformed():
             return Problem("malformed_body", str(error))
         case Invalid():

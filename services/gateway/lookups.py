@@ -59,7 +59,9 @@ class Lookups:
         with crossing("orders.list"):
             orders, following = await self._page(user, cursor, limit, wanted)
         bodies = [await self._expanded(order) if expanded else order_body(order) for order in orders]
-        return answer({"orders": bodies, "nextCursor": following})
+        following_at = request.rel_url.update_query(cursor=following or "")
+        link = {"Link": f'<{following_at}>; rel="next"'} if following else {}
+        return answer({"orders": bodies, "nextCursor": following}, headers=link)
 
     async def _page(self, user: str, cursor: str | None, limit: int, wanted: Wanted) -> tuple[list[Order], str | None]:
         """Look through a user's orders until the page is full; a filter that finds little may give a short page."""

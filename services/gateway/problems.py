@@ -114,7 +114,7 @@ def document(problem: Problem, instance: str, request_id: str) -> dict[str, obje
     """The members of RFC 9457, and ours."""
     kind = problem.kind
     return {
-        "type": f"urn:swaplog:problem:{problem.code}",
+        "type": f"/api/docs#{problem.code}",
         "title": kind.title,
         "status": kind.status,
         "detail": problem.detail,

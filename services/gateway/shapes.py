@@ -122,7 +122,7 @@ class FieldErrorShape(Shape):
 
 
 class ProblemShape(Shape):
-    """RFC 9457. `code` is stable; `retryable`: the same request may succeed later, unchanged."""
+    """RFC 9457. `code` is stable; `retryable`: the same request may succeed later. The last five: where they apply."""
 
     type: str
     title: str
@@ -133,6 +133,11 @@ class ProblemShape(Shape):
     request_id: str
     retryable: bool
     errors: list[FieldErrorShape]
+    current_status: Status | None = Field(None, description="of an order that is not as the request needs it")
+    current_version: int | None = Field(None, description="likewise, with If-Match")
+    existing_order_id: str | None = Field(None, description="the order an idempotency key made before")
+    look_up: str | None = Field(None, description="where to find out what became of a request whose outcome is unknown")
+    needs: str | None = Field(None, description="the scope an API key lacks")
 
 
 class CandidateShape(Shape):

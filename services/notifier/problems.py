@@ -31,7 +31,7 @@ UNAVAILABLE = Kind("log_unavailable", 503, "Orders cannot be read now", _LATER)
 def problem(request: web.Request, kind: Kind, detail: str) -> web.Response:
     """An RFC 9457 problem document."""
     document = {
-        "type": f"urn:swaplog:problem:{kind.code}",
+        "type": f"/api/docs#{kind.code}",
         "title": kind.title,
         "status": kind.status,
         "detail": detail,

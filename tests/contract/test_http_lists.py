@@ -64,7 +64,11 @@ async def test_filtered_pages_hold_every_order_once(client: Client) -> None:
     found: list[str] = []
     query, cursor = "status=CANCELLED&limit=2", ""
     while True:
-        body = (await client.get(f"/api/orders?{query}{cursor}")).body
+        answer = await client.get(f"/api/orders?{query}{cursor}")
+        body = answer.body
+        if body["nextCursor"]:
+            link = answer.headers["Link"].removeprefix("<").removesuffix('>; rel="next"')
+            assert link == f"/api/orders?{query}&cursor={body['nextCursor']}"
         found += [order["orderId"] for order in body["orders"]]
         if body["nextCursor"] is None:
             break
@@ -176,6 +180,7 @@ async def test_the_clients_own_id_makes_one_order(client: Client) -> None:
     assert again.headers["Idempotent-Replayed"] == "true"
     other = await client.post({**ORDER, "amount": 11, "clientOrderId": "mine"})
     assert other.code == "idempotency_key_reused"
+    assert other.body["existingOrderId"] == first.body["orderId"]
     both = await client.post({**ORDER, "clientOrderId": "mine"}, Idempotency_Key="mine")
     assert both.body["orderId"] == first.body["orderId"]
     differ = await client.post({**ORDER, "clientOrderId": "mine"}, Idempotency_Key="other")

@@ -252,14 +252,17 @@ async def test_a_lost_reply_is_asked_after_until_it_is_known(
     assert await _entries(log) == 1
 
 
-async def test_an_outcome_that_stays_unknown_is_said_to_be(
-    client: Client, log: TroubledLog, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("key", ["", "a/key of mine"])
+@pytest.mark.parametrize(("trouble", "found"), [("never arrived", 404), ("reply lost", 200)])
+async def test_an_outcome_that_stays_unknown_is_said_to_be_and_where_to_look(
+    client: Client, log: TroubledLog, monkeypatch: pytest.MonkeyPatch, trouble: str, found: int, key: str
 ) -> None:
     monkeypatch.setattr(limits, "OUTCOME_DEADLINE_S", 0.05)
-    log.troubles = ["never arrived", *["away"] * 100]
-    answer = await client.post()
+    log.troubles = [trouble, *["away"] * 100]
+    answer = await client.post(Idempotency_Key=key)
     assert (answer.status, answer.code) == (503, "outcome_unknown")
     assert answer.headers["Retry-After"]
+    assert (await client.get(answer.body["lookUp"])).status == found
 
 
 @pytest.mark.parametrize("trouble", ["away", "another"])
