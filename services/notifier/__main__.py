@@ -52,15 +52,10 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
 
 
 async def beat(hub: Hub, every_s: float) -> None:
-    """Signs of life, and a look at who has left every second, until cancelled."""
-    loop = asyncio.get_running_loop()
-    beat_at = loop.time() + every_s
+    """Signs of life, until cancelled."""
     while True:
-        await asyncio.sleep(1)
-        hub.sweep()
-        if loop.time() >= beat_at:
-            beat_at += every_s
-            hub.beat()
+        await asyncio.sleep(every_s)
+        await hub.beat()
 
 
 if __name__ == "__main__":

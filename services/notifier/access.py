@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -71,25 +70,21 @@ class Access:
             return refusal
         return Wish(claims, orders or None, cursor)
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """While a connection is open."""
+    def opened(self) -> None:
+        """A connection stands; nobody need be known to listen on it yet."""
         self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
 
-    @contextmanager
-    def counted_for(self, user: str) -> Iterator[None]:
-        """While a connection of this user is open."""
+    def closed(self) -> None:
+        self._open -= 1
+
+    def opened_for(self, user: str) -> None:
+        """A connection is this user's."""
         self._open_of[user] += 1
-        try:
-            yield
-        finally:
-            self._open_of[user] -= 1
-            if not self._open_of[user]:
-                del self._open_of[user]
+
+    def closed_for(self, user: str) -> None:
+        self._open_of[user] -= 1
+        if not self._open_of[user]:
+            del self._open_of[user]
 
     def too_many(self, user: str) -> bool:
         return self._open_of[user] >= self.limits.sockets_per_user_max

@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from libs.events.crash import crossing
 from libs.events.ids import Cursor, Position, partition_of_user
@@ -14,11 +14,11 @@ from libs.orders.resume import Log, NotResumable, pages_after, position_of
 from services.notifier import observe
 from services.notifier.known import KnownOrders, Views
 from services.notifier.limits import Close, Limits
+from services.notifier.listeners import Listeners
 from services.notifier.subscriber import Subscriber, Told
 from services.notifier.wire import Message
 
 _RESET = Message({"type": "reset", "reason": "Events are missing on our side."}, kind="reset")
-_Index = defaultdict[str, set[Subscriber]]
 
 
 class Hub:
@@ -27,12 +27,13 @@ class Hub:
     def __init__(self, log: Log, views: Views, limits: Limits) -> None:
         """`log` goes back as far as cursors do."""
         self._log, self._views, self._limits = log, views, limits
-        self._by_user: _Index = defaultdict(set)
-        self._by_order: _Index = defaultdict(set)
+        self.listeners = Listeners()
         self._known = KnownOrders(views, limits.orders_kept)
         self._settling: dict[Subscriber, Position] = {}
         self._reading = asyncio.Semaphore(limits.snapshots_at_once)
         self._joining_again: set[asyncio.Task[None]] = set()
+        self._unsent: set[Subscriber] = set()
+        self._empty = asyncio.Event()
         self._at: Mapping[int, Position] = {}
         self.open = False
         """Whether the log is being read, so that a socket may join."""
@@ -47,10 +48,10 @@ class Hub:
         Raises:
             LogUnavailable: the orders cannot be read now.
         """
-        async with subscriber.joining:
+        async with self._joining(subscriber):
             # Registered first, read second: what is committed in between is in both, and dropped by its version or
             # position. The other way round it would be in neither.
-            self._register(subscriber, subscriber.orders)
+            self.listeners.add(subscriber, subscriber.orders)
             subscriber.hold()
             if cursor is not None:
                 try:
@@ -62,23 +63,27 @@ class Hub:
 
     async def subscribe(self, subscriber: Subscriber, order_ids: Sequence[str]) -> bool:
         """Listen to these orders too. False, and nothing changes: one of them is not there, or not this user's."""
-        async with subscriber.joining:
+        async with self._joining(subscriber):
             assert subscriber.orders is not None, "it listens to all orders already"
             new = {order_id for order_id in order_ids if order_id not in subscriber.orders}
-            self._register(subscriber, new)
+            self.listeners.add(subscriber, new)
             subscriber.hold(forget=False)
-            if await self._snapshot(subscriber, new, ask_again=False):
+            there = False
+            try:
+                there = await self._snapshot(subscriber, new, ask_again=False)
+            finally:
+                if not there:
+                    self.listeners.discard(subscriber, new)
+                    subscriber.release({})
+            if there:
                 subscriber.orders |= new
-                return True
-            self._unregister(subscriber, new)
-            subscriber.release({})
-            return False
+            return there
 
     def unsubscribe(self, subscriber: Subscriber, order_ids: Sequence[str]) -> None:
         """Do not listen to these orders any more."""
         assert subscriber.orders is not None, "it listens to all orders"
         gone = subscriber.orders.intersection(order_ids)
-        self._unregister(subscriber, gone)
+        self.listeners.discard(subscriber, gone)
         subscriber.orders -= gone
 
     async def _resume(self, subscriber: Subscriber, cursor: str) -> bool:
@@ -92,9 +97,7 @@ class Hub:
                 reached = at
                 mine = [entry for entry in entries if wanted is None or entry.fields["subject"] in wanted]
                 await self._known.learn(entry.fields for entry in mine)
-                for entry in mine:
-                    if told := self._told(entry):
-                        subscriber.send(told)
+                subscriber.send(*(told for told in map(self._told, mine) if told))
         subscriber.release_after(reached.position)
         return True
 
@@ -124,41 +127,48 @@ class Hub:
 
     def leave(self, subscriber: Subscriber) -> None:
         """Forget the socket."""
-        self._unregister(subscriber, subscriber.orders)
+        subscriber.left = True
+        self.listeners.discard(subscriber, subscriber.orders)
         self._settling.pop(subscriber, None)
+        if not self.listeners:
+            self._empty.set()
+
+    @asynccontextmanager
+    async def _joining(self, subscriber: Subscriber) -> AsyncIterator[None]:
+        """One at a time; and who leaves while his orders are read is forgotten all the same."""
+        async with subscriber.joining:
+            try:
+                yield
+            finally:
+                if subscriber.left:
+                    self.leave(subscriber)
 
     async def drain(self) -> None:
         """Close every socket with a resumable code, and tell each another time to come back."""
         self.open = False
-        everybody = list(self.everybody())
+        everybody = list(self.listeners)
         observe.draining(len(everybody))
         for subscriber in everybody:
             wait_ms = random.randrange(self._limits.reconnect_spread_ms)  # noqa: S311 - spread, not secrecy
             subscriber.close(Close.RESTARTING, f"restarting, reconnect in {wait_ms} ms")
-        closing = [subscriber.closing for subscriber in everybody if subscriber.closing]
-        if closing:
-            await asyncio.wait(closing, timeout=self._limits.close_grace_s)
+        self._empty.clear()
+        if everybody:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.close_grace_s):
+                    await self._empty.wait()
 
-    def everybody(self) -> Iterator[Subscriber]:
-        """Every socket that joined and has not left."""
-        everybody = {one for index in (self._by_user, self._by_order) for found in index.values() for one in found}
-        yield from everybody
-
-    def sweep(self) -> None:
-        """See who has gone without a word."""
-        for subscriber in self.everybody():
-            subscriber.notice_loss()
-
-    def beat(self) -> None:
+    async def beat(self) -> None:
         """Tell everybody who is up to date where that is: a place to come back to, and a sign of life."""
         beats = {
             partition: Message({"type": "heartbeat", "cursor": cursor}, kind="heartbeat", cursor=cursor)
             for partition, at in self._at.items()
             for cursor in [str(Cursor(self._log.epoch, partition, at))]
         }
-        for subscriber in self.everybody():
+        for number, subscriber in enumerate(self.listeners, start=1):
             if subscriber.live and subscriber not in self._settling and beats:
                 subscriber.send(beats[partition_of_user(subscriber.user, self._log.partitions)])
+            if number % self._limits.writes_at_once == 0:
+                await asyncio.sleep(0)
 
     # What the tail does
 
@@ -168,19 +178,28 @@ class Hub:
         Raises:
             LogUnavailable: the log cannot be asked now.
         """
-        await self._known.learn(entry.fields for entry in entries if self._receivers(entry.fields))
+        await self._known.learn(entry.fields for entry in entries if self.listeners.of(entry.fields))
 
     def deliver(self, entry: Entry) -> int:
-        """Hand one entry to everybody who listens; gives how many."""
-        receivers = self._receivers(entry.fields)
+        """Hand one entry to everybody who listens, with the next `flush`; gives how many."""
+        receivers = self.listeners.of(entry.fields)
         told = self._told(entry) if receivers else None
         if told is None:
             return 0
         for subscriber in receivers:
             if not subscriber.deliver(told):
                 self._join_again(subscriber)
+        self._unsent.update(receivers)
         observe.delivered(len(receivers), entry.at.ms)
         return len(receivers)
+
+    async def flush(self) -> None:
+        """Write what was delivered: once for each listener, whatever it is."""
+        unsent, self._unsent = self._unsent, set()
+        for number, subscriber in enumerate(unsent, start=1):
+            subscriber.flush()
+            if number % self._limits.writes_at_once == 0:
+                await asyncio.sleep(0)
 
     def settle(self, at: Mapping[int, Position]) -> None:
         """The tail is here: sockets whose snapshot is older need not compare versions any more."""
@@ -199,7 +218,7 @@ class Hub:
         """The tail begins (again) at the tips: whoever is here may have missed something."""
         self.open = True
         self._settling.clear()
-        for subscriber in list(self.everybody()):
+        for subscriber in list(self.listeners):
             self._join_again(subscriber)
 
     def _join_again(self, subscriber: Subscriber) -> None:
@@ -228,23 +247,6 @@ class Hub:
         # Somebody else's order and no order are one answer: ids must not be probed.
         mine = [order for order in found if order and order.user == subscriber.user]
         return mine if len(mine) == len(wanted) else None
-
-    def _register(self, subscriber: Subscriber, orders: set[str] | None) -> None:
-        if orders is None:
-            self._by_user[subscriber.user].add(subscriber)
-            return
-        for order_id in orders:
-            self._by_order[order_id].add(subscriber)
-
-    def _unregister(self, subscriber: Subscriber, orders: set[str] | None) -> None:
-        index, keys = (self._by_user, {subscriber.user}) if orders is None else (self._by_order, orders)
-        for key in keys:
-            index[key].discard(subscriber)
-            if not index[key]:
-                del index[key]
-
-    def _receivers(self, fields: Mapping[str, str]) -> list[Subscriber]:
-        return [*self._by_user.get(fields["user"], ()), *self._by_order.get(fields["subject"], ())]
 
     def _told(self, entry: Entry) -> Told | None:
         cursor = str(Cursor(self._log.epoch, entry.partition, entry.at))

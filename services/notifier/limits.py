@@ -13,11 +13,14 @@ class Limits:
     unsent_bytes_max: int = 1 << 20  # per socket; beyond: closed as slow
     held_events_max: int = 1_000  # per socket, while its snapshot is read; beyond: closed as slow
     message_bytes_max: int = 4 * 1024  # inbound; beyond: closed with 1009
+    unheard_messages_max: int = 16  # inbound, while one is answered; beyond: not read from the socket meanwhile
     snapshot_orders: int = 100  # the newest ones of a socket that carries all orders
     snapshots_at_once: int = 16  # after a reset everybody wants one; the rest wait
     orders_kept: int = 10_000  # tokens of orders lately seen; beyond: the log is asked again
     orders_per_socket_max: int = 100  # subscribed to by name; beyond: an error message, nothing changes
     resume_entries_max: int = 50_000  # of everybody in the partition, since a cursor; beyond: reset and snapshot
+    writes_at_once: int = 500  # some ms; then sockets that come, say something or go have their turn
+    frames_at_once: int = 50_000  # delivered before they are written
     read_count: int = 256  # entries of a partition per read
     read_block_ms: int = 1_000  # how long a read waits; bounds the time to notice a stop
     auth_wait_s: float = 10  # for the first message; beyond: closed with 4401

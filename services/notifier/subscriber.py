@@ -21,27 +21,45 @@ class Told(Message):
 class Subscriber:
     """Holds events back while its snapshot or its history is read, then passes on what is not in it.
 
-    What is sent goes straight to the transport: the same bytes for every receiver, no task and no await per listener,
-    and the transport's own buffer says who is slow.
+    Events wait in `deliver` for the next `flush`, so that a page of the log is one write for each listener: the same
+    bytes for all, no task and no await per listener, and the transport's own buffer says who is slow.
     """
 
-    __slots__ = ("_held", "_held_bytes", "_limits", "_versions", "_wire", "closing", "joining", "orders", "user")
+    __slots__ = (
+        "_held",
+        "_held_bytes",
+        "_limits",
+        "_unsent",
+        "_versions",
+        "_wire",
+        "joining",
+        "left",
+        "orders",
+        "user",
+    )
 
     def __init__(self, user: str, orders: set[str] | None, wire: Wire, limits: Limits) -> None:
         """`orders`: the ids it listens to; None: all of the user's."""
         self.user, self.orders = user, orders
-        self.closing: asyncio.Task[object] | None = None
         self.joining = asyncio.Lock()
         """Who reads a snapshot or history for it: one at a time."""
+        self.left = False
+        """Whether the connection is gone: nobody may register it again."""
         self._wire, self._limits = wire, limits
         self._held: list[Told] | None = []
         self._held_bytes = 0
+        self._unsent: list[Message] = []
         self._versions: dict[str, int] | None = None
 
     @property
     def live(self) -> bool:
         """Whether everything up to where the tail is was passed on."""
-        return self._held is None and not self.closing
+        return self._held is None and not self._wire.closed
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was told to go, or has gone."""
+        return self._wire.closed
 
     def hold(self, *, forget: bool = True) -> None:
         """From now on keep events until a release: a snapshot is about to be read; `forget`: of all there is."""
@@ -54,21 +72,22 @@ class Subscriber:
         """The snapshot, with these versions, is sent: pass on what came since. False: see `deliver`."""
         held, self._held, self._held_bytes = self._held or [], None, 0
         self._versions = {**(self._versions or {}), **versions}
-        return all(self.deliver(told) for told in held)
+        whole = all(self.deliver(told) for told in held)
+        self.flush()
+        return whole
 
     def release_after(self, position: int) -> None:
         """The history up to this position is sent: pass on what came after it."""
         held, self._held, self._held_bytes, self._versions = self._held or [], None, 0, None
-        for told in held:
-            if told.position > position:
-                self.send(told)
+        self._unsent += (told for told in held if told.position > position)
+        self.flush()
 
     def settle(self) -> None:
         """The log is read past the snapshot: nothing that follows can be in it."""
         self._versions = None
 
     def deliver(self, told: Told) -> bool:
-        """Pass one event on. False: one before it is missing, and only a fresh snapshot can help."""
+        """Pass one event on with the next `flush`. False: one before it is missing; only a fresh snapshot can help."""
         if self._held is not None:
             self._keep(told)
             return True
@@ -79,33 +98,33 @@ class Subscriber:
                 observe.version_skipped(told.order_id, expected=seen + 1, found=told.version)
                 return False
             self._versions[told.order_id] = told.version
-        self.send(told)
+        self._unsent.append(told)
         return True
 
-    def send(self, message: Message) -> None:
-        """Hand a message to the transport; a listener that does not take what it is sent is closed."""
-        transport = self._wire.transport
-        if self.closing or transport.is_closing():
+    def send(self, *messages: Message) -> None:
+        """Pass messages on now, behind what was delivered."""
+        self._unsent += messages
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand over what waits; a listener that does not take what it is sent is closed."""
+        messages, self._unsent = self._unsent, []
+        if not messages or self._wire.closed:
             return
         with crossing("socket.send"):
-            transport.write(self._wire.encode(message))
-        if transport.get_write_buffer_size() > self._limits.unsent_bytes_max:
+            unsent_bytes = self._wire.send(messages)
+        if unsent_bytes > self._limits.unsent_bytes_max:
             self.close(Close.SLOW)
 
-    def notice_loss(self) -> None:
-        """See whether the peer is still there."""
-        self._wire.notice_loss()
-
     def close(self, close: Close, reason: str = "") -> None:
-        """Say why and go; a peer that does not answer in time is cut off."""
-        if self.closing or self._wire.closed:
+        """Say why and go."""
+        if close is not Close.SLOW:
+            self.flush()
+        if self._wire.closed:
             return
         observe.closed(self.user, close)
         self._held, self._versions = None, None
-        loop = asyncio.get_running_loop()
-        self.closing = loop.create_task(self._wire.close(close, reason or close.reason))
-        # The handshake waits for whatever is unsent; a peer that never reads would keep it for ever.
-        loop.call_later(self._limits.close_grace_s, self._wire.transport.abort)
+        self._wire.close(close, reason or close.reason)
 
     def _keep(self, told: Told) -> None:
         assert self._held is not None

@@ -16,7 +16,6 @@ from services.notifier.limits import Limits
 
 BACKOFF_BASE_S, BACKOFF_CAP_S = 0.1, 5.0
 REGISTER_EVERY_S = 5.0
-YIELD_AFTER_FRAMES = 2_000  # about 20 ms of writing: sockets that come and go must not wait longer
 
 
 class Tail:
@@ -79,9 +78,10 @@ class Tail:
         for entry in entries:
             frames += self._hub.deliver(entry)
             self._at[entry.partition] = entry.at
-            if frames >= YIELD_AFTER_FRAMES:
+            if frames >= self._limits.frames_at_once:
                 frames = 0
-                await asyncio.sleep(0)
+                await self._hub.flush()
+        await self._hub.flush()
         self._hub.settle(self._at)
 
 

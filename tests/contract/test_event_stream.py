@@ -132,11 +132,6 @@ async def test_an_expired_token_ends_the_stream() -> None:
 async def test_a_client_that_leaves_is_forgotten(notifier: Notifier) -> None:
     async with stream(notifier) as answer:
         await events(answer, 1)
-        assert len(list(notifier.hub.everybody())) == 1
+        assert len(list(notifier.hub.listeners)) == 1
         answer.close()
-
-        def forgotten() -> bool:
-            notifier.hub.sweep()
-            return not list(notifier.hub.everybody())
-
-        await eventually(forgotten)
+        await eventually(lambda: not notifier.hub.listeners)

@@ -123,7 +123,7 @@ async def test_a_heartbeat_carries_the_place_to_come_back_to(notifier: Notifier)
         told = await ws.receive_json()
 
         async def beaten() -> bool:
-            notifier.hub.beat()
+            await notifier.hub.beat()
             await ws.send_json({"op": "ping"})
             body = await ws.receive_json()
             if body["type"] == "pong":

@@ -291,7 +291,7 @@ async def test_a_slow_socket_is_closed_and_nobody_else_waits() -> None:
             async with notifier.connect("alice", order.order.id) as other:
                 await other.receive_json()
                 told, sent = 1, 1
-                while not any(subscriber.closing for subscriber in notifier.hub.everybody()):
+                while not any(subscriber.closed for subscriber in notifier.hub.listeners):
                     order = await notifier.happens(order, *(route_selected() for _ in range(100)))
                     sent += 100
                     while told < sent:
@@ -367,7 +367,7 @@ async def never_reading(notifier: Notifier, order_id: str) -> socket.socket:
         return raw
 
     raw = await asyncio.to_thread(upgrade)
-    await eventually(lambda: list(notifier.hub.everybody()))
+    await eventually(lambda: list(notifier.hub.listeners))
     return raw
 
 

@@ -3,14 +3,13 @@ memory, with everything around them failing as a seed says, and then judged."""
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import orjson
-from aiohttp import web
 from solders.keypair import Keypair
 
 from libs.events.errors import LogUnavailable, OutcomeUnknown
@@ -32,10 +31,10 @@ from services.executor.venues import VenueSwaps
 from services.executor.wallet import Wallet
 from services.gateway.commands import OutcomeUndecided, Replayed, place
 from services.notifier.hub import Hub
-from services.notifier.limits import Limits
+from services.notifier.limits import Close, Limits
 from services.notifier.subscriber import Subscriber
 from services.notifier.tail import Tail
-from services.notifier.wire import WebSocketWire
+from services.notifier.wire import Message
 from services.projector.handlers import Projector
 from services.router.handlers import Router
 from tests.builders import a_request
@@ -128,31 +127,21 @@ class Seen:
 
 
 class Wire:
-    """A transport and a WebSocket that note what they are given."""
+    """A wire that notes what it is given."""
 
     def __init__(self, transcript: list[dict[str, Any]]) -> None:
         self.transcript, self.gone = transcript, asyncio.Event()
 
-    def write(self, frame: bytes) -> None:
-        header = {126: 4, 127: 10}.get(frame[1], 2)
-        self.transcript.append(orjson.loads(frame[header:]))
-
-    def get_write_buffer_size(self) -> int:
+    def send(self, messages: Sequence[Message]) -> int:
+        self.transcript += [orjson.loads(message.payload) for message in messages]
         return 0
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def abort(self) -> None:
-        self.gone.set()
 
     @property
     def closed(self) -> bool:
         return self.gone.is_set()
 
-    async def close(self, *, code: int, message: bytes) -> bool:
+    def close(self, _close: Close, _reason: str) -> None:
         self.gone.set()
-        return True
 
 
 class Process:
@@ -209,8 +198,7 @@ class Process:
             wire = Wire([])
             self.world.transcripts.append(wire.transcript)
             self.world.live[user] = wire.transcript
-            ws, transport = cast("web.WebSocketResponse", wire), cast("asyncio.Transport", wire)
-            subscriber = Subscriber(user, None, WebSocketWire(ws, transport), limits)
+            subscriber = Subscriber(user, None, wire, limits)
             await hub.join_or_close(subscriber)
             lasts = self.world.chance.random() * 2 if self.world.rough else None
             with suppress(TimeoutError):

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from services.gateway.frames import FrameEdge, restarting
-from services.notifier.wire import text_frame
+from services.notifier.frames import text_frame
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536])

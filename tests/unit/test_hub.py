@@ -1,52 +1,39 @@
-"""The notifier's pure parts: frames, and what a socket is told while and after its snapshot is read."""
+"""The notifier's pure parts: what a socket is told while and after its snapshot is read."""
 
-import asyncio
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from aiohttp import web
 
 from services.notifier.access import Access
 from services.notifier.limits import Close, Limits
 from services.notifier.subscriber import Subscriber, Told
-from services.notifier.wire import WebSocketWire, text_frame
+from services.notifier.wire import Message
 
 
 class Wire:
-    """A transport that keeps what is written; `unsent` is what it says it could not send yet."""
+    """Keeps what is sent, and the code it was closed with; `unsent` is what it says the client has not taken yet."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.unsent = 0
-        self.aborted = False
+        self.code: int | None = None
 
-    def write(self, data: bytes) -> None:
-        self.written.append(data[2:])  # without the head of a short frame
+    @property
+    def closed(self) -> bool:
+        return self.code is not None
 
-    def get_write_buffer_size(self) -> int:
+    def send(self, messages: Sequence[Message]) -> int:
+        self.written += [message.payload for message in messages]
         return self.unsent
 
-    def is_closing(self) -> bool:
-        return False
-
-    def abort(self) -> None:
-        self.aborted = True
+    def close(self, close: Close, reason: str) -> None:
+        assert reason
+        self.code = close.code
 
 
-class Socket:
-    """Keeps the code it was closed with."""
-
-    closed = False
-    code: int | None = None
-
-    async def close(self, *, code: int, message: bytes) -> bool:
-        self.code = code
-        return True
-
-
-def subscriber(wire: Wire, ws: Socket, **limits: Any) -> Subscriber:
-    transport, response = cast("asyncio.Transport", wire), cast("web.WebSocketResponse", ws)
-    return Subscriber("alice", None, WebSocketWire(response, transport), Limits(close_grace_s=0, **limits))
+def subscriber(wire: Wire, **limits: Any) -> Subscriber:
+    return Subscriber("alice", None, wire, Limits(**limits))
 
 
 def message(version: int, order_id: str = "order-1") -> Told:
@@ -55,82 +42,86 @@ def message(version: int, order_id: str = "order-1") -> Told:
     return told
 
 
-@pytest.mark.parametrize(
-    ("length", "header"),
-    [
-        (0, b"\x81\x00"),
-        (125, b"\x81\x7d"),
-        (126, b"\x81\x7e\x00\x7e"),
-        (65_535, b"\x81\x7e\xff\xff"),
-        (65_536, b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
-    ],
-)
-def test_frames_have_the_three_lengths_of_the_standard(length: int, header: bytes) -> None:
-    assert text_frame(b"x" * length) == header + b"x" * length
-
-
 def test_what_is_held_comes_after_the_snapshot_without_what_it_has() -> None:
     wire = Wire()
-    one = subscriber(wire, Socket())
+    one = subscriber(wire)
     for version in (2, 3, 4):
         assert one.deliver(message(version))
+    one.flush()
     assert wire.written == []
 
     assert one.release({"order-1": 3})
     assert one.deliver(message(5))
+    one.flush()
     assert wire.written == [b"order-1/4", b"order-1/5"]
 
 
 def test_a_version_after_a_missing_one_is_not_told() -> None:
     wire = Wire()
-    one = subscriber(wire, Socket())
+    one = subscriber(wire)
     assert one.release({"order-1": 3})
     assert not one.deliver(message(5))
+    one.flush()
     assert wire.written == []
 
 
 def test_orders_the_snapshot_does_not_have_pass() -> None:
     wire = Wire()
-    one = subscriber(wire, Socket())
+    one = subscriber(wire)
     one.release({"order-1": 3})
     assert one.deliver(message(17, "an older order"))
+    one.flush()
     assert wire.written == [b"an older order/17"]
 
 
 def test_a_settled_socket_compares_no_more() -> None:
     wire = Wire()
-    one = subscriber(wire, Socket())
+    one = subscriber(wire)
     one.release({"order-1": 3})
     one.settle()
     assert one.deliver(message(4))
+    one.flush()
     assert wire.written == [b"order-1/4"]
 
 
-async def test_a_socket_that_does_not_take_what_it_is_sent_is_closed_and_then_cut_off() -> None:
-    wire, ws = Wire(), Socket()
-    one = subscriber(wire, ws, unsent_bytes_max=10)
+def test_a_socket_that_does_not_take_what_it_is_sent_is_closed_and_told_no_more() -> None:
+    wire = Wire()
+    one = subscriber(wire, unsent_bytes_max=10)
     one.release({})
     wire.unsent = 11
-    one.deliver(message(1))
-    one.deliver(message(2))
-    assert one.closing
-    await one.closing
-    await asyncio.sleep(0)
-
-    assert ws.code == Close.SLOW.code
+    for version in (1, 2):
+        one.deliver(message(version))
+        one.flush()
+    assert wire.code == Close.SLOW.code
     assert wire.written == [b"order-1/1"]
-    assert wire.aborted
+
+
+def test_what_was_delivered_goes_out_before_the_close() -> None:
+    wire = Wire()
+    one = subscriber(wire)
+    one.release({})
+    one.deliver(message(1))
+    one.close(Close.RESTARTING)
+    assert wire.written == [b"order-1/1"]
+    assert wire.code == Close.RESTARTING.code
+
+
+def test_what_is_sent_goes_out_behind_what_was_delivered() -> None:
+    wire = Wire()
+    one = subscriber(wire)
+    one.release({})
+    one.deliver(message(1))
+    one.send(message(2))
+    assert wire.written == [b"order-1/1", b"order-1/2"]
 
 
 @pytest.mark.parametrize("limits", [{"held_events_max": 2}, {"unsent_bytes_max": 20}], ids=["by count", "by bytes"])
-async def test_what_is_held_is_bounded(limits: dict[str, int]) -> None:
-    ws = Socket()
-    one = subscriber(Wire(), ws, **limits)
+def test_what_is_held_is_bounded(limits: dict[str, int]) -> None:
+    wire = Wire()
+    one = subscriber(wire, **limits)
     for version in range(1, 4):
         one.deliver(message(version))
-    assert one.closing
-    await one.closing
-    assert ws.code == Close.SLOW.code
+    assert wire.code == Close.SLOW.code
 
 
 @pytest.mark.parametrize(

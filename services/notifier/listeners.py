@@ -1,0 +1,41 @@
+"""Who listens to what."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+
+from services.notifier.subscriber import Subscriber
+
+
+class Listeners:
+    """Subscribers by user, or by order if they chose some."""
+
+    def __init__(self) -> None:
+        self._by_user: defaultdict[str, set[Subscriber]] = defaultdict(set)
+        self._by_order: defaultdict[str, set[Subscriber]] = defaultdict(set)
+
+    def __bool__(self) -> bool:
+        """Whether there is anybody."""
+        return bool(self._by_user or self._by_order)
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        """Everybody as of now, once."""
+        return iter({one for index in (self._by_user, self._by_order) for found in index.values() for one in found})
+
+    def add(self, subscriber: Subscriber, orders: Iterable[str] | None) -> None:
+        """To these orders; None: to all of its user's."""
+        index, keys = (self._by_user, (subscriber.user,)) if orders is None else (self._by_order, orders)
+        for key in keys:
+            index[key].add(subscriber)
+
+    def discard(self, subscriber: Subscriber, orders: Iterable[str] | None) -> None:
+        """The reverse of `add`."""
+        index, keys = (self._by_user, (subscriber.user,)) if orders is None else (self._by_order, orders)
+        for key in keys:
+            found = index.get(key, set())
+            found.discard(subscriber)
+            if not found:
+                index.pop(key, None)
+
+    def of(self, fields: Mapping[str, str]) -> list[Subscriber]:
+        """Who is to be told of an entry."""
+        return [*self._by_user.get(fields["user"], ()), *self._by_order.get(fields["subject"], ())]
