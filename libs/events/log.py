@@ -3,7 +3,7 @@
 `MemoryLog` and `RedisLog` pass the same contract tests (`tests/contract/test_event_log.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +35,10 @@ class Entry:
     def decode(self) -> Envelope:
         """Raises pydantic.ValidationError or ValueError when the fields are not an event's."""
         return Envelope.from_fields(dict(self.fields))
+
+
+Only = Callable[[str, str], bool]
+"""Whether entries of this user and this order are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +250,13 @@ class Reads(Protocol):
         """Where the partition's log ends now."""
         ...
 
-    async def read(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+    async def read(
+        self, after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
+    ) -> list[Entry]:
         """Entries after the given positions, in order per partition, at most `count` of each.
+
+        With `only` those it does not want may be left out, but never the last one read of a partition: whoever reads
+        on from there misses nothing that is wanted.
 
         Raises:
             PositionGap: an entry is missing.

@@ -16,6 +16,7 @@ from libs.events.log import (
     Entry,
     Item,
     NotYours,
+    Only,
     Outcome,
     Parked,
     Snapshot,
@@ -271,12 +272,14 @@ class MemoryLog(MemoryUpkeep):
         part = self._parts[partition]
         return Position(part.ms, len(part.entries))
 
-    async def read(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+    async def read(
+        self, after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
+    ) -> list[Entry]:
         entries = self._entries(after, count)
         if not entries and block_ms:
             await self._wait(block_ms)
             entries = self._entries(after, count)
-        return entries
+        return entries if only is None else _wanted(entries, only)
 
     def _entries(self, after: Mapping[int, Position], count: int) -> list[Entry]:
         for partition, at in after.items():
@@ -316,3 +319,12 @@ class MemoryLog(MemoryUpkeep):
         with suppress(TimeoutError):
             async with asyncio.timeout(block_ms / 1_000):
                 await self._changed.wait()
+
+
+def _wanted(entries: list[Entry], only: Only) -> list[Entry]:
+    lasts = {entry.partition: entry for entry in entries}
+    return [
+        entry
+        for entry in entries
+        if entry is lasts[entry.partition] or only(entry.fields["user"], entry.fields["subject"])
+    ]

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from libs.events.errors import LogUnavailable
 from libs.events.log import Outcome, Step
-from libs.events.redis_client import Client, Pipe, connect, learn_run
+from libs.events.redis_client import Client, Pipe, Readers, connect, learn_run
 from libs.events.redis_commit import GroupCommit
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import check_log, create_log
@@ -24,7 +24,7 @@ class RedisLog(RedisReads, RedisWork, RedisUpkeep):
     """
 
     def __init__(self, writer: Client, reader: Client, partitions: int) -> None:
-        self._reader = reader
+        self._reader, self._readers = reader, Readers(reader)
         self._pipe = Pipe(writer)
         self._keys = [Keys(partition) for partition in range(partitions)]
         self._claim_cursors: dict[tuple[str, str, int], str] = {}

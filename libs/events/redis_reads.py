@@ -8,9 +8,10 @@ import orjson
 
 from libs.events.errors import EventLogError, LogNotOpen, LogReplaced, PositionGap, Trimmed
 from libs.events.ids import Position, partition_of, partition_of_user
-from libs.events.log import Entry, Snapshot
+from libs.events.log import Entry, Only, Snapshot
 from libs.events.record import snapshot
-from libs.events.redis_client import FENCED, Client, Pipe, as_dict, reading
+from libs.events.redis_client import FENCED, Client, Pipe, Readers, as_dict, reading
+from libs.events.redis_entries import entry_of, find_hole, is_wanted, text
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import ask, read_metas
 
@@ -21,6 +22,7 @@ class RedisReads:
     """The `Reads` role of `RedisLog`."""
 
     _reader: Client
+    _readers: Readers
     _pipe: Pipe
     _keys: list[Keys]
 
@@ -37,10 +39,12 @@ class RedisReads:
             raise LogReplaced(f"partition {partition}: the log has epoch {epoch} now, not {self._epoch}")
         return Position(int(ms), int(position))
 
-    async def read(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+    async def read(
+        self, after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
+    ) -> list[Entry]:
         """See `Reads.read`."""
         try:
-            entries = await self.read_unchecked(after, count, block_ms)
+            entries = await self.read_unchecked(after, count, block_ms, only)
             # After the read: what was read before a check that succeeds was read from the log that was checked.
             if self._epoch and time.monotonic() - self._checked_at > CHECK_EVERY_S:
                 await self._check_log()
@@ -49,22 +53,22 @@ class RedisReads:
             raise
         return entries
 
-    async def read_unchecked(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+    async def read_unchecked(
+        self, after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
+    ) -> list[Entry]:
         """`read`, also while the log is being checked: only for whoever checks it."""
-        streams = {self._keys[partition].log: str(at) for partition, at in after.items()}
-        async with reading():
-            reply = await self._reader.xread(streams, count=count, block=block_ms or None)
-        partitions = {self._keys[partition].log: partition for partition in after}
+        keys = {self._keys[partition].log: partition for partition in after}
+        wait = ("BLOCK", block_ms) if block_ms else ()
+        command = ("XREAD", "COUNT", count, *wait, "STREAMS", *keys, *map(str, after.values()))
+        reply = await self._readers.ask(*command, raw=only is not None)
         entries: list[Entry] = []
         for stream, rows in reply or ():
-            partition = partitions[stream]
+            partition = keys[text(stream)]
             last = after[partition].position
-            for entry_id, fields in rows:
-                at = Position.parse(entry_id)
-                if at.position != last + 1:
-                    raise await self._gap(partition, last + 1, at)
-                last = at.position
-                entries.append(Entry(partition, at, fields))
+            if hole := find_hole(rows, last):
+                raise await self._gap(partition, *hole)
+            wanted = rows if only is None else [row for row in rows[:-1] if is_wanted(row, only)] + rows[-1:]
+            entries += (entry_of(partition, row) for row in wanted)
         return entries
 
     async def _gap(self, partition: int, expected: int, found: Position) -> PositionGap:
@@ -91,12 +95,7 @@ class RedisReads:
             trail = await self._reader.hget(keys.order(order_id), "trail")
         ids = trail.split() if trail else []
         commands: list[list[Any]] = [["XRANGE", keys.log, entry_id, entry_id] for entry_id in ids]
-        entries: list[Entry] = []
-        for entry_id, reply in zip(ids, await self._ask(commands), strict=True):
-            for _, flat in reply:
-                fields = dict(zip(flat[::2], flat[1::2], strict=True))
-                entries.append(Entry(partition, Position.parse(entry_id), fields))
-        return entries
+        return [entry_of(partition, row) for reply in await self._ask(commands) for row in reply]
 
     async def find(self, order_id: str) -> Snapshot | None:
         """See `Commits.find`."""

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from libs.events.errors import PositionGap, Trimmed
 from libs.events.ids import Position
-from libs.events.log import Entry, Reads, Snapshot
+from libs.events.log import Entry, Only, Reads, Snapshot
 
 
 class Archive(Protocol):
@@ -20,7 +20,9 @@ class ArchivedReads:
     def __init__(self, log: Reads, archive: Archive) -> None:
         self._log, self._archive = log, archive
 
-    async def read(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+    async def read(
+        self, after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
+    ) -> list[Entry]:
         """See `Reads.read`. A partition whose next entry was trimmed is read from the archive, and alone.
 
         Raises:
@@ -28,7 +30,7 @@ class ArchivedReads:
             StoreUnavailable: it is in the archive, and that is away.
         """
         try:
-            return await self._log.read(after, count, block_ms)
+            return await self._log.read(after, count, block_ms, only)
         except Trimmed as trimmed:
             partition, at = trimmed.partition, after[trimmed.partition]
             entries = await self._archive.archived(partition, at.position, count)

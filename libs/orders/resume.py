@@ -50,14 +50,15 @@ async def pages_after(
     tip = await log.tip(partition)
     if after.position > tip.position:
         raise NotResumable("There is no such place in the log.")
-    scanned = 0
+    begin = after.position
     while after.position < tip.position:
         try:
-            entries = await log.read({partition: after}, PAGE, 0)
+            entries = await log.read({partition: after}, PAGE, 0, lambda owner, _order: owner == user)
         except LogMismatch as gap:
             raise NotResumable(f"What followed the cursor is gone: {gap}") from gap
-        scanned += len(entries)
-        if not entries or scanned > entries_max:
-            raise NotResumable("The cursor is too old." if entries else "There is no such place in the log.")
+        if not entries:
+            raise NotResumable("There is no such place in the log.")
         after = entries[-1].at
+        if after.position - begin > entries_max:
+            raise NotResumable("The cursor is too old.")
         yield [entry for entry in entries if entry.fields["user"] == user], after

@@ -36,6 +36,10 @@ class Listeners:
             if not found:
                 index.pop(key, None)
 
+    def want(self, user: str, order_id: str) -> bool:
+        """Whether anybody listens to this user or this order."""
+        return user in self._by_user or order_id in self._by_order
+
     def of(self, fields: Mapping[str, str]) -> list[Subscriber]:
         """Who is to be told of an entry."""
         return [*self._by_user.get(fields["user"], ()), *self._by_order.get(fields["subject"], ())]

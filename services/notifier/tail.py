@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from libs.events.crash import crossing
 from libs.events.errors import LogMismatch, LogNotOpen, LogReplaced, LogUnavailable
@@ -16,6 +16,26 @@ from services.notifier.limits import Limits
 
 BACKOFF_BASE_S, BACKOFF_CAP_S = 0.1, 5.0
 REGISTER_EVERY_S = 5.0
+PACE_OVER_S = 0.05
+
+
+class Pace:
+    """How long to let entries gather. A read costs as much as twenty entries do: on a busy log it should bring some,
+    on a quiet one nobody should wait for it.
+    """
+
+    def __init__(self, longest_s: float) -> None:
+        self._longest_s = longest_s
+        self._since_s, self._read, self._pause_s = 0.0, 0, 0.0
+
+    def pause_s(self, now_s: float, read: int) -> float:
+        """Before the next read, after one that brought `read` entries: 1 ms for every 2,000 a second."""
+        self._read += read
+        past_s = now_s - self._since_s
+        if past_s >= PACE_OVER_S:
+            self._pause_s = min(self._longest_s, self._read / past_s / 2_000_000)
+            self._since_s, self._read = now_s, 0
+        return self._pause_s
 
 
 class Tail:
@@ -27,6 +47,7 @@ class Tail:
         """`reopen` makes the log usable: at the start, and after it turned out not to be the one read before."""
         self._log, self._hub, self._limits, self._name, self._reopen = log, hub, limits, name, reopen
         self._registered_at = 0.0
+        self._pace = Pace(limits.read_pause_ms / 1_000)
         self._at: dict[int, Position] = {}
 
     async def follow(self, stop: asyncio.Event, health: Callable[[str], None] = lambda _trouble: None) -> None:
@@ -56,9 +77,14 @@ class Tail:
     async def _step(self) -> None:
         try:
             with crossing("log.read"):
-                entries = await self._log.read(self._at, self._limits.read_count, self._limits.read_block_ms)
+                # What nobody listens to is not even unpacked. Who comes after this reads his snapshot after it, too.
+                entries = await self._log.read(
+                    self._at, self._limits.read_count, self._limits.read_block_ms, self._hub.listeners.want
+                )
+            read = sum(entry.at.position - self._at[entry.partition].position for entry in _lasts(entries))
             await self._deliver(entries)
             await self._register()
+            await asyncio.sleep(self._pace.pause_s(_now(), read))
         except LogMismatch as hole:
             # What is missing cannot be sent any more; the snapshots everybody gets now are the truth.
             observe.hole_found(str(hole))
@@ -83,6 +109,11 @@ class Tail:
                 await self._hub.flush()
         await self._hub.flush()
         self._hub.settle(self._at)
+
+
+def _lasts(entries: Iterable[Entry]) -> Iterable[Entry]:
+    """The last entry of each partition."""
+    return {entry.partition: entry for entry in entries}.values()
 
 
 async def _pause(stop: asyncio.Event, failures: int, away: Exception) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType
 
 from libs.events.ids import Position
-from libs.events.log import Committed, Entry, EventLog, Snapshot
+from libs.events.log import Committed, Entry, EventLog, Only, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event
 from libs.events.order import Order
@@ -78,8 +78,10 @@ class HeldBackLog(MemoryLog):
         self.released.set()
         self.failure: Exception | None = None
 
-    async def read(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
-        entries = await super().read(after, count, block_ms)
+    async def read(
+        self, after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
+    ) -> list[Entry]:
+        entries = await super().read(after, count, block_ms, only)
         await self.released.wait()
         failure, self.failure = self.failure, None
         if failure:

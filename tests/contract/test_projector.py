@@ -9,7 +9,7 @@ import pytest
 
 from libs.events.errors import LogMismatch, LogUnavailable, PositionGap
 from libs.events.ids import START, Position
-from libs.events.log import Committed, Entry, EventLog, Snapshot
+from libs.events.log import Committed, Entry, EventLog, Only, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event
 from libs.events.redis_log import RedisLog, open_redis_log
@@ -47,10 +47,12 @@ class StartedMemoryLog(MemoryLog):
         if self.away:
             raise LogUnavailable("away")
 
-    async def read(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+    async def read(
+        self, after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
+    ) -> list[Entry]:
         if self.away:
             raise LogUnavailable("away")
-        entries = await super().read(after, count, block_ms)
+        entries = await super().read(after, count, block_ms, only)
         return [
             Entry(entry.partition, entry.at, {**entry.fields, "data": self.spoil[entry.at.position]})
             if entry.at.position in self.spoil

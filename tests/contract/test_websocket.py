@@ -284,7 +284,7 @@ async def test_a_message_too_big_closes_the_socket(notifier: Notifier) -> None:
 
 
 async def test_a_slow_socket_is_closed_and_nobody_else_waits() -> None:
-    limits = replace(LIMITS, unsent_bytes_max=64 * 1024, close_grace_s=60)
+    limits = replace(LIMITS, unsent_bytes_max=64 * 1024, close_grace_s=60, heartbeat_s=600)
     async with running(MemoryLog(PARTITIONS), limits) as notifier:
         order = await notifier.requested()
         with await never_reading(notifier, order.order.id) as deaf:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from libs.events.ids import Position
-from libs.events.log import Entry
+from libs.events.log import Entry, Only
 from libs.events.memory_log import MemoryLog
 from libs.orders.resume import pages_after
 from tests.builders import a_request, routing_started, then
@@ -31,9 +31,11 @@ async def test_a_read_never_asks_for_what_it_has() -> None:
     asked: list[Mapping[int, Position]] = []
 
     class Watched(GrowingLog):
-        async def read(self, after: Mapping[int, Position], count: int, block_ms: int) -> list[Entry]:
+        async def read(
+            self, after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
+        ) -> list[Entry]:
             asked.append(dict(after))
-            return await super().read(after, count, block_ms)
+            return await super().read(after, count, block_ms, only)
 
     log = Watched(1)
     await log.tip(0)

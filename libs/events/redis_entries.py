@@ -1,0 +1,45 @@
+"""Entries as Redis replies with them: an id and a flat list of names and values. What nobody wants is not unpacked."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from libs.events.ids import Position
+from libs.events.log import Entry, Only
+
+Row = Sequence[Any]
+
+# Where the commit script writes them: the order of `libs.events.model.FIELD_NAMES`.
+_SUBJECT, _USER = 8, 10
+
+
+def find_hole(rows: Sequence[Row], last: int) -> tuple[int, Position] | None:
+    """The position that is missing after `last`, and the one found instead."""
+    for expected, (entry_id, _) in enumerate(rows, start=last + 1):
+        separator = b"-" if isinstance(entry_id, bytes) else "-"
+        if int(entry_id.partition(separator)[2]) != expected:
+            return expected, Position.parse(text(entry_id))
+    return None
+
+
+def is_wanted(row: Row, only: Only) -> bool:
+    """Whether a raw entry is."""
+    flat = row[1]
+    if flat[_SUBJECT] == b"subject" and flat[_USER] == b"user":
+        return only(text(flat[_USER + 1]), text(flat[_SUBJECT + 1]))
+    fields = _fields(flat)  # written in another order, by another release
+    return only(fields["user"], fields["subject"])
+
+
+def entry_of(partition: int, row: Row) -> Entry:
+    """The entry, raw or not."""
+    entry_id, flat = row
+    return Entry(partition, Position.parse(text(entry_id)), _fields(flat))
+
+
+def text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _fields(flat: Sequence[Any]) -> dict[str, str]:
+    texts = flat if not flat or isinstance(flat[0], str) else list(map(text, flat))
+    return dict(zip(texts[::2], texts[1::2], strict=True))
