@@ -5,6 +5,7 @@ from typing import Any
 
 from libs.events.ids import Position
 from libs.events.log import Entry, Only
+from libs.events.redis_client import as_dict
 
 Row = Sequence[Any]
 
@@ -41,5 +42,4 @@ def text(value: bytes | str) -> str:
 
 
 def _fields(flat: Sequence[Any]) -> dict[str, str]:
-    texts = flat if not flat or isinstance(flat[0], str) else list(map(text, flat))
-    return dict(zip(texts[::2], texts[1::2], strict=True))
+    return as_dict(flat if not flat or isinstance(flat[0], str) else list(map(text, flat)))

@@ -206,8 +206,7 @@ class Hub:
         self._at = at
         for subscriber, tip in list(self._settling.items()):
             partition = partition_of_user(subscriber.user, self._log.partitions)
-            if at[partition].position >= tip.position:
-                subscriber.settle()
+            if at[partition].position >= tip.position and subscriber.settle():
                 del self._settling[subscriber]
 
     def pause(self) -> None:

@@ -1,5 +1,6 @@
 """Who listens to what."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -12,6 +13,8 @@ class Listeners:
     def __init__(self) -> None:
         self._by_user: defaultdict[str, set[Subscriber]] = defaultdict(set)
         self._by_order: defaultdict[str, set[Subscriber]] = defaultdict(set)
+        self.came = asyncio.Event()
+        """Somebody was added since it was cleared."""
 
     def __bool__(self) -> bool:
         """Whether there is anybody."""
@@ -26,6 +29,7 @@ class Listeners:
         index, keys = (self._by_user, (subscriber.user,)) if orders is None else (self._by_order, orders)
         for key in keys:
             index[key].add(subscriber)
+        self.came.set()
 
     def discard(self, subscriber: Subscriber, orders: Iterable[str] | None) -> None:
         """The reverse of `add`."""

@@ -29,6 +29,7 @@ class Subscriber:
         "_held",
         "_held_bytes",
         "_limits",
+        "_reached",
         "_unsent",
         "_versions",
         "_wire",
@@ -47,7 +48,7 @@ class Subscriber:
         """Whether the connection is gone: nobody may register it again."""
         self._wire, self._limits = wire, limits
         self._held: list[Told] | None = []
-        self._held_bytes = 0
+        self._held_bytes = self._reached = 0
         self._unsent: list[Message] = []
         self._versions: dict[str, int] | None = None
 
@@ -66,7 +67,7 @@ class Subscriber:
         if forget or self._held is None:
             self._held, self._held_bytes = [], 0
         if forget:
-            self._versions = None
+            self._versions, self._reached = None, 0
 
     def release(self, versions: dict[str, int]) -> bool:
         """The snapshot, with these versions, is sent: pass on what came since. False: see `deliver`."""
@@ -79,17 +80,23 @@ class Subscriber:
     def release_after(self, position: int) -> None:
         """The history up to this position is sent: pass on what came after it."""
         held, self._held, self._held_bytes, self._versions = self._held or [], None, 0, None
-        self._unsent += (told for told in held if told.position > position)
+        self._reached = position  # the tail may still be behind it
+        for told in held:
+            self.deliver(told)
         self.flush()
 
-    def settle(self) -> None:
-        """The log is read past the snapshot: nothing that follows can be in it."""
-        self._versions = None
+    def settle(self) -> bool:
+        """The log is read past the snapshot: nothing that follows can be in it. False: what is held still may be."""
+        if self._held is None:
+            self._versions = None
+        return self._held is None
 
     def deliver(self, told: Told) -> bool:
         """Pass one event on with the next `flush`. False: one before it is missing; only a fresh snapshot can help."""
         if self._held is not None:
             self._keep(told)
+            return True
+        if told.position <= self._reached:
             return True
         if self._versions is not None and (seen := self._versions.get(told.order_id)) is not None:
             if told.version <= seen:

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from libs.events.crash import crossing
 from libs.events.errors import LogMismatch, LogNotOpen, LogReplaced, LogUnavailable
@@ -76,21 +77,39 @@ class Tail:
 
     async def _step(self) -> None:
         try:
-            with crossing("log.read"):
-                # What nobody listens to is not even unpacked. Who comes after this reads his snapshot after it, too.
-                entries = await self._log.read(
-                    self._at, self._limits.read_count, self._limits.read_block_ms, self._hub.listeners.want
-                )
-            read = sum(entry.at.position - self._at[entry.partition].position for entry in _lasts(entries))
-            await self._deliver(entries)
-            await self._register()
-            await asyncio.sleep(self._pace.pause_s(_now(), read))
+            await (self._read() if self._hub.listeners else self._skip())
         except LogMismatch as hole:
             # What is missing cannot be sent any more; the snapshots everybody gets now are the truth.
             observe.hole_found(str(hole))
             self._hub.pause()
             self._at = {}
             raise LogUnavailable(str(hole)) from hole
+
+    async def _read(self) -> None:
+        limits, want = self._limits, self._hub.listeners.want
+        with crossing("log.read"):
+            # What nobody listens to is not even unpacked. Who comes after this reads his snapshot after it, too.
+            entries = await self._log.read(self._at, limits.read_count, limits.read_block_ms, want)
+        lasts = {entry.partition: entry.at for entry in entries}
+        read = sum(at.position - self._at[partition].position for partition, at in lasts.items())
+        await self._deliver(entries)
+        await self._register()
+        await asyncio.sleep(self._pace.pause_s(_now(), read))
+
+    async def _skip(self) -> None:
+        """Nobody listens: it is enough to know where the log ends, and that it is the one it was."""
+        self._hub.listeners.came.clear()
+        with crossing("log.read"):
+            tips = {partition: await self._log.tip(partition) for partition in self._at}
+            await self._log.read(tips, 1, 0, self._hub.listeners.want)  # sees to it that Redis is not being checked
+        if self._hub.listeners:
+            return  # what is before these tips may not be in the snapshot of who came meanwhile
+        self._at = tips
+        self._hub.settle(tips)
+        await self._register()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.read_block_ms / 1_000):
+                await self._hub.listeners.came.wait()
 
     async def _register(self) -> None:
         """Nothing this reader still needs is trimmed while it keeps saying where it is."""
@@ -109,11 +128,6 @@ class Tail:
                 await self._hub.flush()
         await self._hub.flush()
         self._hub.settle(self._at)
-
-
-def _lasts(entries: Iterable[Entry]) -> Iterable[Entry]:
-    """The last entry of each partition."""
-    return {entry.partition: entry for entry in entries}.values()
 
 
 async def _pause(stop: asyncio.Event, failures: int, away: Exception) -> None:

@@ -56,6 +56,18 @@ async def everything(log: EventLog) -> list[tuple[int, Position, str]]:
     return [(entry.partition, entry.at, entry.fields["id"]) for entry in entries]
 
 
+async def test_who_wants_some_entries_gets_those_and_the_last(log: EventLog) -> None:
+    users = ["user-1", "user-2", "user-1", "user-3", "user-2"]
+    orders = [await requested(log, user) for user in users]
+    everywhere = dict.fromkeys(range(log.partitions), START)
+    for user, order_id in (("user-1", ""), ("", orders[1].order.id), ("nobody", "nothing")):
+        whole = await log.read(everywhere, 1_000, 0)
+        some = await log.read(everywhere, 1_000, 0, lambda owner, order, u=user, o=order_id: owner == u or order == o)
+        wanted = [entry for entry in whole if entry.fields["user"] == user or entry.fields["subject"] == order_id]
+        lasts = {entry.partition: entry for entry in whole}.values()
+        assert [entry for entry in whole if entry in wanted or entry in lasts] == some
+
+
 async def test_a_new_order_is_in_the_log_at_position_one(log: EventLog) -> None:
     step, _ = a_request(PARTITIONS)
     outcome = await log.commit(step)

@@ -74,6 +74,29 @@ def test_orders_the_snapshot_does_not_have_pass() -> None:
     assert wire.written == [b"an older order/17"]
 
 
+def test_what_the_history_had_is_not_told_again_by_a_tail_that_is_behind_it() -> None:
+    wire = Wire()
+    one = subscriber(wire)
+    for version in (2, 3, 4):
+        one.deliver(message(version))
+    one.release_after(5)
+    for version in (5, 6):
+        one.deliver(message(version))
+    one.flush()
+    assert wire.written == [b"order-1/6"]
+
+
+def test_what_is_held_while_the_log_is_read_past_the_snapshot_is_still_compared_with_it() -> None:
+    wire = Wire()
+    one = subscriber(wire)
+    one.release({"order-1": 3})
+    one.hold(forget=False)
+    one.deliver(message(3))
+    assert not one.settle()
+    one.release({})
+    assert wire.written == []
+
+
 def test_a_settled_socket_compares_no_more() -> None:
     wire = Wire()
     one = subscriber(wire)
