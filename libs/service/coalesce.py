@@ -104,12 +104,14 @@ class Coalescer(Generic[In, Out]):
         batch: list[tuple[In, asyncio.Future[Out]]] = []
         weight, left = self._weight, self._batch_max
         while self._waiting and left > 0:
-            left -= weight(self._waiting[0][0]) if weight else 1
-            if left < 0 and batch:
-                break
-            item, result = self._waiting.popleft()
-            if not result.done():  # its caller gave up while it waited
+            item, result = self._waiting[0]
+            if not result.done():
+                left -= weight(item) if weight else 1
+                if left < 0 and batch:
+                    break
                 batch.append((item, result))
+            # Else its caller gave up while it waited.
+            self._waiting.popleft()
         return batch
 
     async def _run(self, batch: list[tuple[In, asyncio.Future[Out]]]) -> None:

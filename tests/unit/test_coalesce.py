@@ -162,3 +162,15 @@ async def test_items_that_weigh_more_share_smaller_calls_and_the_heaviest_has_it
     assert calls == [["a", "bb", "cc"], ["dddddddd"], ["e"]]
     assert await coalescer.gather(["dddd", "ee"], 10) == [4, 2]
     assert calls[3:] == [["dddd"], ["ee"]]
+
+
+async def test_who_waits_behind_many_that_gave_up_is_not_forgotten() -> None:
+    calls = Calls(gated=True)
+    coalescer: Coalescer[int, int] = Coalescer(calls, 2)
+    first, *gave_up = [coalescer.enqueue(item) for item in range(6)]
+    for result in gave_up:
+        result.cancel()
+    last = coalescer.enqueue(7)
+    calls.gate.set()
+    assert [await first, await last] == [0, 14]
+    assert calls.batches == [[0], [7]]
