@@ -83,7 +83,7 @@ def arguments() -> argparse.Namespace:
     add("--limit-count", type=at_most(10_000), default=3_000, help="orders for each of the machine's limits")
     add("--sockets", type=at_most(5_000), default=2_000, help="of the fan-out")
     add("--history", type=at_most(5_000_000), default=1_000_000, help="events printed and folded again")
-    add("--levels", type=numbers(2_000_000), default=[1_000, 100_000, 1_000_000], help="orders in the store, by commas")
+    add("--levels", type=numbers(1_000_000), default=[1_000, 100_000, 1_000_000], help="orders in the store, by commas")
     add("--beside", nargs=2, metavar=("URL", "PIDS"), help="another server of the API, and name=pid,… of its processes")
     add("--json", type=Path, help="write the figures here")
     add("--pictures", type=Path, help="draw SVGs into this folder")

@@ -4,13 +4,15 @@ from collections.abc import Mapping
 
 import asyncpg
 
+from libs.orders.leaves import POSITIONS_PER_LEAF
+
 AT_ONCE = 20_000  # rows of one statement, about
 COLUMNS = (
     "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
 )
 TEMPLATES = """
 DROP TABLE IF EXISTS bench_events, bench_orders, bench_sizes;
-CREATE TABLE bench_events AS SELECT * FROM events WHERE position > 0;
+CREATE TABLE bench_events AS SELECT * FROM events;
 CREATE TABLE bench_orders AS SELECT * FROM orders;
 CREATE TABLE bench_sizes AS
 SELECT partition, max(position) AS size, max(ms) - min(ms) + 1 AS span FROM bench_events GROUP BY partition"""
@@ -26,8 +28,8 @@ _EVENTS = {
     "order_id": f"{_ID.format(name='order_id')}::uuid",
     "cause": f"replace(made.cause, made.order_id::text, {_ID.format(name='order_id')})",
 }
-# Before the log's first entry: nobody reads them there, and they are in every index all the same.
-BEFORE = {**_EVENTS, "position": "-(sizes.size * copies.number + made.position)"}
+# From the end of the first leaf downwards: the log will not come so far meanwhile, and they are in the same indexes.
+FAR_ON = {**_EVENTS, "position": f"{POSITIONS_PER_LEAF} - (sizes.size * copies.number + made.position)"}
 # After what there is, without a hole.
 AFTER = {
     **_EVENTS,
@@ -49,7 +51,7 @@ class Copies:
         self.orders = await self._connection.fetchval("SELECT count(*) FROM bench_orders")
 
     async def grow(self, copies: int, events: Mapping[str, str], *, orders: bool = True) -> None:
-        """Make copies until there are so many; `events`: `BEFORE` or `AFTER`."""
+        """Make copies until there are so many; `events`: `FAR_ON` or `AFTER`."""
         step = max(1, AT_ONCE // max(1, self.events))
         while self.made < copies:
             first, last = self.made + 1, min(copies, self.made + step)

@@ -7,7 +7,7 @@ import asyncpg
 import orjson
 
 from tests.bench.client import Connection, connect, request_bytes
-from tests.bench.copies import BEFORE, Copies
+from tests.bench.copies import FAR_ON, Copies
 from tests.bench.cpu import CpuMeter
 from tests.bench.figures import Result, latencies_ms
 from tests.bench.load import throughput
@@ -37,7 +37,7 @@ async def measure(
         copies = Copies(connection)
         await copies.begin()
         for level in levels:
-            await copies.grow(max(0, level // copies.orders - 1), BEFORE)
+            await copies.grow(max(0, level // copies.orders - 1), FAR_ON)
             await copies.end()
             held = await connection.fetchval("SELECT count(*) FROM orders")
             load = await throughput(crowd, cpu, orders=orders, connections=connections)
