@@ -18,7 +18,7 @@ from libs.events.trusted import trusted
 
 # What stays of an order that ended and is archived: enough to know that it was, and where its events are.
 RETIRED_FIELDS = frozenset({"version", "trail"})
-_OWN = frozenset({"user", "version", "status", "last", "trail"})
+_OWN = frozenset({"user", "version", "status", "last", "trail", "subject", "id", "type", "traceparent"})
 _PACKED = ("v", "version", "source", "time", "cause", "traceparent", "data")
 
 

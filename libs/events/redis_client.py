@@ -5,20 +5,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    BusyLoadingError,
-    ConnectionError as RedisConnectionError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TimeoutError as RedisTimeoutError,
-)
+from redis.exceptions import RedisError
 
-from libs.events.errors import EventLogError, LogUnavailable, OutcomeUnknown
+from libs.events.errors import EventLogError, LogUnavailable
+from libs.events.redis_wire import Wire
 
 FENCED = "Redis restarted; the log is being checked"
 
@@ -128,6 +121,8 @@ class Pipe:
     def __init__(self, client: Client) -> None:
         """`client`: connects with `learn_run`."""
         self._pool = client.connection_pool
+        self._wire: Wire | None = None
+        self._connecting = asyncio.Lock()
         self.run = ""
         """The run of Redis that was sent to last."""
 
@@ -140,38 +135,37 @@ class Pipe:
             LogUnavailable: no connection could be made, nothing was sent.
             OutcomeUnknown: the connection broke after sending.
         """
-        async with self._connection() as connection:
-            self.run = connection.swaplog_run
-            meant = commands(self.run) if callable(commands) else commands
-            # In C: redis-py's own packing costs four times what the rest of a commit does.
-            packed = b"".join(pack_command(tuple(command)) for command in meant)
-            try:
-                async with asyncio.timeout(REPLY_TIMEOUT_S):
-                    await connection.send_packed_command(packed, check_health=False)
-                    return [await _reply(connection) for _ in meant]
-            except (RedisConnectionError, RedisTimeoutError, OSError, RuntimeError) as error:
-                await connection.disconnect(nowait=True)
-                raise OutcomeUnknown(str(error) or type(error).__name__) from error
-            except BaseException:
-                # Replies not yet read would answer somebody else's commands.
-                await connection.disconnect(nowait=True)
-                raise
+        wire = self._wire
+        if wire is None or wire.lost:
+            wire = await self._connected()
+        self.run = wire.run
+        return await wire.ask(commands(wire.run) if callable(commands) else commands, within_s=REPLY_TIMEOUT_S)
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                connection = await self._pool.get_connection()
-        except _BROKEN as error:
-            raise LogUnavailable(str(error) or type(error).__name__) from error
-        try:
-            yield connection
-        finally:
-            await self._pool.release(connection)
+    async def _connected(self) -> Wire:
+        async with self._connecting:
+            if self._wire and not self._wire.lost:
+                return self._wire
+            if self._wire:
+                await let_go(self._pool, self._wire)
+                self._wire = None
+            self._wire = await wired(self._pool)
+            return self._wire
 
 
-async def _reply(connection: Any) -> Any:
+async def wired(pool: Any) -> Wire:
+    """A connection of its own.
+
+    Raises:
+        LogUnavailable: Redis cannot be reached.
+    """
     try:
-        return await connection.read_response()
-    except (BusyLoadingError, ReadOnlyError, ResponseError) as error:
-        return error
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            return Wire(await pool.get_connection())
+    except _BROKEN as error:
+        raise LogUnavailable(str(error) or type(error).__name__) from error
+
+
+async def let_go(pool: Any, wire: Wire) -> None:
+    """Give a connection back to the pool, which makes it anew when it needs one."""
+    await wire.connection.disconnect(nowait=True)
+    await pool.release(wire.connection)

@@ -53,13 +53,11 @@ class RedisWork:
         return await self._with_orders(self._items(service, consumer, reply))
 
     async def _with_orders(self, items: list[Item]) -> list[Item]:
-        """Fresh items, with what the log holds of their orders now: one more question for all of them."""
-        looks: list[list[Any]] = [["HGETALL", self._keys[item.partition].order(item.order_id)] for item in items]
-        held = await self._send(looks) if looks else []
-        return [
-            Item(item.service, item.consumer, item.partition, item.id, item.order_id, as_dict(flat))
-            for item, flat in zip(items, held, strict=True)
-        ]
+        """Fresh items with their orders: of those that did not bring it along, with one more question."""
+        bare = [item for item in items if "last" not in item.fields]
+        looks: list[list[Any]] = [["HGETALL", self._keys[item.partition].order(item.order_id)] for item in bare]
+        held = iter(await self._send(looks) if looks else ())
+        return [item if "last" in item.fields else replace(item, fields=as_dict(next(held))) for item in items]
 
     async def take_pending(self, service: str, consumer: str) -> list[Item]:
         """See `Work.take_pending`."""

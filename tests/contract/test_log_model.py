@@ -225,7 +225,8 @@ def _comparable(outcome: Outcome) -> object:
 
 
 def _item(item: Item) -> tuple[object, ...]:
-    return item.partition, item.order_id, item.service, item.consumer, item.deliveries, item.fields.get("version")
+    # Not what it brought along: that may be older than the order is by now, and a commit would say so.
+    return item.partition, item.order_id, item.service, item.consumer, item.deliveries
 
 
 def _parked(parked: Parked) -> tuple[object, ...]:

@@ -121,6 +121,9 @@ async def test_an_item_that_cannot_be_decoded(log: RedisLog, redis_url: str) -> 
     [poison] = await orders(log, 1)
     order = Keys(partition_of(poison)).order(poison)
     [whole] = await log._pipe.send([["HGET", order, "OrderRequested"]])
+    work = Keys(partition_of(poison)).work(ROUTER)
+    [[[item_id, _]]] = await log._pipe.send([["XRANGE", work, "-", "+"]])
+    await log._pipe.send([["XDEL", work, item_id], ["XADD", work, "*", "subject", poison, "version", "1"]])
     await log._pipe.send([["HSET", order, "OrderRequested", "\0"]])
     healthy = await orders(log, HEALTHY)
     async with router(redis_url, "none"):
