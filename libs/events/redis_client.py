@@ -10,7 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from libs.events.errors import EventLogError, LogUnavailable
+from libs.events.errors import EventLogError, LogUnavailable, OutcomeUnknown
 from libs.events.redis_wire import Wire
 
 FENCED = "Redis restarted; the log is being checked"
@@ -76,43 +76,41 @@ async def reading() -> AsyncIterator[None]:
 
 
 class Readers:
-    """Connections that are kept for reading the log, and replies as they come: through the pool and redis-py's own
-    parsing a read costs twice as much, and an entry four times.
-    """
+    """Connections kept for questions that may wait long for their answer: each has one to itself meanwhile."""
 
     def __init__(self, client: Client) -> None:
         self._pool = client.connection_pool
-        self._idle: list[Any] = []
+        self._idle: list[Wire] = []
 
     async def ask(self, *command: Any, raw: bool = False) -> Any:
-        """The reply to one command that changes nothing; `raw`: texts stay bytes.
+        """The reply to one command that may be repeated without harm; `raw`: texts stay bytes.
 
         Raises:
             LogUnavailable
         """
-        async with reading():
-            connection = await self._take()
-            try:
-                await connection.send_packed_command(pack_command(command), check_health=False)
-                reply = await connection.read_response(disable_decoding=raw)
-            except BaseException:
-                # A reply not yet read would answer somebody else's question.
-                await self._drop(connection)
-                raise
-            self._idle.append(connection)
-            return reply
+        wire = await self._take()
+        try:
+            (reply,) = await wire.ask([list(command)], within_s=READER_TIMEOUT_S, raw=raw)
+        except OutcomeUnknown as error:
+            raise LogUnavailable(str(error)) from error
+        finally:
+            if wire.quiet and not wire.lost:
+                self._idle.append(wire)
+            else:
+                # A reply not yet read would hold up somebody else's question.
+                wire.end()
+                await let_go(self._pool, wire)
+        if isinstance(reply, Exception):
+            raise translate(reply)
+        return reply
 
-    async def _take(self) -> Any:
+    async def _take(self) -> Wire:
         while self._idle:
-            connection = self._idle.pop()
-            if not await connection.can_read():
-                return connection
-            await self._drop(connection)  # nothing was asked: what there is to read is its end
-        return await self._pool.get_connection()
-
-    async def _drop(self, connection: Any) -> None:
-        await connection.disconnect(nowait=True)
-        await self._pool.release(connection)
+            wire = self._idle.pop()
+            if not wire.lost:
+                return wire
+            await let_go(self._pool, wire)
+        return await wired(self._pool)
 
 
 class Pipe:

@@ -13,7 +13,7 @@ from libs.events.ids import Position, partition_of
 from libs.events.log import DISCARDED_MAX, Discarded, Item, Parked
 from libs.events.model import AttemptFailed
 from libs.events.reactions import NEXT_ACTOR
-from libs.events.redis_client import FENCED, Client, Pipe, as_dict, reading, translate
+from libs.events.redis_client import FENCED, Client, Pipe, Readers, as_dict, reading, translate
 from libs.events.redis_commit import Script
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import ask
@@ -37,6 +37,7 @@ class RedisWork:
     """The `Work` role of `RedisLog`."""
 
     _reader: Client
+    _readers: Readers
     _pipe: Pipe
     _keys: list[Keys]
 
@@ -45,11 +46,12 @@ class RedisWork:
 
     async def take(self, service: str, consumer: str, count: int, block_ms: int) -> list[Item]:
         """See `Work.take`. Must not be cancelled: the items would be pending and unseen."""
-        streams = {keys.work(service): ">" for keys in self._keys}
+        works = [keys.work(service) for keys in self._keys]
+        command: list[Any] = ["XREADGROUP", "GROUP", service, consumer, "COUNT", max(1, count // len(works))]
+        command += ["BLOCK", block_ms] if block_ms else []
         async with self._grouped(service):
-            reply = await self._reader.xreadgroup(
-                service, consumer, streams, count=max(1, count // len(streams)), block=block_ms or None
-            )
+            reply = await self._readers.ask(*command, "STREAMS", *works, *[">"] * len(works))
+        reply = [(stream, [(item_id, as_dict(flat)) for item_id, flat in rows]) for stream, rows in reply or ()]
         return await self._with_orders(self._items(service, consumer, reply))
 
     async def _with_orders(self, items: list[Item]) -> list[Item]:

@@ -13,7 +13,7 @@ from libs.events.log import Committed, Entry, EventLog, Only, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event
 from libs.events.redis_log import RedisLog, open_redis_log
-from libs.orders import store as store_module
+from libs.orders import connection
 from libs.orders.folding import fold
 from libs.orders.rows import Undecodable, decode
 from libs.orders.store import CheckpointMoved, OrderStore, open_store
@@ -312,7 +312,7 @@ async def test_a_postgres_that_cannot_write_is_told_and_waited_for(
 async def test_while_postgres_is_locked_nothing_is_trimmed_that_it_has_not(
     redis_log: RedisLog, database_url: str, direct: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "COMMAND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(connection, "COMMAND_TIMEOUT_S", 0.5)
     monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0)
     await redis_log._pipe.send([["CONFIG", "SET", "stream-node-max-entries", 2]])
     health, stop = Health("redis", "postgres"), asyncio.Event()
