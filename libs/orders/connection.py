@@ -7,7 +7,6 @@ StoreError
 """
 
 import asyncio
-import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -39,8 +38,8 @@ _AWAY = (
 )
 
 
-# A value no column takes; what packing says of it, and what Postgres says.
-REFUSED = (asyncpg.PostgresError, OverflowError, UnicodeError, struct.error)
+# What Postgres, or its driver, says of values no column takes.
+REFUSED = (asyncpg.PostgresError, OverflowError, UnicodeError)
 
 
 class StoreError(Exception):

@@ -9,15 +9,23 @@ from libs.events.errors import LogMismatch
 from libs.events.ids import Position
 from libs.events.log import Entry
 from libs.events.order import Order
-from libs.orders import packing, sql
+from libs.orders import sql
 from libs.orders.batch import Batch
 from libs.orders.connection import REFUSED, BatchRefused, CheckpointMoved, Connection, Database, Row
 from libs.orders.folding import Folded, fold
 from libs.orders.leaves import Leaves
-from libs.orders.rows import EVENT_COLUMNS, ORDER_COLUMNS, columns, decode, is_order_id, order_change, order_row
+from libs.orders.rows import (
+    EVENT_COLUMNS,
+    ORDER_COLUMNS,
+    columns,
+    decode,
+    event_row,
+    is_order_id,
+    order_change,
+    order_row,
+)
 
-# Small enough that Postgres has something to do while the next piece is decoded, large enough to be worth a write.
-ENTRIES_PER_PIECE = 100
+ENTRIES_PER_PIECE = 100  # of a large batch Postgres takes one piece while the next is decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +106,8 @@ class Projection:
         if self._archives:
             positions = [entry.at.position for entry in batch.entries]
             await self._leaves.reach(connection, min(positions), max(positions))
-            pieces = _pieces(batch.entries, epoch, known, orders)
-            await connection.copy_to_table("events", source=pieces, columns=EVENT_COLUMNS, format="binary")
+            rows = _rows(batch.entries, epoch, known, orders)
+            await connection.copy_records_to_table("events", records=rows, columns=EVENT_COLUMNS)
         else:
             fold(known, map(decode, batch.entries), orders)
         await self._write(connection, known, orders)
@@ -145,17 +153,16 @@ class Projection:
                 raise CheckpointMoved(f"{self._name}: orders in Postgres are not at their checkpoint ({changed})")
 
 
-async def _pieces(
+async def _rows(
     entries: Sequence[Entry], epoch: str, known: Mapping[str, Order], orders: dict[str, Order]
-) -> AsyncIterator[bytes]:
-    """The archive's rows, piece by piece; folds into `orders` what is in them, while Postgres takes the one before."""
-    yield packing.BEGIN
+) -> AsyncIterator[tuple[object, ...]]:
+    """The archive's rows; folds into `orders` what is in them, while Postgres takes those before."""
     for start in range(0, len(entries), ENTRIES_PER_PIECE):
         piece = entries[start : start + ENTRIES_PER_PIECE]
         events = [decode(entry) for entry in piece]
-        yield packing.packed(piece, events, epoch)
+        for entry, event in zip(piece, events, strict=True):
+            yield event_row(entry, event, epoch)
         fold(known, events, orders)
-    yield packing.END
 
 
 async def orders_of(connection: Connection, order_ids: Iterable[str]) -> dict[str, Order]:

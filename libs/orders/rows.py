@@ -78,6 +78,27 @@ def decode(entry: Entry) -> Envelope:
     return event
 
 
+def event_row(entry: Entry, event: Envelope, epoch: str) -> tuple[object, ...]:
+    """Values for EVENT_COLUMNS."""
+    return (
+        entry.partition,
+        entry.at.position,
+        event.version,
+        entry.at.ms,
+        event.time,
+        event.subject,
+        event.v,
+        epoch,
+        event.type,
+        event.source,
+        event.user,
+        event.cause,
+        event.traceparent,
+        entry.fields["data"],
+        extra_of(entry.fields, event),
+    )
+
+
 def is_order_id(text: str) -> bool:
     """Whether it is an id as the archive gives it back: a UUID in lower case."""
     return _ORDER_ID.fullmatch(text) is not None
