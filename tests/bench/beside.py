@@ -68,6 +68,8 @@ def compared(figures: Mapping[str, Any]) -> dict[str, float]:
     for name in ("ours", "ours_in_batches"):
         for figure in ("accepted_per_s", "completed_per_s"):
             found[f"{name} {figure}"] = _ratio(closed[name][figure], closed["theirs"][figure])
+        carried, by_them = (closed[each].get("per_s_of_all_cores", 0) for each in (name, "theirs"))
+        found[f"{name} per_s_of_all_cores"] = _ratio(carried, by_them)
         ours, theirs = (closed[each]["cpu_ms_per_order"].get("total", 0) for each in (name, "theirs"))
         found[f"{name} cpu_per_order"] = _ratio(ours, theirs)
     for name in ("ours", "ours_one_socket_per_user"):

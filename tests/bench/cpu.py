@@ -1,5 +1,6 @@
 """CPU seconds of the processes of a stack, with everything they started."""
 
+import os
 import time
 from collections.abc import Mapping
 
@@ -48,8 +49,11 @@ class Costs:
         used, everybody = spent(self._before, self._cpu.read()), self._cpu.read_machine() - self._all_before
         own, took = self._cpu.read_self() - self._own_before, time.perf_counter() - self._began
         others = max(0.0, everybody - own - sum(used.values()))
+        each_ms = (sum(used.values()) + own) * 1_000 / max(1, orders)
         return {
             "cpu_ms_per_order": cpu_per_order_ms(used, orders),
+            # Generator included, were the machine ours alone and never idle: what it carries at the very most.
+            "per_s_of_all_cores": round((os.cpu_count() or 1) * 1_000 / each_ms) if each_ms else 0,
             "generator_cpu_ms_per_order": cpu_per_order_ms({"generator": own}, orders).get("total", 0.0),
             "generator_cores": round(own / took, 2),
             # Somebody else's work on the same cores: the first thing to look at when figures differ.

@@ -108,6 +108,7 @@ def _outcome(figures: Mapping[str, Any]) -> Lines:
     costs = "  ".join(f"{name} {cost:.2f}" for name, cost in figures["cpu_ms_per_order"].items())
     aside = f"generator {figures['generator_cpu_ms_per_order']:.2f}"
     yield f"  CPU ms/order {costs}  ({aside}); others used {figures['cores_used_by_others']:.2f} cores"
+    yield f"  at this cost all cores would carry {figures['per_s_of_all_cores']:,} orders/s"
 
 
 _SHAPES: dict[str, Callable[[str, Mapping[str, Any]], Lines]] = {
