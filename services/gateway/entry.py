@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -87,7 +88,9 @@ class OrderEntry:
 
         async def end(talk: _Conversation) -> None:
             talk.draining = True
-            await talk.answers.join()
+            with suppress(TimeoutError):  # somebody who does not read would keep it for ever
+                async with asyncio.timeout(limits.LINGER_S):
+                    await talk.answers.join()
             wait_ms = random.randrange(RECONNECT_SPREAD_MS)  # noqa: S311 - spread, not secrecy
             await talk.ws.close(code=RESTARTING, message=f"restarting, reconnect in {wait_ms} ms".encode())
 

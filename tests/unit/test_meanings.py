@@ -1,0 +1,48 @@
+"""Every code that is answered anywhere is in the tables clients are shown."""
+
+import re
+from pathlib import Path
+
+from libs.events.model import Reason
+from services.gateway import entry, meanings
+from services.gateway.dto import BatchItemBody
+from services.gateway.problems import KINDS
+from services.notifier import problems
+from services.notifier.limits import Close
+
+SERVICES = Path(__file__).parents[2] / "services"
+
+
+def sources(service: str) -> str:
+    return "".join(path.read_text() for path in sorted((SERVICES / service).glob("*.py")))
+
+
+def test_what_the_notifier_refuses_with_is_a_code_of_the_api() -> None:
+    kinds = [value for value in vars(problems).values() if isinstance(value, problems.Kind)]
+    assert len(kinds) >= 8
+    for kind in kinds:
+        assert KINDS[kind.code].status == kind.status, kind
+
+
+def test_every_way_a_socket_is_closed_is_told() -> None:
+    codes = {close.code for close in Close} | {entry.UNAUTHORIZED, entry.TRY_LATER, entry.RESTARTING}
+    assert codes <= set(meanings.CLOSES)
+
+
+def test_every_code_a_socket_answers_is_told() -> None:
+    answered = set(re.findall(r'_error\(\s*"(\w+)"', sources("notifier") + sources("gateway")))
+    assert {"bad_message", "unknown_op"} <= answered
+    assert answered <= set(meanings.LIVE_ERRORS)
+
+
+def test_every_code_of_a_part_of_a_body_is_told() -> None:
+    answered = set(re.findall(r'(?:FieldError\([^,]+, |_wrong\()"(\w+)"', sources("gateway")))
+    assert {"amount_invalid", "quote_expired", "unknown_token"} <= answered
+    assert answered <= set(meanings.FIELD_CODES)
+
+
+def test_every_member_and_every_reason_is_told() -> None:
+    assert {field.alias for field in BatchItemBody.model_fields.values()} == set(meanings.MEMBERS)
+    assert set(meanings.FAILURES) == set(Reason)
+    assert not meanings.FAILURES[Reason.NO_ROUTE].again
+    assert meanings.FAILURES[Reason.PRICE_NOT_MET].again
