@@ -3,7 +3,8 @@
 import orjson
 from aiohttp import web
 
-_JSON = {"Content-Type": "application/json"}
+# To caches on the way, an API key in a header of its own says nothing: they must be told that an answer is private.
+_JSON = {"Content-Type": "application/json", "Cache-Control": "private, no-cache"}
 SECRET = {"Cache-Control": "no-store"}
 
 

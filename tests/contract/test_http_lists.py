@@ -100,6 +100,7 @@ async def test_an_order_that_has_not_changed_is_not_sent_again(client: Client, l
     path = made.headers["Location"]
     first = await client.get(path)
     assert first.headers["ETag"] == made.headers["ETag"]
+    assert first.headers["Cache-Control"] == "private, no-cache"
     again = await client.get(path, If_None_Match=first.headers["ETag"])
     assert (again.status, again.body, again.headers["ETag"]) == (304, None, first.headers["ETag"])
     for known in (f'"x", W/{first.headers["ETag"]}', "*"):

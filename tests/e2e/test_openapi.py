@@ -119,13 +119,21 @@ def test_the_page_for_people_loads_nothing_and_leads_where_it_says(base_url: str
     assert {one.name for one in OPERATIONS} | set(KINDS) <= seen.ids
 
 
-async def test_what_a_socket_says_is_as_described(base_url: str) -> None:
+def payloads(channel: str) -> dict[str, Any]:
+    """The described shape of every message of a channel."""
     described = orjson.loads(asyncapi())
-    payloads = {
+    return {
         name: {**message["payload"], "components": described["components"]}
-        for name, message in described["channels"]["orders"]["messages"].items()
+        for name, message in described["channels"][channel]["messages"].items()
     }
-    told: set[str] = set()
+
+
+def check(body: dict[str, Any], schema: dict[str, Any]) -> None:
+    jsonschema.validate(body, schema, cls=jsonschema.Draft202012Validator)
+
+
+async def test_what_a_socket_says_is_as_described(base_url: str) -> None:
+    shapes, told = payloads("orders"), set[str]()
     async with signed_up(base_url) as client, client.watch() as every:
         order_id = (await client.order())["orderId"]
         await eventually(lambda: every.ended(order_id))
@@ -140,13 +148,34 @@ async def test_what_a_socket_says_is_as_described(base_url: str) -> None:
                 {"op": "auth", "token": client.token},
             ):
                 await ws.send_json(ask)
-            while not said or said[-1]["type"] != "authenticated":
+            while said[-1]["type"] != "authenticated":
                 said.append(await ws.receive_json(timeout=10))
     for body in said:
         name = "event" if "version" in body else body["type"]
         told.add(name)
-        jsonschema.validate(body, payloads[name], cls=jsonschema.Draft202012Validator)
+        check(body, shapes[name])
     assert told == {"event", "snapshot", "pong", "error", "unsubscribed", "subscribed", "authenticated"}
+
+
+async def test_what_the_socket_for_orders_says_is_as_described(base_url: str) -> None:
+    shapes, told = payloads("entry"), list[str]()
+    order = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1"}
+    async with signed_up(base_url) as client, client.session.ws_connect("/api/ws/entry") as ws:
+        for ask in (
+            {"op": "order.place", "id": "1", "order": order},
+            {"op": "order.place", "id": "2", "order": {**order, "amount": 0}},
+            {"op": "order.cancel", "orderId": "x"},
+            {"op": "ping", "id": "3"},
+            {"op": "nonsense"},
+            {"op": "auth", "token": client.token},
+        ):
+            if ask["op"] in shapes:
+                check(ask, shapes[ask["op"]])
+            await ws.send_json(ask)
+            body = await ws.receive_json(timeout=10)
+            told.append(body["type"])
+            check(body, shapes["result" if body["type"] == "result" else f"answered.{body['type']}"])
+    assert told == ["result"] * 3 + ["pong", "error", "authenticated"]
 
 
 def test_every_address_of_the_gateway_is_described() -> None:
