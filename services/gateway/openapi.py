@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from libs.events.model import Reason
-from services.gateway import shapes
+from services.gateway import shapes, shapes_accounts
 from services.gateway.meanings import FIELD_CODES, MEMBERS
 from services.gateway.operations import EXAMPLES, OPERATIONS, TAGS, Operation, tag_of
 from services.gateway.problems import KINDS
@@ -130,7 +130,7 @@ def _answer(
         headers += ["RateLimit", "RateLimit-Policy"]
     if model is shapes.OrderShape or status == 304:
         headers.append("ETag")
-    if status in {201, 202} and model in {shapes.OrderShape, shapes.NewKeyShape}:
+    if status in {201, 202} and model in {shapes.OrderShape, shapes_accounts.NewKeyShape}:
         headers.append("Location")
     if status == 202 and model is shapes.OrderShape:
         headers.append("Idempotent-Replayed")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from services.gateway import limits, shapes
+from services.gateway import limits, shapes, shapes_accounts
 from services.gateway.bodies import Body
 from services.gateway.dto import BatchItemBody, OrderBody
 from services.gateway.dto_accounts import KeyBody, LoginBody, RefreshBody, SignupBody
@@ -91,18 +91,18 @@ _BODY = (400, 408, 413, 415, 422)
 _WRITE = (*_BODY, 429, 503)
 
 OPERATIONS: tuple[Operation, ...] = (
-    Operation("post", "/api/auth/signup", "signUp", "Make an account", {201: shapes.SessionShape},
+    Operation("post", "/api/auth/signup", "signUp", "Make an account", {201: shapes_accounts.SessionShape},
               (*_BODY, 409, 503), SignupBody, None),
-    Operation("post", "/api/auth/login", "logIn", "Begin a session", {200: shapes.SessionShape},
+    Operation("post", "/api/auth/login", "logIn", "Begin a session", {200: shapes_accounts.SessionShape},
               (*_BODY, 401, 429, 503), LoginBody, None),
     Operation("post", "/api/auth/refresh", "renew", "Renew an access token; the refresh token changes",
-              {200: shapes.SessionShape}, (*_BODY, 401, 503), RefreshBody, None),
+              {200: shapes_accounts.SessionShape}, (*_BODY, 401, 503), RefreshBody, None),
     Operation("post", "/api/auth/logout", "logOut", "End a session", {204: None}, (*_BODY, 503), RefreshBody, None),
     Operation("post", "/api/auth/tickets", "makeTicket", "Get a ticket for one WebSocket or event stream",
-              {201: shapes.TicketShape}, (429, 503)),
-    Operation("post", "/api/keys", "makeKey", "Make an API key", {201: shapes.NewKeyShape},
+              {201: shapes_accounts.TicketShape}, (429, 503)),
+    Operation("post", "/api/keys", "makeKey", "Make an API key", {201: shapes_accounts.NewKeyShape},
               (*_BODY, 409, 503), KeyBody, ""),
-    Operation("get", "/api/keys", "listKeys", "List API keys", {200: shapes.KeysShape}, (503,), None, ""),
+    Operation("get", "/api/keys", "listKeys", "List API keys", {200: shapes_accounts.KeysShape}, (503,), None, ""),
     Operation("delete", "/api/keys/{key_id}", "dropKey", "Delete an API key", {204: None}, (404, 503), None, "",
               ({**ORDER_ID, "name": "key_id"},)),
     Operation("get", "/api/tokens", "tokens", "List the tokens orders may name", {200: shapes.TokensShape}, (), None,
