@@ -38,7 +38,7 @@ async def test_a_reset_tells_nothing_twice_and_leaves_nothing_out() -> None:
         old = await notifier.requested(USER)
         seen: dict[str, list[int]] = defaultdict(list)
         watching = asyncio.create_task(_collect(client, seen))
-        await eventually(lambda: any(one.live for one in notifier.hub.everybody()))
+        await eventually(lambda: any(one.live for one in notifier.hub.listeners))
         await notifier.happens(old, *WHOLE_STORY)
         going_on = await notifier.happens(await notifier.requested(USER), routing_started())
         await eventually(lambda: seen[old.order.id] == ALL[1:] and seen[going_on.order.id] == [1, 2])
