@@ -7,8 +7,7 @@ import time
 from contextlib import suppress
 
 from deploy.local.stack import Stack
-from libs.service.lifecycle import EXIT_USAGE
-from libs.service.settings import ConfigurationError, load_settings
+from libs.service.settings import EXIT_USAGE, ConfigurationError, load_settings
 
 FROM = {"url": "given", "path": "installed on this machine", "wheel": "from the Python package", "docker": "container"}
 

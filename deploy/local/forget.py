@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 from deploy.local.folders import Held, locked, make_folders, remove_runtime
-from libs.service.lifecycle import EXIT_USAGE
-from libs.service.settings import ConfigurationError, load_settings
+from libs.service.settings import EXIT_USAGE, ConfigurationError, load_settings
 
 
 def forget(data_dir: Path) -> Path | None:

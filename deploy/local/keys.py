@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from secrets import token_urlsafe
 
-from solders.keypair import Keypair
-
 from libs.service.settings import ConfigurationError
 
 JWT_SECRET_BYTES = 48
@@ -20,6 +18,8 @@ PASSWORD_BYTES = 24
 
 def _new_wallet() -> str:
     """An ed25519 key pair, 64 bytes in base58: what Solana's tools take."""
+    from solders.keypair import Keypair  # noqa: PLC0415 - slow to load, and needed by the first start only
+
     return str(Keypair())
 
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 from deploy.local.plan import NotReachable
 from deploy.local.processes import Command, Process, how_it_ended, spawn
-from libs.service.lifecycle import EXIT_USAGE
-from libs.service.settings import ConfigurationError
+from libs.service.settings import EXIT_USAGE, ConfigurationError
 
 RESTART_FIRST_S = 0.5
 RESTART_CAP_S = 30.0

@@ -10,11 +10,10 @@ import structlog
 import uvloop
 
 from libs.service.logging import configure_logging
-from libs.service.settings import ConfigurationError, Settings, load_settings
+from libs.service.settings import EXIT_USAGE, ConfigurationError, Settings, load_settings
 
 Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
 
-EXIT_USAGE = 2
 GC_AFTER_OBJECTS = 20_000
 
 

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+EXIT_USAGE = 2  # how a process ends that cannot run in its environment
+
 
 class ConfigurationError(Exception):
     """The environment does not describe a runnable service; the text is one clear line."""
