@@ -1,12 +1,12 @@
 """Every setting of every service, read from the environment once, in `__main__`."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 EXIT_USAGE = 2  # how a process ends that cannot run in its environment
 
@@ -15,10 +15,10 @@ class ConfigurationError(Exception):
     """The environment does not describe a runnable service; the text is one clear line."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The environment, checked. Field names are the variables in lower case."""
 
-    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True, extra="ignore")
+    model_config = ConfigDict(frozen=True)
 
     # Stores
     redis_url: str = Field("", description="Redis or Valkey 7.0+; wins over REDIS_HOST and REDIS_PORT")
@@ -131,14 +131,15 @@ class Settings(BaseSettings):
 
 
 def load_settings(*required: str, environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the environment; what `environ` holds wins over the process's own.
+    """Read the environment; what `environ` holds wins over the process's own. An empty value is none.
 
     Raises:
         ConfigurationError: a value is wrong, or one of `required` (field names) is missing.
     """
     try:
-        given = {name: value for name in Settings.model_fields if (value := (environ or {}).get(name.upper()))}
-        settings = Settings.model_validate(given) if environ is not None else Settings()
+        known = {**os.environ, **(environ or {})}
+        given = {name: value for name in Settings.model_fields if (value := known.get(name.upper()))}
+        settings = Settings.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]).upper()

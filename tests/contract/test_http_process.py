@@ -16,7 +16,7 @@ from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 from redis.asyncio import Redis
 
 from libs.events.redis_log import open_redis_log
-from libs.service.settings import Settings
+from libs.service.settings import load_settings
 from tests.contract.http_gateway import ORDER, SECRET, Client
 from tests.servers import flush_redis
 from tests.waiting import eventually
@@ -105,7 +105,7 @@ async def relay(port: int, url: str) -> AsyncIterator[None]:
 async def log_url(redis_url: str) -> str:
     """Where a log is, made and checked as the projector does it."""
     await asyncio.to_thread(flush_redis, redis_url)
-    async with open_redis_log(redis_url, Settings(_env_file=None).partitions) as log:
+    async with open_redis_log(redis_url, load_settings().partitions) as log:
         await log.start(create=True)
     return redis_url
 

@@ -26,6 +26,13 @@ def test_what_is_given_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch
     assert (settings.port, settings.routers) == (2000, 3)
 
 
+def test_an_empty_value_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "")
+    monkeypatch.setenv("ROUTERS", "3")
+    settings = load_settings(environ={"ROUTERS": ""})
+    assert (settings.port, settings.routers) == (8080, 1)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "line"),
     [
