@@ -80,7 +80,7 @@ FIELD_CODES: Mapping[str, str] = {
 }
 
 CLOSES: Mapping[int, str] = {
-    4001: "the notifier restarts: come back, after the milliseconds in the reason",
+    4001: "the service restarts: come back, after the milliseconds in the reason",
     4008: "you read too slowly: come back with the last cursor",
     1013: "orders cannot be read now: come back",
     1006: "the connection broke (no close was sent): come back with the last cursor",

@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from deploy.local import supervisor
 from deploy.local.stack import Stack
-from libs.client import ApiError, Client, Event, NotSettled
+from libs.client import ApiError, Client, Event, NotSettled, Unreachable
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -225,8 +225,15 @@ async def test_a_limit_order_is_woken_when_the_price_moves(stack: Stack) -> None
     assert settled.amount_out >= Decimal(settled.raw["limitPrice"]) * settled.amount
 
 
-async def test_a_key_that_may_not_read_is_told_so(stack: Stack) -> None:
+async def test_a_key_may_do_what_its_scopes_say(stack: Stack) -> None:
     async with a_client(stack) as client:
+        key = await client.make_api_key("reads", ["orders:read"])
+        async with Client(stack.base_url, token=key) as reader, reader.entry() as entry:
+            assert [order async for order in reader.orders()] == []
+            with pytest.raises(Unreachable) as closed:
+                await entry.place("SOL", "USDC", 1)
+            assert isinstance(closed.value.__cause__, ApiError)
+            assert closed.value.__cause__.status == 403
         key = await client.make_api_key("writes", ["orders:write"])
         async with Client(stack.base_url, token=key) as machine:
             placed = await machine.place("SOL", "USDC", 1)
