@@ -18,7 +18,10 @@ _CURSOR = {"type": "string", "description": "where to go on after this message"}
 
 # What a client may say: members beside `op`.
 OPS: dict[str, tuple[dict[str, Any], str]] = {
-    "auth": ({"token": _TEXT}, "who you are: the first message, or a new token before the old one ends"),
+    "auth": (
+        {"token": _TEXT, "ticket": _TEXT},
+        "who you are: a token as the first message; a new token, or a ticket, before the old one ends",
+    ),
     "subscribe": ({"orderIds": _TEXTS}, "these orders too, on a socket opened for one; answered by a snapshot of them"),
     "unsubscribe": ({"orderIds": _TEXTS}, "no longer these"),
     "ping": ({}, "answered by pong"),
@@ -54,6 +57,7 @@ def asyncapi() -> bytes:
         **{name: _message("type", name, *what) for name, what in _told().items()},
     }
     asked = {name: _message("op", name, *what) for name, what in OPS.items()}
+    asked["auth"]["payload"]["required"] = ["op"]  # and one of the two
     channel = {
         "address": "/api/ws/orders",
         "description": "?orderId=: one order, may be repeated; ?cursor=: go on from there; ?ticket=: instead of a "

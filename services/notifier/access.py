@@ -45,8 +45,8 @@ class Access:
     def __init__(
         self, hub: Hub, views: Views, verify: Verify, take_ticket: TakeTicket, partitions: int, limits: Limits
     ) -> None:
-        self.verify, self.limits = verify, limits
-        self._hub, self._views, self._take_ticket, self._partitions = hub, views, take_ticket, partitions
+        self.verify, self.take_ticket, self.limits = verify, take_ticket, limits
+        self._hub, self._views, self._partitions = hub, views, partitions
         self._open = 0
         self._open_of: Counter[str] = Counter()
 
@@ -107,7 +107,7 @@ class Access:
         if ticket is None:
             return None
         try:
-            claims = await self._take_ticket(ticket)
+            claims = await self.take_ticket(ticket)
         except SharedUnavailable:
             return problem(request, UNAVAILABLE, "Tickets cannot be checked now; try again with a new one.")
         return claims or problem(request, TICKET_INVALID, "It was used, or is older than 30 seconds: get a new one.")

@@ -141,6 +141,8 @@ class Conversation(Connection):
         match request.get("op"):
             case "ping":
                 subscriber.send(_message("pong"))
+            case "auth" if "ticket" in request:
+                return self._renew_by_ticket(str(request["ticket"]))
             case "auth":
                 self._renew(self._claims(request))
             case "subscribe":
@@ -168,6 +170,10 @@ class Conversation(Connection):
             return self.subscriber.close(Close.UNAUTHORIZED)
         self.lasts_until(claims.expires_at)
         return self.subscriber.send(_message("authenticated", expiresAt=claims.expires_at.isoformat()))
+
+    async def _renew_by_ticket(self, ticket: str) -> None:
+        # Whoever came with an API key has no token to renew with.
+        self._renew(await self._around.access.take_ticket(ticket))
 
     def _subscribe(self, wanted: object) -> Later | None:
         """Listen to more orders: all of these or none."""

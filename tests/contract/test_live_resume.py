@@ -207,6 +207,16 @@ async def test_a_ticket_opens_one_socket(notifier: Notifier) -> None:
     assert refused.value.status == 401
 
 
+async def test_a_ticket_renews_a_socket(notifier: Notifier) -> None:
+    notifier.tickets.given |= {"tina", "bob"}
+    async with notifier.connect("tina") as ws:
+        await ws.receive_json()
+        await ws.send_json({"op": "auth", "ticket": "tina"})
+        assert (await ws.receive_json())["type"] == "authenticated"
+        await ws.send_json({"op": "auth", "ticket": "bob"})
+        assert (await ws.receive()).data == 4401
+
+
 async def test_several_orders_are_gone_on_with_together(notifier: Notifier) -> None:
     """Whoever listened to some orders names them all when he comes back: no event of any is left out."""
     first, second, other = [await notifier.requested() for _ in range(3)]
