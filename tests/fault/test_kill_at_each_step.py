@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,7 +20,8 @@ from tests.clients import Client, signed_up
 from tests.waiting import eventually
 
 STEPS = ("OrderRequested", "RoutingStarted", "RouteSelected", "TxSubmitted", "TxConfirmed")
-PROCESSES = ("gateway", "router", "executor", "projector", "notifier", "localnet", "redis", "postgres")
+SERVICES = ("gateway", "router", "executor", "projector", "notifier")
+PROCESSES = (*SERVICES, "localnet", "redis", "postgres")
 ENVIRONMENT = {
     "PORT": "0",
     "NOTIFIER_PORT": "0",
@@ -72,8 +73,8 @@ async def tips(log: RedisLog) -> dict[int, Position]:
     return {partition: await log.tip(partition) for partition in range(log.partitions)}
 
 
-async def kill_when(stack: Stack, name: str, step: str, watching: asyncio.Event) -> None:
-    """Tail the log as any integrator would; the moment the step shows, the process is gone."""
+async def when(stack: Stack, step: str, watching: asyncio.Event, act: Callable[[], Awaitable[None]]) -> None:
+    """Tail the log as any integrator would, and act the moment the step shows."""
     async with open_redis_log(stack.redis_url, stack.settings.partitions) as log:
         after = await tips(log)
         watching.set()
@@ -82,8 +83,7 @@ async def kill_when(stack: Stack, name: str, step: str, watching: asyncio.Event)
                 for entry in await log.read(after, 100, 500):
                     after[entry.partition] = entry.at
                     if entry.fields["type"] == step:
-                        await stack.kill(name, signal.SIGKILL)
-                        return
+                        return await act()
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -91,11 +91,29 @@ async def kill_when(stack: Stack, name: str, step: str, watching: asyncio.Event)
 async def test_a_process_killed_at_a_step_changes_nothing(stack: Stack, client: Client, name: str, step: str) -> None:
     await stack.until_ready()
     watching = asyncio.Event()
-    killing = asyncio.create_task(kill_when(stack, name, step, watching))
+    killing = asyncio.create_task(when(stack, step, watching, lambda: stack.kill(name, signal.SIGKILL)))
     await watching.wait()
     order_id = await accepted(client)
     await killing
 
+    await eventually_terminal(stack, order_id)
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_services_asked_to_stop_at_a_step_finish_what_they_have(stack: Stack, client: Client, step: str) -> None:
+    await stack.until_ready()
+    running = {name: stack._kept[name].process for name in SERVICES}
+    watching = asyncio.Event()
+
+    async def ask() -> None:
+        await asyncio.gather(*(stack.kill(name, signal.SIGTERM) for name in SERVICES))
+
+    asking = asyncio.create_task(when(stack, step, watching, ask))
+    await watching.wait()
+    order_id = await accepted(client)
+    await asking
+
+    assert {name: await process.exited() for name, process in running.items() if process} == dict.fromkeys(SERVICES, 0)
     await eventually_terminal(stack, order_id)
 
 
@@ -112,6 +130,6 @@ async def test_after_all_that_every_promise_was_kept(stack: Stack, client: Clien
     posted = [order["orderId"] for order in await client.all_orders()]
     found = await check_everything(stack, posted)
 
-    assert len(posted) == len(found) == len(STEPS) * len(PROCESSES)
+    assert len(posted) == len(found) == len(STEPS) * (len(PROCESSES) + 1)
     assert statuses(found) == {"CONFIRMED": len(posted)}
     assert all(count >= len(STEPS) for name, count in stack.restarts.items() if name in PROCESSES)

@@ -168,6 +168,31 @@ async def test_silence_is_noticed_and_survived(world: World, client: FaultyClien
         await noticed(world.all_of(kind), before, 3, asking(kind, client))
 
 
+@pytest.mark.parametrize(("kind", "name"), [("redis", "projector"), ("redis", "notifier"), ("postgres", "projector")])
+async def test_one_service_cut_off_keeps_no_order_waiting(
+    world: World, client: FaultyClient, kind: str, name: str
+) -> None:
+    cut = world.proxies[kind][name]
+    async with ordering(world, client):
+        cut.toxics.black_hole = True
+        await ended(world, client)
+
+
+async def test_a_gateway_cut_off_from_redis_says_so_and_the_others_go_on(world: World, client: FaultyClient) -> None:
+    placed = [await client.accepted() for _ in range(ORDERS)]
+    async with ordering(world, client):
+        world.proxies["redis"]["gateway"].toxics.down = True
+
+        async def refused() -> bool:
+            status, answer = await client._ask(
+                "place", "cut off", "POST", "/api/orders", {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1"}, {}
+            )
+            return status == 503 and answer["code"] in {"log_unavailable", "outcome_unknown"}
+
+        await eventually(refused, what="orders are refused in words")
+        await all_terminal(world.stack, placed)
+
+
 @pytest.mark.parametrize("kind", list(LOST))
 async def test_a_reply_lost_after_its_command_ran_makes_nothing_twice(
     world: World, client: FaultyClient, kind: str

@@ -1,20 +1,7 @@
 """What may break, what must hold then, and the tests that break it."""
 
-from dataclasses import dataclass
-
-FAULT, CONTRACT = "tests/fault/", "tests/contract/"
-LOSS, PROXY, POISON = FAULT + "test_loss.py::", FAULT + "test_proxy.py::", FAULT + "test_poison.py::"
-REPAIR, LOG = CONTRACT + "test_repair.py::", CONTRACT + "test_event_log.py::"
-
-
-@dataclass(frozen=True)
-class Row:
-    """`tests`: of each, every parametrization counts."""
-
-    fault: str
-    invariant: str
-    tests: tuple[str, ...]
-
+from tests.reliability.rarer import RARER
+from tests.reliability.row import CONTRACT, FAULT, LOG, LOSS, POISON, PROXY, REPAIR, Row
 
 ALL_KEPT = "every promise"
 MATRIX = (
@@ -208,4 +195,5 @@ MATRIX = (
             "tests/e2e/test_complaints.py::test_socket_open_but_mute",
         ),
     ),
+    *RARER,
 )

@@ -1,0 +1,18 @@
+"""One line of the matrix, and where its tests are."""
+
+from dataclasses import dataclass
+
+FAULT, CONTRACT = "tests/fault/", "tests/contract/"
+LOSS, PROXY, POISON = FAULT + "test_loss.py::", FAULT + "test_proxy.py::", FAULT + "test_poison.py::"
+FILES, PROJECTOR = FAULT + "test_redis_files.py::", CONTRACT + "test_projector.py::"
+REPAIR, LOG = CONTRACT + "test_repair.py::", CONTRACT + "test_event_log.py::"
+SOCKET = CONTRACT + "test_websocket.py::"
+
+
+@dataclass(frozen=True)
+class Row:
+    """`tests`: of each, every parametrization counts."""
+
+    fault: str
+    invariant: str
+    tests: tuple[str, ...]
