@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -154,6 +155,41 @@ async def test_it_goes_on_where_it_was_interrupted(system: Projected, monkeypatc
     report = await rebuild(system.dsn)
     assert 0 < report.events < 7 * len(USERS) - 20
     assert (report.orders, report.differing) == (len(USERS), 0)
+
+
+@pytest.mark.parametrize("step", ["begin", "catch_up", "compare", "_index", "_fall_in_step", "_swap"])
+@pytest.mark.parametrize("what", ["rebuild", "roll back"])
+async def test_it_may_end_after_any_step(
+    system: Projected, what: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The live tables stay what they are until all of them are exchanged, and the next try goes on."""
+    await system.more(USERS, steps=3)
+    if what == "roll back":
+        await rebuild(system.dsn, switch=True)
+    act = {"rebuild": lambda: rebuild(system.dsn, switch=True), "roll back": lambda: roll_back(system.dsn)}[what]
+    true_step = getattr(module.Rebuild, step)
+
+    class Killed(Exception):
+        pass
+
+    async def last_step(*given: Any) -> None:
+        await true_step(*given)
+        raise Killed
+
+    comes_to_it = not (what == "roll back" and step in {"begin", "compare"})
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Rebuild, step, last_step)
+        if comes_to_it:
+            with pytest.raises(Killed):
+                await act()
+    await system.is_the_fold()
+    await system.more(["late"])
+    await system.is_the_fold()
+    report = await act()
+    assert (report.switched, report.differing) == (True, 0)
+    await system.is_the_fold()
+    await system.more(["later"])
+    await system.is_the_fold()
 
 
 async def test_a_rollback_brings_back_what_was_live_and_up_to_date(
