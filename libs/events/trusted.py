@@ -29,4 +29,5 @@ def changed(before: Model, changes: dict[str, Any]) -> Model:
 def _shape(model: type[BaseModel]) -> tuple[dict[str, Any], set[str]]:
     """Defaults and names of the fields. Both are shared: nobody may change them, and of frozen models nobody does."""
     fields = model.model_fields
-    return {name: field.default for name, field in fields.items() if not field.is_required()}, set(fields)
+    # With a place for each field, so that what is written of a model has them in the same order wherever it came from.
+    return {name: None if field.is_required() else field.default for name, field in fields.items()}, set(fields)
