@@ -122,22 +122,27 @@ async def without_redis(world: World, harm: Callable[[Path], None]) -> None:
     await world.stack.start("redis")
 
 
-def cut_tail(data: Path) -> None:
-    """What a machine that lost its power may leave of a file that was not synced."""
-    (last,) = sorted((data / "appendonlydir").glob("*.incr.aof"))[-1:]
-    with last.open("r+b") as file:
-        file.truncate(last.stat().st_size - 20_011)
+def grows(data: Path) -> Path:
+    """The file that is written to."""
+    return max((data / "appendonlydir").glob("*.incr.aof"))
 
 
-def forget(data: Path) -> None:
+def cut_tail(data: Path, synced: int) -> None:
+    """What a machine that lost its power may leave of a file that was not synced: a write begun, and nothing after."""
+    with grows(data).open("r+b") as file:
+        file.truncate(synced + 11)
+
+
+def forget(data: Path, _synced: int = 0) -> None:
     shutil.rmtree(data / "appendonlydir")
 
 
 @pytest.mark.parametrize("harm", [cut_tail, forget], ids=["the end of its file", "all of it"])
-async def test_redis_comes_back_without(world: World, harm: Callable[[Path], None]) -> None:
+async def test_redis_comes_back_without(world: World, harm: Callable[[Path, int], None]) -> None:
+    synced = grows(world.redis_data).stat().st_size
     waiting = await world.some_that_wait()
     before, epoch = await whole_log(world.stack), await world.epoch()
-    await without_redis(world, harm)
+    await without_redis(world, lambda data: harm(data, synced))
     assert await world.epoch() != epoch
     await holds_again(world, before)
     await world.ends_well(waiting)
