@@ -151,9 +151,7 @@ for step = 1, tonumber(ARGV[3]) do
       end
       if terminal then
         call('PEXPIRE', order_key, DAY_MS)
-        if item == '' then
-          call('ZREM', KEYS[3], order)
-        end
+        call('ZREM', KEYS[3], order)
       elseif delay >= 0 then
         call('ZADD', KEYS[3], now + delay, order)
       elseif next_key and not stays then
