@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import aiohttp
 
 from deploy.local.stack import Stack
+from libs.events.envelope import Envelope
 from libs.events.ids import START
 from libs.events.log import Entry
-from libs.events.model import Envelope, Status
+from libs.events.model import Status
 from libs.events.order import Order
 from libs.events.reactions import WORKERS
 from libs.events.redis_log import open_redis_log

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from libs.events.envelope import Envelope
 from libs.events.errors import VersionGap
 from libs.events.log import Entry
-from libs.events.model import Envelope, OrderRequested, TxConfirmed
+from libs.events.model import OrderRequested, TxConfirmed
 from libs.events.order import Order, evolve
 from libs.events.reactions import TERMINAL
 

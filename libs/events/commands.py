@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from libs.events.envelope import Envelope
 from libs.events.log import Idempotency, Item, Snapshot, Step
-from libs.events.model import Envelope, Event, OrderRequested
+from libs.events.model import Event, OrderRequested
 from libs.events.order import evolve
 from libs.events.trusted import trusted
 

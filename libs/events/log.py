@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from libs.events.envelope import Envelope
 from libs.events.ids import Position
-from libs.events.model import Envelope
 from libs.events.order import Order
 
 STEPS_PER_COMMIT_MAX = 100

@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import AwareDatetime
 
+from libs.events.envelope import Envelope
 from libs.events.errors import VersionGap
 from libs.events.model import (
     AttemptFailed,
-    Envelope,
     Event,
     Frozen,
     OrderCancelled,

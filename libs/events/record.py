@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
 
+from libs.events.envelope import Envelope, event_of
 from libs.events.log import Snapshot
-from libs.events.model import Envelope, UnknownEvent, event_of
+from libs.events.model import UnknownEvent
 from libs.events.order import Order, fold_latest
 from libs.events.trusted import trusted
 

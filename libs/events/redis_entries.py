@@ -9,7 +9,7 @@ from libs.events.redis_client import as_dict
 
 Row = Sequence[Any]
 
-# Where the commit script writes them: the order of `libs.events.model.FIELD_NAMES`.
+# Where the commit script writes them: the order of `libs.events.envelope.FIELD_NAMES`.
 _SUBJECT, _USER = 8, 10
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import orjson
 
-from libs.events.model import EVENT_TYPES, Envelope, Frozen
+from libs.events.envelope import Envelope
+from libs.events.model import EVENT_TYPES, Frozen
 
 FOLDER = Path(__file__).parent / "schemas"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

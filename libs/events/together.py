@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 from libs.events.commands import follow
+from libs.events.envelope import Envelope
 from libs.events.log import Commits, Committed, Conflict, Duplicate, Item, NotYours, Snapshot, Step
-from libs.events.model import Envelope, Event, UnknownEvent
+from libs.events.model import Event, UnknownEvent
 from libs.events.order import Order
 from libs.events.reactions import delay_ms, next_actor
 from libs.events.record import snapshot

@@ -18,10 +18,11 @@ import structlog
 
 from libs.events.commands import follow
 from libs.events.crash import crossing
+from libs.events.envelope import Envelope
 from libs.events.errors import EventLogError, LogMismatch
 from libs.events.ids import partition_of
 from libs.events.log import Commits, Committed, Conflict, Duplicate, Item, NotYours, Snapshot, Step, Work
-from libs.events.model import AttemptFailed, Envelope, Event, UnknownEvent
+from libs.events.model import AttemptFailed, Event, UnknownEvent
 from libs.events.order import Order
 from libs.events.reactions import NEXT_ACTOR, delay_ms, next_actor
 from libs.events.record import snapshot

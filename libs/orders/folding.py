@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
+from libs.events.envelope import Envelope
 from libs.events.errors import VersionGap
-from libs.events.model import Envelope
 from libs.events.order import Order, evolve
 from libs.events.reactions import TERMINAL
 

@@ -7,10 +7,10 @@ always there, null while it has no value. The signed transaction, raw quotes and
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from libs.events.envelope import Envelope
 from libs.events.model import (
     AttemptFailed,
     Candidate,
-    Envelope,
     Event,
     Leg,
     OrderCancelled,

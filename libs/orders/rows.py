@@ -7,10 +7,11 @@ from typing import Any
 
 import orjson
 
+from libs.events.envelope import FIELD_NAMES, Envelope
 from libs.events.errors import LogMismatch
 from libs.events.ids import Position
 from libs.events.log import Entry
-from libs.events.model import FIELD_NAMES, Envelope, UnknownEvent
+from libs.events.model import UnknownEvent
 from libs.events.order import Order
 
 EVENT_COLUMNS = (

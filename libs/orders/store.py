@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from uuid import UUID
 
+from libs.events.envelope import Envelope
 from libs.events.ids import Position
 from libs.events.log import Entry
-from libs.events.model import Envelope
 from libs.events.order import Order
 from libs.orders import sql
 from libs.orders.connection import (

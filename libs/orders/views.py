@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from libs.events.envelope import Envelope
 from libs.events.errors import VersionGap
 from libs.events.ids import Position
 from libs.events.log import Reads, Snapshot
-from libs.events.model import Envelope
 from libs.events.order import Order
 from libs.events.reactions import TERMINAL
 

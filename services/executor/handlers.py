@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from libs.events.crash import crossing
-from libs.events.model import Envelope, Event, OrderExpired, Reason, RouteSelected, TxSubmitted
+from libs.events.envelope import Envelope
+from libs.events.model import Event, OrderExpired, Reason, RouteSelected, TxSubmitted
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
 from libs.events.trusted import trusted

@@ -5,8 +5,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from libs.events.envelope import Envelope
 from libs.events.errors import LogUnavailable
-from libs.events.model import EVENT_TYPES, Envelope, OrderRequested
+from libs.events.model import EVENT_TYPES, OrderRequested
 from libs.events.order import Order, evolve
 from services.notifier import observe
 

@@ -5,15 +5,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from libs.events.crash import crossing
-from libs.events.model import (
-    AttemptFailed,
-    Envelope,
-    Event,
-    OrderExpired,
-    OrderOpened,
-    OrderRequested,
-    RoutingStarted,
-)
+from libs.events.envelope import Envelope
+from libs.events.model import AttemptFailed, Event, OrderExpired, OrderOpened, OrderRequested, RoutingStarted
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
 from libs.events.trusted import trusted

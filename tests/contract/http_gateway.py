@@ -10,10 +10,10 @@ from typing import Any, cast
 import orjson
 from aiohttp import ClientSession, TCPConnector
 
+from libs.events.envelope import Envelope
 from libs.events.ids import Position
 from libs.events.log import EventLog
 from libs.events.memory_log import MemoryLog
-from libs.events.model import Envelope
 from libs.events.order import Order
 from libs.orders.views import OrderViews, Store
 from libs.quoting.venue import Venue

@@ -10,10 +10,11 @@ from itertools import pairwise
 import pytest
 
 from libs.events import worker
+from libs.events.envelope import Envelope
 from libs.events.ids import START
 from libs.events.log import Committed, Entry, EventLog
 from libs.events.memory_log import MemoryLog
-from libs.events.model import AttemptFailed, Envelope, Event, OrderRequested, RouteSelected, RoutingStarted, TxSubmitted
+from libs.events.model import AttemptFailed, Event, OrderRequested, RouteSelected, RoutingStarted, TxSubmitted
 from libs.events.order import Order
 from libs.events.reactions import EXECUTOR, ROUTER
 from libs.events.redis_keys import Keys

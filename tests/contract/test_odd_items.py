@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from libs.events.envelope import Envelope
 from libs.events.ids import new_order_id
 from libs.events.log import Committed
-from libs.events.model import Envelope, Event, OrderRequested, Status
+from libs.events.model import Event, OrderRequested, Status
 from libs.events.order import Order
 from libs.events.parking import discard
 from libs.events.reactions import ROUTER

@@ -8,18 +8,10 @@ from typing import Any
 import pytest
 
 from libs.events import model, upcast as upcasting
+from libs.events.envelope import Envelope
 from libs.events.ids import START
 from libs.events.log import Committed
-from libs.events.model import (
-    AttemptFailed,
-    Envelope,
-    Event,
-    OrderRequested,
-    RouteSelected,
-    RoutingStarted,
-    Status,
-    TxSubmitted,
-)
+from libs.events.model import AttemptFailed, Event, OrderRequested, RouteSelected, RoutingStarted, Status, TxSubmitted
 from libs.events.order import Order, evolve
 from libs.events.reactions import EXECUTOR, NEXT_ACTOR, ROUTER, STATUS_AFTER
 from libs.events.redis_log import RedisLog, open_redis_log

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
-from libs.events.model import Envelope, Event
+from libs.events.envelope import Envelope
+from libs.events.model import Event
 from libs.events.order import Order
 from libs.events.reactions import ROUTER
 from libs.events.redis_log import open_redis_log

@@ -9,7 +9,8 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from libs.events.model import Envelope, Event, OrderRequested
+from libs.events.envelope import Envelope
+from libs.events.model import Event, OrderRequested
 from libs.events.order import Order
 from libs.events.reactions import ROUTER
 from libs.events.redis_log import open_redis_log

@@ -3,9 +3,10 @@
 import pytest
 from hypothesis import given, strategies as st
 
+from libs.events.envelope import Envelope
 from libs.events.errors import VersionGap
 from libs.events.log import Snapshot
-from libs.events.model import Envelope, Event, UnknownEvent
+from libs.events.model import Event, UnknownEvent
 from libs.events.order import Order, evolve
 from libs.events.record import record, snapshot
 from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted

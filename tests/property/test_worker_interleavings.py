@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from hypothesis import given, settings, strategies as st
 
+from libs.events.envelope import Envelope
 from libs.events.errors import OutcomeUnknown
 from libs.events.log import Committed, Item, Outcome, Step
 from libs.events.memory_log import MemoryLog
-from libs.events.model import Envelope, Event, OrderRequested, RouteSelected, RoutingStarted
+from libs.events.model import Event, OrderRequested, RouteSelected, RoutingStarted
 from libs.events.order import Order, evolve
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Mapping
 
+from libs.events.envelope import Envelope
 from libs.events.errors import LogMismatch
 from libs.events.ids import START, Position
 from libs.events.log import Entry
-from libs.events.model import Envelope
 from libs.events.order import Order
 from libs.orders.batch import Batch
 from libs.orders.folding import fold

@@ -3,8 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
+from libs.events.envelope import FIELD_NAMES, Envelope
 from libs.events.ids import PARTITIONS_MAX, Cursor, Position, new_order_id, partition_of, partition_of_user
-from libs.events.model import EVENT_TYPES, FIELD_NAMES, Envelope, Event, Status, UnknownEvent
+from libs.events.model import EVENT_TYPES, Event, Status, UnknownEvent
 from libs.events.order import evolve
 from libs.events.reactions import NEXT_ACTOR, TERMINAL, next_actor
 from libs.events.redis_keys import TAGS

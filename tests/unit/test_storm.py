@@ -4,10 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 
+from libs.events.envelope import Envelope
 from libs.events.errors import LogUnavailable
 from libs.events.log import Item
 from libs.events.memory_log import MemoryLog
-from libs.events.model import Envelope, Event
+from libs.events.model import Event
 from libs.events.order import Order
 from libs.events.reactions import ROUTER
 from libs.events.worker import Worker

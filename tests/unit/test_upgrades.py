@@ -8,9 +8,10 @@ import orjson
 import pytest
 
 from libs.events import model, upcast as upcasting
+from libs.events.envelope import Envelope
 from libs.events.ids import Position, partition_of
 from libs.events.log import Entry
-from libs.events.model import EVENT_TYPES, Envelope, Event, TxConfirmed, UnknownEvent
+from libs.events.model import EVENT_TYPES, Event, TxConfirmed, UnknownEvent
 from libs.events.order import Order, evolve
 from libs.events.schema_files import schemas
 from libs.events.upcast import UPCASTS, upcast

@@ -7,19 +7,12 @@ from typing import cast
 
 import pytest
 
+from libs.events.envelope import Envelope
 from libs.events.errors import LogUnavailable, OutcomeUnknown
 from libs.events.ids import partition_of
 from libs.events.log import Committed, Outcome, Snapshot, Step
 from libs.events.memory_log import MemoryLog
-from libs.events.model import (
-    Envelope,
-    Event,
-    OrderCancelled,
-    OrderRequested,
-    RouteSelected,
-    RoutingStarted,
-    TxSubmitted,
-)
+from libs.events.model import Event, OrderCancelled, OrderRequested, RouteSelected, RoutingStarted, TxSubmitted
 from libs.events.order import Order
 from libs.events.worker import Handle, Worker
 from libs.events.worker_limits import WorkerLimits
