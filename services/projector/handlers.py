@@ -26,7 +26,7 @@ BLOCK_MS = 500  # how long a stop may go unnoticed
 # and an order that goes through many is written as often. Nobody waits for it: readers ask the log first.
 BATCH_EVERY_S = 0.1
 REPORT_EVERY_S = 1.0
-BACKOFF_BASE_S, BACKOFF_CAP_S = 0.2, 10.0
+BACKOFF_BASE_S, BACKOFF_CAP_S = 0.2, 2.0
 
 
 class Log(Reads, Protocol):
