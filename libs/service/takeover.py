@@ -18,7 +18,7 @@ def take_over(request: web.Request, protocol: asyncio.Protocol) -> tuple[asyncio
     server, transport = request.protocol, request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client left before it was answered")
-    early = _Early()
+    early = Early()
     server.set_parser(early)  # type: ignore[arg-type]  # takes what came behind the request's head, and ends parsing
     transport.set_protocol(protocol)
     # Without its transport the server cannot close it; told of a loss it forgets the connection and ends its task.
@@ -40,7 +40,9 @@ class Taken(web.StreamResponse):
         """Nothing is left to write."""
 
 
-class _Early:
+class Early:
+    """A parser that keeps what a hasty client sent behind the request's head."""
+
     def __init__(self) -> None:
         self.data = bytearray()
 

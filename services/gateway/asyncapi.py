@@ -136,7 +136,9 @@ def _entry() -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     models: tuple[type[BaseModel], ...] = (shapes.EventShape, shapes.OrderShape, shapes.ProblemShape, BatchItemBody)
     pairs = [(model, "validation") for model in models]
-    _, schemas = models_json_schema(pairs, by_alias=True, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    template = "#/components/schemas/{model}"
+    # The mode of each pair is typed as a literal, and these come from a list of plain tuples.
+    _, schemas = models_json_schema(pairs, by_alias=True, ref_template=template)  # type: ignore[arg-type]
     return dict(schemas["$defs"])
 
 

@@ -52,7 +52,8 @@ async def _keep(need: str, check: Callable[[], Awaitable[None]], health: Health)
             failures += 1
             health.trouble(need, str(error))
             # Half of the pause is chance: gateways that lost a store together must not come back together.
-            usual_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10)) * random.uniform(0.5, 1)  # noqa: S311
+            jitter = random.uniform(0.5, 1)  # noqa: S311 - spreads load, guards nothing
+            usual_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10)) * jitter
             wait_s = pause_s(error, usual_s)
             if not isinstance(error, LogNotOpen):  # every start begins with that one
                 observe.need_away(need, str(error), wait_s)

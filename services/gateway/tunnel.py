@@ -9,6 +9,7 @@ from aiohttp import web
 
 from libs.events.crash import crossing
 from libs.service.settings import ConfigurationError
+from libs.service.takeover import Early
 from services.gateway import limits
 from services.gateway.frames import FrameEdge, restarting
 from services.gateway.handshake import Answer, head_of
@@ -107,7 +108,7 @@ class Tunnels:
         headers: Mapping[str, str],
     ) -> None:
         server = request.protocol
-        early = _Early()
+        early = Early()
         server.set_parser(early)  # type: ignore[arg-type]  # takes what came behind the request head, and ends parsing
         # The server must hear of the loss, or it would hold the connection for ever.
         edge = FrameEdge() if answer.status == 101 else None
@@ -193,20 +194,6 @@ class _End(asyncio.Protocol):
     def abort(self) -> None:
         if not self.lost.done():
             self._transport.abort()
-
-
-class _Early:
-    """What a hasty client sent before it knew that the WebSocket stands."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self.data += data
-        return False, b""
-
-    def feed_eof(self) -> None:
-        """Nothing to do: the transport tells the tunnel itself."""
 
 
 class _HandedOver(web.StreamResponse):

@@ -73,9 +73,7 @@ def bounds() -> tuple[Bound, ...]:
         Bound("sessions of a user", gateway.SESSIONS_MAX, "services/gateway/limits.py", "the oldest ends"),
         Bound("sockets for orders", gateway.ENTRY_SOCKETS_MAX, "services/gateway/limits.py", "503"),
         Bound("of them, of a user", gateway.ENTRY_SOCKETS_PER_USER_MAX, "services/gateway/limits.py", "429"),
-        Bound(
-            "orders in hand of one", gateway.ENTRY_MESSAGES_IN_HAND_MAX, "gateway limits", "it is not read"
-        ),
+        Bound("orders in hand of one", gateway.ENTRY_MESSAGES_IN_HAND_MAX, "gateway limits", "it is not read"),
         Bound("streams of quotes", gateway.QUOTE_STREAMS_MAX, "services/gateway/limits.py", "429"),
         Bound("open orders watched", prices.WAITING_MAX, "services/router/prices.py", "the soonest to end first"),
         Bound("orders of a pair, in a look", prices.PROBES_PER_PAIR, "services/router/prices.py", "next look"),
