@@ -8,7 +8,7 @@ from typing import Any
 from deploy.local.folders import Folders
 from deploy.local.plan import Plan, check_given
 from deploy.local.postgres_server import planned_postgres
-from deploy.local.processes import Command, spawn
+from deploy.local.processes import Command, Spawn
 from deploy.local.redis_server import planned_redis
 from deploy.local.stores import STOP_WITHIN_S, Store
 from deploy.local.supervisor import Supervised, Tell
@@ -54,7 +54,7 @@ async def start_stores(
     return stores, kept
 
 
-async def run_migrations(argv: Sequence[str], folders: Folders, environ: Mapping[str, str]) -> None:
+async def run_migrations(argv: Sequence[str], folders: Folders, environ: Mapping[str, str], spawn: Spawn) -> None:
     """Prepare the database. Raises ConfigurationError when that fails."""
     log = folders.log("migrate")
     done = spawn(Command("migrate", argv, log, environ))

@@ -5,21 +5,21 @@ killed with SIGKILL leaves its children running there, and the next start says s
 """
 
 import asyncio
-import ctypes
 import os
 import pwd
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-PR_SET_PDEATHSIG = 1
+from deploy.local.death import die_with_parent, libc
+
 LAST_LINE_BYTES_MAX = 8_192
 
 
@@ -38,20 +38,30 @@ class Command:
     keep_fds: tuple[int, ...] = ()
 
 
+class Child(Protocol):
+    """What `Process` needs of whoever started it; `subprocess.Popen` has it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def wait(self) -> int:
+        """Block until it has ended; gives the exit code, negative for a signal."""
+
+
 class Process:
     """One run of a command."""
 
-    def __init__(self, command: Command, popen: subprocess.Popen[bytes], log_start: int) -> None:
+    def __init__(self, command: Command, child: Child, log_start: int) -> None:
         self.command = command
-        self.pid = popen.pid
-        self._popen = popen
+        self.pid = child.pid
+        self._child = child
         self._log_start = log_start
         self._exit: Future[int] = Future()
         # A thread, because it needs no event loop, no signal handler and no polling.
         threading.Thread(target=self._wait, name=f"wait-{command.name}", daemon=True).start()
 
     def _wait(self) -> None:
-        self._exit.set_result(self._popen.wait())
+        self._exit.set_result(self._child.wait())
 
     @property
     def running(self) -> bool:
@@ -70,7 +80,8 @@ class Process:
     async def stop(self, within_s: float) -> int:
         """Ask it to end, and after `within_s` seconds do not ask any more."""
         if self.running:
-            self._popen.send_signal(self.command.stop_signal)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, self.command.stop_signal)
         try:
             return await asyncio.wait_for(self.exited(), within_s)
         except TimeoutError:
@@ -111,23 +122,13 @@ def spawn(command: Command) -> Process:
     return Process(command, popen, start)
 
 
-def _dying_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+Spawn = Callable[[Command], Process]
+
+
+def _dying_with_parent(number: signal.Signals) -> Callable[[], None]:
     """What the child does between fork and exec; after the change of user, which would undo it."""
-    if sys.platform != "linux":
-        return None
-    prctl, parent = _libc().prctl, os.getpid()
-
-    def ask_kernel() -> None:
-        prctl(PR_SET_PDEATHSIG, int(number))
-        if os.getppid() != parent:  # it died before the kernel was asked
-            os._exit(1)
-
-    return ask_kernel
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None)
+    libc()
+    return partial(die_with_parent, os.getpid(), number)
 
 
 def how_it_ended(code: int) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 from types import TracebackType
 
 from deploy.local.folders import Held, locked, make_folders, remove_runtime
+from deploy.local.forks import can_fork, forking
 from deploy.local.keys import load_or_make_keys, write_private
 from deploy.local.launch import all_or_first_failure, run_migrations, start_stores
 from deploy.local.logtail import LogTail
 from deploy.local.ports import free_port
-from deploy.local.processes import Command
+from deploy.local.processes import Command, Spawn, spawn
 from deploy.local.readiness import check_ready
 from deploy.local.roster import (
     LOOPBACK,
@@ -69,6 +70,7 @@ class Stack:
         self._durable = durable
         self._tell = tell
         self._kept: dict[str, Supervised] = {}
+        self._spawn: Spawn = spawn
         self._in_a_hurry = False
 
     @property
@@ -156,12 +158,14 @@ class Stack:
         taken: set[int] = set()
         self.ports = choose_ports(self.settings, self.env, taken)
         keys = load_or_make_keys(folders.keys, self.env)
+        if any(map(can_fork, (*(service.command for service in self.roster), self._migrate or ()))):
+            self._spawn = (await undo.enter_async_context(forking(folders.log("fork-server"), self.env))).spawn
         self.stores, kept = await start_stores(self.env, folders, undo, self._tell, durable=self._durable)
         self._kept = {one.name: one for one in kept}
         urls = {"REDIS_URL": self.redis_url, "DATABASE_URL": self.database_url}
         self.env = shared_environment(self.env, self.ports, folders.data, urls, keys)
         if self._migrate:
-            await run_migrations(self._migrate, folders, self.env)
+            await run_migrations(self._migrate, folders, self.env, self._spawn)
         undo.push_async_callback(self._stop_services)
         self._start_services(taken)
         await self.until_ready()
@@ -177,7 +181,7 @@ class Stack:
                 env = own_environment(self.env, name, host, port)
                 command = Command(name, service.command, self.folders.log(name), env)
                 check = partial(check_ready, self.reachable_host if outside else LOOPBACK, port)
-                self._kept[name] = Supervised(command, check, self._tell)
+                self._kept[name] = Supervised(command, check, self._tell, spawn=self._spawn)
                 self._kept[name].start()
 
     async def _stop_services(self) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from deploy.local.plan import NotReachable
-from deploy.local.processes import Command, Process, how_it_ended, spawn
+from deploy.local.processes import Command, Process, Spawn, how_it_ended, spawn
 from libs.service.settings import EXIT_USAGE, ConfigurationError
 
 RESTART_FIRST_S = 0.5
@@ -42,6 +42,7 @@ class Supervised:
     check: Callable[[], Awaitable[object]]
     tell: Tell
     must_start: bool = False
+    spawn: Spawn = spawn
     changed: Callable[[], None] = nothing
     restarts: int = 0
     process: Process | None = None
@@ -124,7 +125,7 @@ class Supervised:
             pause_s = min(pause_s * 2, RESTART_CAP_S)
 
     async def _run_once(self) -> int:
-        self.process = spawn(self.command)
+        self.process = self.spawn(self.command)
         self.changed()
         watch = asyncio.create_task(self._watch_until_ready(self.process))
         try:

@@ -21,7 +21,7 @@ class _Armed:
 
     def passed(self) -> None:
         self._left -= 1
-        if self._left > 0:
+        if self._left > 0 or (self._marker and self._marker.exists()):
             return
         if self._marker:
             self._marker.touch()

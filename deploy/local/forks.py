@@ -1,0 +1,106 @@
+"""Starting our own modules in processes forked from one that has imported what they share."""
+
+import asyncio
+import json
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from pathlib import Path
+from signal import SIGKILL
+
+from deploy.local.fork_server import REQUEST_BYTES_MAX
+from deploy.local.processes import Command, Process, spawn
+
+OURS = ("services.", "libs.")
+START_WITHIN_S = 10
+STOP_WITHIN_S = 5
+MESSAGE_BYTES_MAX = 4_096
+
+
+class _Forked:
+    """One process of the fork server's."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.ending: Future[int] = Future()
+
+    def wait(self) -> int:
+        return self.ending.result()
+
+
+class Forks:
+    """Starts commands: forked where that can be done, else as any other. Made by `forking`."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self._server = ours
+        self._starting: deque[Future[_Forked]] = deque()
+        self._running: dict[int, _Forked] = {}
+        self._lock = threading.Lock()
+        self._gone = False
+        threading.Thread(target=self._listen, name="hear the fork server", daemon=True).start()
+
+    def spawn(self, command: Command) -> Process:
+        """See `processes.spawn`. Without its server, which may have been killed, everything is started anew."""
+        if self._gone or not can_fork(command.argv) or command.user or command.cwd:
+            return spawn(command)
+        with command.log.open("ab") as log:
+            start = log.tell()
+        asked = json.dumps({"module": command.argv[2], "log": str(command.log), "env": dict(command.env)}).encode()
+        if len(asked) > REQUEST_BYTES_MAX:
+            return spawn(command)
+        started: Future[_Forked] = Future()
+        try:
+            with self._lock:
+                self._server.send(asked)
+                self._starting.append(started)
+            return Process(command, started.result(START_WITHIN_S), start)
+        except (OSError, TimeoutError):
+            return spawn(command)
+
+    def _listen(self) -> None:
+        while said := self._hear():
+            what = json.loads(said)
+            if "started" in what:
+                forked = self._running[what["started"]] = _Forked(what["started"])
+                with self._lock:
+                    self._starting.popleft().set_result(forked)
+            else:
+                self._running.pop(what["ended"]).ending.set_result(what["code"])
+        self._gone = True
+        for forked in self._running.values():
+            forked.ending.set_result(-SIGKILL)  # the kernel kills them with their parent
+        with self._lock:
+            for started in self._starting:
+                started.set_exception(OSError("the fork server is gone"))
+
+    def _hear(self) -> bytes:
+        try:
+            return self._server.recv(MESSAGE_BYTES_MAX)
+        except OSError:
+            return b""
+
+
+def can_fork(argv: Sequence[str]) -> bool:
+    """A module of ours under this interpreter, where the kernel ends children with their parent."""
+    ours = len(argv) == 3 and argv[:2] == (sys.executable, "-m") and argv[2].startswith(OURS)
+    return ours and sys.platform == "linux"
+
+
+@asynccontextmanager
+async def forking(log: Path, environ: Mapping[str, str]) -> AsyncIterator[Forks]:
+    """A fork server while the block runs. It imports meanwhile; who starts something before it is done waits for it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        argv = (sys.executable, "-m", "deploy.local.fork_server", str(theirs.fileno()))
+        environ = {**environ, "PYTHONUNBUFFERED": "1"}  # read when an interpreter starts, and it starts for all of them
+        server = spawn(Command("fork server", argv, log, environ, keep_fds=(theirs.fileno(),)))
+        theirs.close()
+        try:
+            yield Forks(ours)
+        finally:
+            ours.shutdown(socket.SHUT_RDWR)
+            await asyncio.shield(server.stop(STOP_WITHIN_S))
