@@ -19,6 +19,7 @@ from libs.orders.batch import Batch
 from libs.orders.migrate import migrate
 from libs.orders.rebuild import rebuild
 from libs.orders.store import open_store
+from libs.service.lifecycle import calm_collector
 from tests.bench.cpu import CpuMeter
 from tests.bench.figures import Result, per_second
 from tests.bench.made import EVENTS_PER_ORDER, PARTITIONS, Ledger, makers, steps_of
@@ -58,6 +59,7 @@ async def measure(orders: int) -> Result:
         StoreError, EventLogError: a batch was refused.
     """
     entries = await made_entries(orders)
+    calm_collector()  # as every service does, and here for what it is compared with too
     async with own_postgres() as store:
         await migrate(store.url)
         connection = await asyncpg.connect(store.url)
