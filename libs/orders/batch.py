@@ -2,18 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from libs.events.errors import PositionGap
 from libs.events.ids import Position
 from libs.events.log import Entry
 
 
+class Placed(Protocol):
+    """What has a place in the log."""
+
+    @property
+    def partition(self) -> int: ...
+
+    @property
+    def at(self) -> Position: ...
+
+
+Piece = TypeVar("Piece", bound=Placed)
+
+
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """What was read after `after`: entries of any of its partitions, in order per partition. At least one entry."""
+class Stretch(Generic[Piece]):
+    """What was read after `after`: of any of its partitions, in order per partition. At least one entry."""
 
     after: Mapping[int, Position]
-    entries: Sequence[Entry]
+    entries: Sequence[Piece]
 
     def until(self) -> dict[int, Position]:
         """The last position of each partition that has entries.
@@ -28,3 +42,9 @@ class Batch:
                 raise PositionGap(entry.partition, last.position + 1, entry.at.position)
             ends[entry.partition] = entry.at
         return ends
+
+
+class Batch(Stretch[Entry]):
+    """Entries as they are in the log."""
+
+    __slots__ = ()

@@ -1,31 +1,24 @@
 """The writing side: archive, orders and checkpoint in one transaction."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from libs.events.crash import crash_point, crossing
 from libs.events.errors import LogMismatch
 from libs.events.ids import Position
-from libs.events.log import Entry
-from libs.events.order import Order
 from libs.orders import sql
-from libs.orders.batch import Batch
+from libs.orders.batch import Batch, Stretch
 from libs.orders.connection import REFUSED, BatchRefused, CheckpointMoved, Connection, Database, Row
-from libs.orders.folding import Folded, fold
+from libs.orders.copy_text import DELIMITER, NULL, line_of, text_of
+from libs.orders.folding import Fold, Folded, Outline
 from libs.orders.leaves import Leaves
-from libs.orders.rows import (
-    EVENT_COLUMNS,
-    ORDER_COLUMNS,
-    columns,
-    decode,
-    event_row,
-    is_order_id,
-    order_change,
-    order_row,
-)
-
-ENTRIES_PER_PIECE = 100  # of a large batch Postgres takes one piece while the next is decoded
+from libs.orders.lines import LINE_COLUMNS, Lines
+from libs.orders.named import outlines_of
+from libs.orders.rows import EVENT_COLUMNS, ORDER_COLUMNS, columns, is_order_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +29,29 @@ class Checkpoint:
     at: Position
 
 
-class Projection:
-    """The single writer of a projection.
+Piece = TypeVar("Piece", bound=Stretch[Any])
+
+
+class Writes(ABC, Generic[Piece]):
+    """The single writer of orders and their checkpoint.
 
     After StoreUnavailable call `resume`: only the checkpoint knows whether the last batch went in.
     """
 
-    def __init__(self, database: Database, name: str, *, archives: bool = True) -> None:
+    def __init__(self, database: Database, name: str) -> None:
         self._database = database
         self._name = name
-        self._archives = archives
         self._folded = Folded()
         self._leaves = Leaves()
         self._generation = 0
+
+    @abstractmethod
+    def _touched(self, batch: Piece) -> tuple[set[str], set[str]]:
+        """Ids of the orders it touches, and of those that begin in it."""
+
+    @abstractmethod
+    async def _take(self, connection: Connection, epoch: str, batch: Piece, fold: Fold) -> None:
+        """Fold it, and write what else it is written to."""
 
     async def resume(self, epoch: str, partitions: int) -> dict[int, Position]:
         """Where to read on, for each partition; the start for a projection that never ran.
@@ -73,7 +76,7 @@ class Projection:
             )
         return {partition: checkpoint.at for partition, checkpoint in found.items()}
 
-    async def apply(self, epoch: str, batch: Batch) -> dict[int, Position]:
+    async def apply(self, epoch: str, batch: Piece) -> dict[int, Position]:
         """Archive and fold a batch and move the checkpoint, all or nothing; gives the new positions.
 
         Raises:
@@ -95,23 +98,16 @@ class Projection:
             self._forget()
             raise
 
-    async def write(self, connection: Connection, epoch: str, batch: Batch) -> dict[str, Order]:
+    async def write(self, connection: Connection, epoch: str, batch: Piece) -> dict[str, Outline]:
         """`apply` in a transaction of the caller's; gives the orders as they are if it commits."""
         until = batch.until()
         # First of all: a rival waits here for the row, then finds it moved, before either has done any work.
         with crossing("projection.checkpoint"):
             await self._move(connection, epoch, batch.after, until)
-        known = await self._known(connection, batch.entries)
-        orders: dict[str, Order] = {}
-        if self._archives:
-            positions = [entry.at.position for entry in batch.entries]
-            await self._leaves.reach(connection, min(positions), max(positions))
-            rows = _rows(batch.entries, epoch, known, orders)
-            await connection.copy_records_to_table("events", records=rows, columns=EVENT_COLUMNS)
-        else:
-            fold(known, map(decode, batch.entries), orders)
-        await self._write(connection, known, orders)
-        return orders
+        fold = Fold(await self._known(connection, batch))
+        await self._take(connection, epoch, batch, fold)
+        await self._write(connection, fold)
+        return fold.orders
 
     def _forget(self) -> None:
         self._folded.clear()
@@ -133,43 +129,60 @@ class Projection:
             self._folded.clear()
             self._generation = generation
 
-    async def _known(self, connection: Connection, entries: Sequence[Entry]) -> dict[str, Order]:
-        """The orders that went on, as they were; of entries that may yet turn out not to be events."""
-        touched = {entry.fields.get("subject", "") for entry in entries}
-        begun = {entry.fields.get("subject", "") for entry in entries if entry.fields.get("version") == "1"}
+    async def _known(self, connection: Connection, batch: Piece) -> dict[str, Outline]:
+        """The orders that went on, as they were."""
+        touched, begun = self._touched(batch)
         known = self._folded.known(touched)
         missing = [order_id for order_id in touched - begun - known.keys() if is_order_id(order_id)]
-        return known | (await orders_of(connection, missing) if missing else {})
+        if missing:
+            rows = await connection.fetch(sql.ORDERS, [UUID(order_id) for order_id in missing])
+            known |= await outlines_of(connection, rows)
+        return known
 
-    async def _write(self, connection: Connection, known: Mapping[str, Order], orders: Mapping[str, Order]) -> None:
+    async def _write(self, connection: Connection, fold: Fold) -> None:
         # Half the work of one INSERT ... ON CONFLICT, and stricter: each order must be where the fold began.
-        begun = [order_row(order) for order_id, order in orders.items() if order_id not in known]
+        begun = {order_id: order for order_id, order in fold.orders.items() if order_id not in fold.known}
         if begun:
-            await connection.copy_records_to_table("orders", records=begun, columns=ORDER_COLUMNS)
-        went_on = [order_change(known[order_id].version, o) for order_id, o in orders.items() if order_id in known]
+            await self._begin(connection, begun)
+        went_on = [
+            order.change(order_id, fold.known[order_id].version)
+            for order_id, order in fold.orders.items()
+            if order_id in fold.known
+        ]
         if went_on:
             changed = await connection.execute(sql.CHANGE_ORDERS, *columns(went_on))
             if changed != f"UPDATE {len(went_on)}":
                 raise CheckpointMoved(f"{self._name}: orders in Postgres are not at their checkpoint ({changed})")
 
+    async def _begin(self, connection: Connection, orders: Mapping[str, Outline]) -> None:
+        rows = [order.row(order_id) for order_id, order in orders.items()]
+        nulls = sum(row.count(None) for row in rows)
+        text = text_of(list(map(line_of, rows)), len(ORDER_COLUMNS), nulls)
+        if text is None:
+            await connection.copy_records_to_table("orders", records=rows, columns=ORDER_COLUMNS)
+        else:
+            source = BytesIO(text)
+            await connection.copy_to_table(
+                "orders", source=source, columns=ORDER_COLUMNS, delimiter=DELIMITER, null=NULL
+            )
 
-async def _rows(
-    entries: Sequence[Entry], epoch: str, known: Mapping[str, Order], orders: dict[str, Order]
-) -> AsyncIterator[tuple[object, ...]]:
-    """The archive's rows; folds into `orders` what is in them, while Postgres takes those before."""
-    for start in range(0, len(entries), ENTRIES_PER_PIECE):
-        piece = entries[start : start + ENTRIES_PER_PIECE]
-        events = [decode(entry) for entry in piece]
-        for entry, event in zip(piece, events, strict=True):
-            yield event_row(entry, event, epoch)
-        fold(known, events, orders)
 
+class Projection(Writes[Batch]):
+    """The live one, which archives what it folds."""
 
-async def orders_of(connection: Connection, order_ids: Iterable[str]) -> dict[str, Order]:
-    """Those of them that are projected."""
-    rows = await connection.fetch(sql.ORDERS, [UUID(order_id) for order_id in order_ids])
-    orders = (Order.model_validate_json(row["state"]) for row in rows)
-    return {order.id: order for order in orders}
+    def _touched(self, batch: Batch) -> tuple[set[str], set[str]]:
+        """Of entries that may yet turn out not to be events."""
+        fields = [entry.fields for entry in batch.entries]
+        begun = {one.get("subject", "") for one in fields if one.get("version") == "1"}
+        return {one.get("subject", "") for one in fields}, begun
+
+    async def _take(self, connection: Connection, epoch: str, batch: Batch, fold: Fold) -> None:
+        positions = [entry.at.position for entry in batch.entries]
+        await self._leaves.reach(connection, min(positions), max(positions))
+        lines = Lines(batch.entries, epoch, fold)
+        await connection.copy_to_table("events", source=lines.plain(), columns=LINE_COLUMNS, delimiter=DELIMITER)
+        if lines.odd:
+            await connection.copy_records_to_table("events", records=lines.odd, columns=EVENT_COLUMNS)
 
 
 def checkpoints_of(rows: Sequence[Row]) -> dict[int, Checkpoint]:

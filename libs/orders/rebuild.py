@@ -12,10 +12,10 @@ import asyncpg
 import orjson
 
 from libs.events.ids import Position
-from libs.events.log import Entry
 from libs.orders import sql
-from libs.orders.batch import Batch
+from libs.orders.heads import Head
 from libs.orders.locks import Lock, alone
+from libs.orders.refolding import Heads, heads_after
 from libs.orders.store import ORDERS, Checkpoint, Connection, OrderStore, StoreError, open_store
 
 ENTRIES_PER_PARTITION = 2_000
@@ -65,7 +65,7 @@ class Rebuild:
 
     def __init__(self, live: OrderStore, shadow: OrderStore, side: Side) -> None:
         self._live, self._shadow, self._side = live, shadow, side
-        self._projection = shadow.projection(side.projection, archives=False)
+        self._projection = shadow.refolding(side.projection)
 
     async def begin(self) -> None:
         """Make the tables, unless there are some to go on with.
@@ -93,11 +93,11 @@ class Rebuild:
         """
         epoch, partitions = await self._epoch()
         at = await self._projection.resume(epoch, partitions)
-        count, entries = 0, await self._archived(at)
-        while entries:
-            batch = Batch(at, entries)
+        count, heads = 0, await self._archived(at)
+        while heads:
+            batch = Heads(at, heads)
             # Postgres looks for the next ones while these are folded.
-            at, entries = await asyncio.gather(
+            at, heads = await asyncio.gather(
                 self._projection.apply(epoch, batch), self._archived({**at, **batch.until()})
             )
             count += len(batch.entries)
@@ -110,7 +110,6 @@ class Rebuild:
             self._live.connection() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            await connection.execute("SET LOCAL enable_seqscan = on")
             at = _positions(await connection.fetch(sql.CHECKPOINTS, self._side.projection))
             report.orders = await connection.fetchval(
                 sql.COUNT.format(schema=self._side.schema), timeout=COMPARE_TIMEOUT_S
@@ -151,12 +150,13 @@ class Rebuild:
         points = await self._live.checkpoints()
         return next(iter(points.values())).epoch, len(points)
 
-    async def _archived(self, at: Mapping[int, Position], until: Mapping[int, Checkpoint] | None = None) -> list[Entry]:
-        found: list[Entry] = []
-        for partition, position in at.items():
-            page = await self._live.archived(partition, position.position, ENTRIES_PER_PARTITION)
-            end = until[partition].at.position if until else None
-            found += [entry for entry in page if end is None or entry.at.position <= end]
+    async def _archived(self, at: Mapping[int, Position], until: Mapping[int, Checkpoint] | None = None) -> list[Head]:
+        found: list[Head] = []
+        async with self._live.connection() as connection:
+            for partition, position in at.items():
+                page = await heads_after(connection, partition, position.position, ENTRIES_PER_PARTITION)
+                end = until[partition].at.position if until else None
+                found += page if end is None else [head for head in page if head.at.position <= end]
         return found
 
     async def _index(self) -> None:
@@ -175,14 +175,15 @@ class Rebuild:
         until = {n: Checkpoint(row["epoch"], Position(row["ms"], row["position"])) for n, row in live.items()}
         at = _positions(await connection.fetch(sql.LOCK_CHECKPOINTS, self._side.projection))
         epoch = next(iter(until.values())).epoch
-        while entries := await self._archived(at, until):
-            batch = Batch(at, entries)
+        while heads := await self._archived(at, until):
+            batch = Heads(at, heads)
             await self._projection.write(connection, epoch, batch)
             at |= batch.until()
 
     async def _differences(
         self, connection: Connection, since: Mapping[int, Position], report: Report, *, late: bool
     ) -> None:
+        await connection.execute(sql.COMPARING)
         query = sql.DIFFERENCES.format(schema=self._side.schema, late="" if late else "NOT")
         positions = [position.position for position in since.values()]
         async for row in connection.cursor(query, list(since), positions, timeout=COMPARE_TIMEOUT_S):

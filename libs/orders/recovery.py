@@ -9,6 +9,7 @@ from libs.events.order import Order
 from libs.events.reactions import TERMINAL
 from libs.orders import sql
 from libs.orders.locks import Lock, alone
+from libs.orders.named import orders_of
 from libs.orders.rows import entry_of
 from libs.orders.store import ORDERS, OrderStore
 
@@ -44,11 +45,11 @@ class Recovery:
             async with self._store.connection() as connection:
                 # No index tells open orders from ended ones (see the migration), so this may read the whole table.
                 rows = await connection.fetch(sql.UNFINISHED, after, ended, ORDERS_PER_PAGE, timeout=None)
+                orders = await orders_of(connection, rows)
             if not rows:
                 return
-            orders = [Order.model_validate_json(row["state"]) for row in rows]
             yield {order.id: order for order in orders}
-            after = UUID(orders[-1].id)
+            after = rows[-1]["id"]
 
     async def entries_of(self, order_ids: Sequence[str]) -> dict[str, list[Entry]]:
         """The archived entries of these orders, in version order."""

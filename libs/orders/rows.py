@@ -12,7 +12,6 @@ from libs.events.errors import LogMismatch
 from libs.events.ids import Position
 from libs.events.log import Entry
 from libs.events.model import UnknownEvent
-from libs.events.order import Order
 
 EVENT_COLUMNS = (
     "partition",
@@ -43,9 +42,13 @@ ORDER_COLUMNS = (
     "created_at",
     "updated_at",
     "client_order_id",
-    "state",
+    "latest",
 )
+# Where the fields of an entry are kept.
+EVENT_COLUMN_OF = {name: {"subject": "order_id", "user": "user_id"}.get(name, name) for name in FIELD_NAMES}
 REASON_CHARS_MAX = 500
+
+Values = tuple[object, ...]
 
 _FIELDS = frozenset(FIELD_NAMES)
 _ORDER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -79,7 +82,7 @@ def decode(entry: Entry) -> Envelope:
     return event
 
 
-def event_row(entry: Entry, event: Envelope, epoch: str) -> tuple[object, ...]:
+def event_row(entry: Entry, event: Envelope, epoch: str) -> Values:
     """Values for EVENT_COLUMNS."""
     return (
         entry.partition,
@@ -127,31 +130,7 @@ def entry_of(row: Mapping[str, Any]) -> Entry:
     return Entry(row["partition"], Position(row["ms"], row["position"]), kept)
 
 
-def order_row(order: Order) -> tuple[object, ...]:
-    """Values for ORDER_COLUMNS."""
-    return (
-        order.id,
-        order.user,
-        order.version,
-        order.status.value,
-        order.token_in,
-        order.token_out,
-        order.amount_in,
-        order.amount_out,
-        order.created_at,
-        order.updated_at,
-        order.terms.client_order_id if order.terms else None,
-        order.model_dump_json(),
-    )
-
-
-def order_change(before: int, order: Order) -> tuple[object, ...]:
-    """Values for `libs.orders.sql.CHANGE_ORDERS`: what may differ from the order as it was at version `before`."""
-    state = order.model_dump_json()
-    return (order.id, before, order.version, order.status.value, order.amount_out, order.updated_at, state)
-
-
-def columns(rows: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
+def columns(rows: Iterable[Values]) -> list[Values]:
     """Rows turned into one sequence per column, as UNNEST takes them; there must be at least one row."""
     return list(zip(*rows, strict=True))
 

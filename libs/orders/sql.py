@@ -6,15 +6,16 @@ from libs.orders.rows import EVENT_COLUMNS
 
 _EVENTS = ", ".join(EVENT_COLUMNS)
 
-# Every statement goes by key. A plan made while a table was small must not scan it for ever after.
-SESSION = "SET enable_seqscan = off"
+# Every statement goes by key. A plan made while a table was small must not scan it, or an index of it, for ever after.
+SESSION = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+COMPARING = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
 
 CHANGE_ORDERS = """
 UPDATE orders
 SET version = after.version, status = after.status, amount_out = after.amount_out, updated_at = after.updated_at,
-    state = after.state
+    latest = after.latest::integer[]
 FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::numeric[], $6::timestamptz[], $7::text[])
-     AS after (id, before, version, status, amount_out, updated_at, state)
+     AS after (id, before, version, status, amount_out, updated_at, latest)
 WHERE orders.id = after.id AND orders.version = after.before"""
 
 START_CHECKPOINTS = """
@@ -47,20 +48,31 @@ ALTER TABLE events ATTACH PARTITION {leaf} FOR VALUES FROM ({begin}) TO ({end})"
 
 ADOPT_EPOCH = "UPDATE checkpoints SET epoch = $1, updated_at = now() WHERE epoch <> $1"
 
-ORDER = "SELECT state FROM orders WHERE id = $1"
-ORDERS = "SELECT state FROM orders WHERE id = ANY($1::uuid[])"
-BY_CLIENT_ID = """
-SELECT state FROM orders WHERE user_id = $1 AND client_order_id = $2
-ORDER BY id DESC LIMIT 1"""
+_ORDER = "id, version, status, amount_out, updated_at, latest"
+ORDERS = f"SELECT {_ORDER} FROM orders WHERE id = ANY($1::uuid[])"  # noqa: S608
+BY_CLIENT_ID = f"""
+SELECT {_ORDER} FROM orders WHERE user_id = $1 AND client_order_id = $2
+ORDER BY id DESC LIMIT 1"""  # noqa: S608
 # By both columns of `orders_of_user`, as one value: an equality on the first would let Postgres walk through all orders
 # by their ids instead, and throw away those of others.
-NEWEST_BEFORE = """
-SELECT state FROM orders WHERE (user_id, id) < ($1, $2) AND user_id >= $1 ORDER BY user_id DESC, id DESC LIMIT $3"""
+NEWEST_BEFORE = f"""
+SELECT {_ORDER} FROM orders WHERE (user_id, id) < ($1, $2) AND user_id >= $1
+ORDER BY user_id DESC, id DESC LIMIT $3"""  # noqa: S608
 NEWEST_ID = UUID(int=2**128 - 1)
 HISTORY = f"SELECT {_EVENTS} FROM events WHERE order_id = $1 ORDER BY version"  # noqa: S608
 ARCHIVED = f"SELECT {_EVENTS} FROM events WHERE partition = $1 AND position > $2 ORDER BY position LIMIT $3"  # noqa: S608
 
-UNFINISHED = "SELECT state FROM orders WHERE id > $1 AND status <> ALL($2::text[]) ORDER BY id LIMIT $3"
+# The events that rows of orders name; of each order and version there is one.
+NAMED = """
+SELECT order_id::text AS order_id, events.version, type, v, source, user_id, time, cause, traceparent, data
+FROM unnest($1::uuid[], $2::integer[]) AS named (id, version)
+JOIN events ON events.order_id = named.id AND events.version = named.version"""
+KINDS_NAMED = """
+SELECT order_id::text AS order_id, events.version, type, v
+FROM unnest($1::uuid[], $2::integer[]) AS named (id, version)
+JOIN events ON events.order_id = named.id AND events.version = named.version"""
+
+UNFINISHED = f"SELECT {_ORDER} FROM orders WHERE id > $1 AND status <> ALL($2::text[]) ORDER BY id LIMIT $3"  # noqa: S608
 ENTRIES_OF = f"SELECT {_EVENTS} FROM events WHERE order_id = ANY($1::uuid[]) ORDER BY order_id, version"  # noqa: S608
 
 # Rebuilding: shadow tables are tables of the same names in schemas of their own.
@@ -68,7 +80,7 @@ ENTRIES_OF = f"SELECT {_EVENTS} FROM events WHERE order_id = ANY($1::uuid[]) ORD
 BEGIN_SHADOW = """
 CREATE SCHEMA IF NOT EXISTS {schema};
 CREATE TABLE {schema}.orders (LIKE public.orders INCLUDING ALL EXCLUDING INDEXES)
-  WITH (fillfactor = 75, toast_tuple_target = 8160);
+  WITH (fillfactor = 75);
 ALTER TABLE {schema}.orders ADD CONSTRAINT orders_pkey PRIMARY KEY (id);"""
 
 INDEXES = """
@@ -79,10 +91,10 @@ SHADOWS = """
 SELECT table_schema AS schema, string_agg(column_name || ' ' || data_type, ', ' ORDER BY column_name) AS columns
 FROM information_schema.columns WHERE table_name = 'orders' AND table_schema = ANY($1) GROUP BY table_schema"""
 
-# By the text: json has no equality, and the text is what readers get. With `late` empty only orders that went on since
+# By the text, so that whatever columns there are count. With `late` empty only orders that went on since
 # the given positions, with NOT only those that did not.
 DIFFERENCES = """
-SELECT coalesce(live.id, shadow.id) AS id, live.state AS live, shadow.state AS shadow
+SELECT coalesce(live.id, shadow.id) AS id, row_to_json(live) AS live, row_to_json(shadow) AS shadow
 FROM public.orders AS live FULL JOIN {schema}.orders AS shadow USING (id)
 WHERE (live.id IS NULL OR shadow.id IS NULL OR live::text IS DISTINCT FROM shadow::text)
   AND {late} EXISTS (
@@ -90,6 +102,12 @@ WHERE (live.id IS NULL OR shadow.id IS NULL OR live::text IS DISTINCT FROM shado
       ON late.partition = since.partition AND late.position > since.position
     WHERE late.order_id = coalesce(live.id, shadow.id))
 ORDER BY 1"""
+
+# Of the bodies only those that say something a row shows.
+TO_FOLD = """
+SELECT partition, ms, position, order_id::text AS order_id, user_id, version, type, v, time,
+       CASE WHEN type = ANY($4) THEN data END AS data
+FROM events WHERE partition = $1 AND position > $2 ORDER BY position LIMIT $3"""
 
 COUNT = "SELECT count(*) FROM {schema}.orders"
 

@@ -18,7 +18,9 @@ from libs.orders.connection import (
     StoreUnavailable,
     open_database,
 )
-from libs.orders.projection import Checkpoint, Projection, checkpoints_of, orders_of
+from libs.orders.named import orders_of
+from libs.orders.projection import Checkpoint, Projection, checkpoints_of
+from libs.orders.refolding import Refolding
 from libs.orders.rows import entry_of
 
 __all__ = [
@@ -37,26 +39,25 @@ class OrderStore:
 
     async def get(self, order_id: str) -> Order | None:
         """The order as projected, or None when it is not there (yet)."""
-        async with self._database.connection() as connection:
-            state = await connection.fetchval(sql.ORDER, UUID(order_id))
-        return Order.model_validate_json(state) if state else None
+        return (await self.get_many([order_id])).get(order_id)
 
     async def by_client_id(self, user: str, client_id: str) -> Order | None:
         """The newest projected order with this client order id."""
         async with self._database.connection() as connection:
-            state = await connection.fetchval(sql.BY_CLIENT_ID, user, client_id)
-        return Order.model_validate_json(state) if state else None
+            found = await orders_of(connection, await connection.fetch(sql.BY_CLIENT_ID, user, client_id))
+        return found[0] if found else None
 
     async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
         """Those of them that are projected."""
         async with self._database.connection() as connection:
-            return await orders_of(connection, order_ids)
+            rows = await connection.fetch(sql.ORDERS, [UUID(order_id) for order_id in order_ids])
+            return {order.id: order for order in await orders_of(connection, rows)}
 
     async def newest(self, user: str, before: str | None, limit: int) -> list[Order]:
         """A user's orders, newest first, with ids below `before`."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(sql.NEWEST_BEFORE, user, UUID(before) if before else sql.NEWEST_ID, limit)
-        return [Order.model_validate_json(row["state"]) for row in rows]
+            return await orders_of(connection, rows)
 
     async def history(self, order_id: str) -> list[tuple[Envelope, Position]]:
         """The order's archived events, in version order."""
@@ -77,9 +78,13 @@ class OrderStore:
         async with self._database.connection() as connection:
             return checkpoints_of(await connection.fetch(sql.CHECKPOINTS, projection))
 
-    def projection(self, name: str = ORDERS, *, archives: bool = True) -> Projection:
-        """The writing side; there should be one per name, and one that archives."""
-        return Projection(self._database, name, archives=archives)
+    def projection(self, name: str = ORDERS) -> Projection:
+        """The writing side; there should be one."""
+        return Projection(self._database, name)
+
+    def refolding(self, name: str) -> Refolding:
+        """The writing side of a rebuild."""
+        return Refolding(self._database, name)
 
     def connection(self) -> AbstractAsyncContextManager[Connection]:
         """See `Database.connection`."""

@@ -23,7 +23,7 @@ CROSS JOIN generate_series($1::bigint, $2::bigint) AS copies (number) ORDER BY {
 # A time far back in place of an id's own, another for each copy; its partition stays.
 _ID = "overlay(made.{name}::text PLACING lpad(to_hex(copies.number), 8, '0') FROM 1 FOR 8)"
 _ORDER_ID = _ID.format(name="id")
-_ORDERS = {"id": f"{_ORDER_ID}::uuid", "state": f"replace(made.state::text, made.id::text, {_ORDER_ID})::json"}
+_ORDERS = {"id": f"{_ORDER_ID}::uuid"}
 _EVENTS = {
     "order_id": f"{_ID.format(name='order_id')}::uuid",
     "cause": f"replace(made.cause, made.order_id::text, {_ID.format(name='order_id')})",

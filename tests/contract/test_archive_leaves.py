@@ -143,6 +143,22 @@ async def test_the_oldest_leaf_may_go_and_the_rest_is_written_and_read_on(
     assert await archive(store) == [entry for entry in [*entries, *later] if entry.at.position >= LEAF]
 
 
+async def test_an_order_whose_events_were_let_go_is_gone_and_the_others_are_there(
+    store: OrderStore, direct: asyncpg.Connection
+) -> None:
+    log = MemoryLog(PARTITIONS)
+    for _ in range(3):
+        await journey(log, "user-1")
+    entries = await log.read(dict.fromkeys(range(PARTITIONS), START), 1_000, 0)
+    await one_by_one(with_small_leaves(store), entries, 100)
+    await direct.execute("ALTER TABLE events DETACH PARTITION events_0; DROP TABLE events_0")
+    gone = {entry.fields["subject"] for entry in entries if entry.at.position < LEAF}
+    kept = {entry.fields["subject"] for entry in entries} - gone
+    assert kept
+    assert {order.id for order in await store.newest("user-1", None, 10)} == kept
+    assert await store.get_many(sorted(gone)) == {}
+
+
 @pytest.fixture
 def empty_database(postgres_store: Store) -> Iterator[str]:
     with fresh_database(postgres_store.url, "template0") as url:

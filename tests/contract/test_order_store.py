@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 import asyncpg
+import orjson
 import pytest
 
 from libs.events.errors import LogMismatch, PositionGap, VersionGap
@@ -12,13 +13,12 @@ from libs.events.ids import START, Position
 from libs.events.log import Entry, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event
-from libs.events.order import Order
 from libs.orders.batch import Batch
-from libs.orders.folding import fold
 from libs.orders.locks import Lock, alone
-from libs.orders.rows import Undecodable, decode
+from libs.orders.rows import Undecodable
 from libs.orders.store import BatchRefused, CheckpointMoved, OrderStore, StoreUnavailable, open_store
 from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.folded import folded
 from tests.waiting import eventually
 
 PARTITIONS = 4
@@ -54,10 +54,6 @@ async def a_log(users: int = 6) -> list[Entry]:
     log = MemoryLog(PARTITIONS)
     await asyncio.gather(*(journey(log, f"user-{number}") for number in range(users)))
     return await log.read(dict.fromkeys(range(PARTITIONS), START), 10_000, 0)
-
-
-def folded(entries: Sequence[Entry]) -> dict[str, Order]:
-    return fold({}, [decode(entry) for entry in entries])
 
 
 async def archive(store: OrderStore) -> list[Entry]:
@@ -163,6 +159,35 @@ async def test_events_of_a_later_release_are_archived_and_pass(store: OrderStore
     assert await store.get_many(list(folded(entries))) == folded(entries)
     order_id = entries[0].fields["subject"]
     assert (await store.history(order_id))[2][0].type == "OrderAmended"
+
+
+async def test_values_that_text_cannot_carry_between_rows_go_in_all_the_same(store: OrderStore) -> None:
+    entries = await a_log(2)
+    request = orjson.loads(entries[0].fields["data"])
+    terms = {"client_order_id": "a\x01b\x02c\nd\\N"}
+    entries[0] = altered(entries[0], data=orjson.dumps({**request, "terms": terms}).decode())
+    entries[1] = altered(entries[1], data='{\n "attempt":\r\n1}')
+    entries[3] = altered(entries[3], source="\x01", cause="\\N\x02")
+    entries[4] = altered(entries[4], time="2026-01-02T04:04:05+01:00", traceparent="\x01")
+    projection = store.projection()
+    await projection.apply(EPOCH, Batch(await projection.resume(EPOCH, PARTITIONS), entries))
+    assert await archive(store) == in_partitions(entries)
+    assert await store.get_many(list(folded(entries))) == folded(entries)
+    found = await store.by_client_id(entries[0].fields["user"], terms["client_order_id"])
+    assert found == folded(entries)[entries[0].fields["subject"]]
+
+
+async def test_of_an_order_only_the_last_event_of_each_type_is_named(
+    store: OrderStore, direct: asyncpg.Connection
+) -> None:
+    entries = await a_log(1)
+    projection = store.projection()
+    at = await projection.apply(EPOCH, Batch(await projection.resume(EPOCH, PARTITIONS), entries[:3]))
+    assert await direct.fetchval("SELECT latest FROM orders") == [1, 2, 3]
+    fresh = store.projection()
+    await fresh.resume(EPOCH, PARTITIONS)
+    await fresh.apply(EPOCH, Batch(at, entries[3:]))
+    assert await direct.fetchval("SELECT latest FROM orders") == [1, 3, 4, 5, 6, 7]
 
 
 def _hole(entries: list[Entry]) -> list[Entry]:

@@ -2,14 +2,27 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import asyncpg
 import pytest
 
-from libs.orders.migrate import MigrationError, migrate
+from deploy.local.stores import Store
+from libs.events.ids import START, Position
+from libs.events.log import Entry
+from libs.events.order import Order
+from libs.orders.batch import Batch
+from libs.orders.migrate import MIGRATIONS, MigrationError, migrate
+from libs.orders.rebuild import rebuild
+from libs.orders.rows import EVENT_COLUMNS, decode, event_row
+from libs.orders.store import open_store
+from tests.contract.test_order_store import PARTITIONS, a_log
+from tests.folded import folded
+from tests.servers import fresh_database
 
 
 async def tables(url: str) -> set[str]:
@@ -65,3 +78,59 @@ def test_an_unusable_address_is_one_line_and_exit_code_2(url: str) -> None:
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("migrate: ")
     assert "hidden" not in done.stderr
+
+
+ORDERS_OF_BEFORE = """
+INSERT INTO orders (
+    id, user_id, version, status, token_in, token_out, amount_in, amount_out, created_at, updated_at, state)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, '{}')"""
+
+
+@pytest.fixture
+def empty_database(postgres_store: Store) -> Iterator[str]:
+    with fresh_database(postgres_store.url, "template0") as url:
+        yield url
+
+
+async def test_orders_of_before_name_their_events_and_go_on(empty_database: str, tmp_path: Path) -> None:
+    for script in MIGRATIONS.glob("*.sql"):
+        if script.name < "0008":
+            shutil.copy(script, tmp_path)
+    await migrate(empty_database, tmp_path)
+    entries = await a_log(6)
+    before = _on_from(dict.fromkeys(range(PARTITIONS), START), [e for e in entries if e.fields["version"] <= "4"])
+    await _project_as_before(empty_database, before)
+    assert await migrate(empty_database) == ["0008_orders_name_their_events"]
+    async with open_store(empty_database) as store:
+        assert await store.get_many(list(folded(before))) == folded(before)
+        projection = store.projection()
+        at = await projection.resume("e1", PARTITIONS)
+        await projection.apply("e1", Batch(at, _on_from(at, [e for e in entries if e.fields["version"] > "4"])))
+        assert await store.get_many(list(folded(entries))) == folded(entries)
+    assert (await rebuild(empty_database)).differing == 0
+
+
+async def _project_as_before(url: str, entries: Sequence[Entry]) -> None:
+    connection = await asyncpg.connect(url)
+    rows = [event_row(entry, decode(entry), "e1") for entry in entries]
+    await connection.copy_records_to_table("events", records=rows, columns=EVENT_COLUMNS)
+    await connection.executemany(ORDERS_OF_BEFORE, [_as_before(order) for order in folded(entries).values()])
+    ends = dict.fromkeys(range(PARTITIONS), START) | {entry.partition: entry.at for entry in entries}
+    points = [("orders", partition, "e1", at.ms, at.position) for partition, at in ends.items()]
+    await connection.executemany("INSERT INTO checkpoints VALUES ($1, $2, $3, $4, $5)", points)
+    await connection.close()
+
+
+def _on_from(after: Mapping[int, Position], entries: Sequence[Entry]) -> list[Entry]:
+    """The same, with no place left out."""
+    last = dict(after)
+    moved: list[Entry] = []
+    for entry in entries:
+        last[entry.partition] = Position(entry.at.ms, last[entry.partition].position + 1)
+        moved.append(Entry(entry.partition, last[entry.partition], entry.fields))
+    return moved
+
+
+def _as_before(order: Order) -> tuple[object, ...]:
+    kept = (order.token_in, order.token_out, order.amount_in, order.amount_out, order.created_at, order.updated_at)
+    return (order.id, order.user, order.version, order.status.value, *kept)

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from libs.orders import sql
+from tests.builders import NOW
 
 ORDERS_OF_ONE = 20_000
 EVENTS_OF_ORDER = 5
@@ -17,10 +18,10 @@ PAGE = 50
 INDEX_PAGES = 8
 
 FILL_ORDERS = """
-INSERT INTO orders (id, user_id, version, status, token_in, token_out, amount_in, created_at, updated_at, state)
+INSERT INTO orders (id, user_id, version, status, token_in, token_out, amount_in, created_at, updated_at, latest)
 SELECT (lpad(to_hex(n), 8, '0') || '-0000-7000-8000-000000000000')::uuid,
        CASE WHEN n % 5 = 0 THEN 'other' ELSE 'one' END, 5, 'CONFIRMED', 'SOL', 'USDC', 1, now(), now(),
-       repeat('x', 2000)
+       '{1,2,3,4,5}'
 FROM generate_series(1, $1::integer) AS n"""
 FILL_EVENTS = """
 INSERT INTO events SELECT 0, n, (n - 1) % $2::integer + 1, n, now(), (lpad(to_hex((n - 1) / $2::integer + 1), 8, '0') ||
@@ -111,3 +112,23 @@ async def test_an_order_is_found_by_the_clients_id_in_one_look(direct: asyncpg.C
     nodes = await explained(direct, sql.BY_CLIENT_ID, "one", "none-has-this")
     assert [node["Index Name"] for node in nodes if "Index Name" in node] == ["orders_client_id"]
     assert buffers(nodes) <= INDEX_PAGES
+
+
+async def test_the_events_of_a_pages_orders_are_found_one_by_one(direct: asyncpg.Connection) -> None:
+    ids = [order_id(number) for number in range(10_000, 10_000 + PAGE) for _ in range(EVENTS_OF_ORDER)]
+    versions = list(range(1, EVENTS_OF_ORDER + 1)) * PAGE
+    nodes = await explained(direct, sql.NAMED, ids, versions)
+    assert not [node for node in nodes if node.get("Rows Removed by Filter") or node["Node Type"] == "Seq Scan"]
+    assert nodes[0]["Actual Rows"] == len(ids)
+    assert buffers(nodes) <= len(ids) * INDEX_PAGES
+
+
+async def test_orders_that_go_on_are_found_one_by_one(direct: asyncpg.Connection) -> None:
+    ids, count = [order_id(number) for number in range(10_000, 10_000 + PAGE)], PAGE
+    after = ([5] * count, [6] * count, ["CONFIRMED"] * count, [None] * count, [NOW] * count, ["{1,2,3,4,6}"] * count)
+    transaction = direct.transaction()
+    await transaction.start()
+    nodes = await explained(direct, sql.CHANGE_ORDERS, ids, *after)
+    await transaction.rollback()
+    assert [node["Index Name"] for node in nodes if "Index Name" in node] == ["orders_pkey"]
+    assert max(int(node["Actual Rows"]) * int(node["Actual Loops"]) for node in nodes) == count

@@ -14,14 +14,14 @@ from libs.events.memory_log import MemoryLog
 from libs.events.model import Event
 from libs.events.redis_log import RedisLog, open_redis_log
 from libs.orders import connection
-from libs.orders.folding import fold
-from libs.orders.rows import Undecodable, decode
+from libs.orders.rows import Undecodable
 from libs.orders.store import CheckpointMoved, OrderStore, open_store
 from libs.service.health import Health
 from services.projector import janitor
 from services.projector.handlers import READER, Log, Projector
 from services.projector.janitor import Janitor
 from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.folded import folded
 from tests.servers import flush_redis
 from tests.waiting import eventually
 
@@ -122,7 +122,7 @@ async def assert_postgres_is_the_fold_of(log: EventLog, store: OrderStore) -> No
     entries = await whole(log)
     archived = [entry for partition in range(PARTITIONS) for entry in await store.archived(partition, 0, 100_000)]
     assert archived == entries
-    orders = fold({}, [decode(entry) for entry in entries])
+    orders = folded(entries)
     assert await store.get_many(list(orders)) == orders
 
 
@@ -336,7 +336,7 @@ async def test_while_postgres_is_locked_nothing_is_trimmed_that_it_has_not(
             await running
             archived = [e for partition in range(PARTITIONS) for e in await store.archived(partition, 0, 1_000)]
             assert len(archived) == 21 * (len(JOURNEY) + 1)
-            orders = fold({}, [decode(entry) for entry in archived])
+            orders = folded(archived)
             assert await store.get_many(list(orders)) == orders
     finally:
         await redis_log._pipe.send([["CONFIG", "SET", "stream-node-max-entries", 100]])

@@ -9,9 +9,8 @@ from libs.events.ids import START, Position
 from libs.events.log import Entry
 from libs.events.order import Order
 from libs.orders.batch import Batch
-from libs.orders.folding import fold
-from libs.orders.rows import decode
 from libs.orders.store import Checkpoint, CheckpointMoved
+from tests.folded import folded
 
 
 class MemoryProjection:
@@ -36,7 +35,7 @@ class MemoryProjection:
         until = batch.until()
         if any(self._points[partition] != Checkpoint(epoch, batch.after[partition]) for partition in until):
             raise CheckpointMoved("another process writes the same projection")
-        self.orders |= fold(self.orders, [decode(entry) for entry in batch.entries])
+        self.orders = folded(batch.entries, self.orders)
         self.entries += batch.entries
         self._points |= {partition: Checkpoint(epoch, at) for partition, at in until.items()}
         return {**batch.after, **until}

@@ -1,0 +1,40 @@
+"""Folding again what is archived: the writing side of a rebuild, which reads of the archive only what rows show."""
+
+from libs.events.ids import Position
+from libs.events.model import OrderRequested, TxConfirmed
+from libs.orders import sql
+from libs.orders.batch import Stretch
+from libs.orders.connection import Connection, Row
+from libs.orders.folding import Fold
+from libs.orders.heads import Head, is_known, said
+from libs.orders.projection import Writes
+
+TOLD = [OrderRequested.__name__, TxConfirmed.__name__]
+
+
+class Heads(Stretch[Head]):
+    """Heads of archived entries."""
+
+    __slots__ = ()
+
+
+class Refolding(Writes[Heads]):
+    """Orders and checkpoint only: the archive is there."""
+
+    def _touched(self, batch: Heads) -> tuple[set[str], set[str]]:
+        return {head.order_id for head in batch.entries}, {h.order_id for h in batch.entries if h.version == 1}
+
+    async def _take(self, _connection: Connection, _epoch: str, batch: Heads, fold: Fold) -> None:
+        for head in batch.entries:
+            fold.take(head)
+
+
+async def heads_after(connection: Connection, partition: int, after: int, count: int) -> list[Head]:
+    """Up to `count` archived entries of a partition beyond position `after`."""
+    return [_head(row) for row in await connection.fetch(sql.TO_FOLD, partition, after, count, TOLD)]
+
+
+def _head(row: Row) -> Head:
+    partition, ms, position, order_id, user, version, kind, v, time, data = row
+    told = said(kind, v, data) if data else (is_known(kind, v), None, None)
+    return Head(partition, Position(ms, position), order_id, user, version, kind, v, time, *told)
