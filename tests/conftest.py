@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.local.ports import Claims
 from deploy.local.stores import Store
 from tests.servers import (
     flush_redis,
@@ -21,6 +22,13 @@ def nothing_left_on_this_machine() -> Iterator[None]:
     with throw_away_folders() as folders, pytest.MonkeyPatch.context() as patch:
         patch.setattr("deploy.local.postgres_server.DATA_FOR_NOBODY", folders.data / "for-nobody")
         yield
+
+
+@pytest.fixture
+def claimed() -> Iterator[Claims]:
+    """Ports for servers of the test's own."""
+    with Claims() as ports:
+        yield ports
 
 
 @pytest.fixture(scope="session")

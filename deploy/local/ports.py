@@ -2,29 +2,80 @@
 
 import secrets
 import socket
+import sys
+from types import TracebackType
 
 # Below the range the kernel takes for outgoing connections, so that none of those lands on a port we promised.
 FREE_FROM, FREE_TO = 20_000, 32_000
 TRIES_MAX = 1_000
 
+# Elsewhere a server cannot listen where another socket is bound, so nothing may be held for it.
+CAN_HOLD = sys.platform == "linux"
+
 
 def is_free(host: str, port: int) -> bool:
     """Whether somebody could listen there now."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
+    with _socket(host) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
+        return _bound(probe, host, port)
+
+
+class Claims:
+    """Ports promised to processes that do not listen yet; nobody else who looks for a free one is given them.
+
+    Each is held by a socket that is bound and does not listen. It admits those who allow a second one, as servers do
+    (SO_REUSEADDR), and nobody who looks does. They end with the process, however it ends.
+    """
+
+    def __init__(self) -> None:
+        self._ports: set[int] = set()
+        self._holding: list[socket.socket] = []
+
+    def __contains__(self, port: int) -> bool:
+        return port in self._ports
+
+    def add(self, port: int) -> None:
+        """One that was asked for."""
+        self._ports.add(port)
+
+    def free(self, host: str) -> int:
+        """A port that nobody listens on and nobody claimed; claimed now."""
+        for _ in range(TRIES_MAX):
+            port = FREE_FROM + secrets.randbelow(FREE_TO - FREE_FROM)
+            if port not in self._ports and self._held(host, port):
+                self._ports.add(port)
+                return port
+        raise RuntimeError(f"no free port on {host} after {TRIES_MAX} tries")
+
+    def _held(self, host: str, port: int) -> bool:
+        holding = _socket(host)
+        if not _bound(holding, host, port):
+            holding.close()
             return False
+        if CAN_HOLD:
+            holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._holding.append(holding)
+        else:
+            holding.close()
+        return True
+
+    def __enter__(self) -> "Claims":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for holding in self._holding:
+            holding.close()
+
+
+def _socket(host: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+
+
+def _bound(probe: socket.socket, host: str, port: int) -> bool:
+    try:
+        probe.bind((host, port))
+    except OSError:
+        return False
     return True
-
-
-def free_port(host: str, taken: set[int]) -> int:
-    """A port nobody listens on and that is not in `taken`; it is added there."""
-    for _ in range(TRIES_MAX):
-        port = FREE_FROM + secrets.randbelow(FREE_TO - FREE_FROM)
-        if port not in taken and is_free(host, port):
-            taken.add(port)
-            return port
-    raise RuntimeError(f"no free port on {host} after {TRIES_MAX} tries")

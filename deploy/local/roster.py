@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from deploy.local.ports import free_port, is_free
+from deploy.local.ports import Claims, is_free
 from libs.service.settings import ConfigurationError, Settings
 
 LOOPBACK = "127.0.0.1"
@@ -61,7 +61,7 @@ def stop_stages(roster: Iterable[Service]) -> list[list[str]]:
     ]
 
 
-def choose_ports(settings: Settings, environ: Mapping[str, str], taken: set[int]) -> Ports:
+def choose_ports(settings: Settings, environ: Mapping[str, str], claimed: Claims) -> Ports:
     """The ports asked for; a port 0, or a taken one nobody asked for by name, becomes any free one.
 
     Raises:
@@ -69,12 +69,12 @@ def choose_ports(settings: Settings, environ: Mapping[str, str], taken: set[int]
     """
 
     def choose(variable: str, host: str, port: int, *, wanted: bool) -> int:
-        if port and port not in taken and is_free(host, port):
-            taken.add(port)
+        if port and port not in claimed and is_free(host, port):
+            claimed.add(port)
             return port
         if port and wanted:
             raise ConfigurationError(f"port {port} is taken: end what listens there, or set {variable} to another")
-        return free_port(host, taken)
+        return claimed.free(host)
 
     return Ports(
         gateway=choose("PORT", settings.host, settings.port, wanted=True),

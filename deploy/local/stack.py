@@ -16,7 +16,7 @@ from deploy.local.forks import can_fork, forking
 from deploy.local.keys import load_or_make_keys, write_private
 from deploy.local.launch import all_or_first_failure, run_migrations, start_stores
 from deploy.local.logtail import LogTail
-from deploy.local.ports import free_port
+from deploy.local.ports import Claims
 from deploy.local.processes import Command, Spawn, spawn
 from deploy.local.readiness import check_ready
 from deploy.local.roster import (
@@ -155,8 +155,8 @@ class Stack:
         except Held:
             raise ConfigurationError(f"another stack already runs on {folders.data}: end it, or set DATA_DIR") from None
         undo.callback(remove_runtime, folders)
-        taken: set[int] = set()
-        self.ports = choose_ports(self.settings, self.env, taken)
+        claimed = undo.enter_context(Claims())
+        self.ports = choose_ports(self.settings, self.env, claimed)
         keys = load_or_make_keys(folders.keys, self.env)
         if any(map(can_fork, (*(service.command for service in self.roster), self._migrate or ()))):
             self._spawn = (await undo.enter_async_context(forking(folders.log("fork-server"), self.env))).spawn
@@ -167,17 +167,17 @@ class Stack:
         if self._migrate:
             await run_migrations(self._migrate, folders, self.env, self._spawn)
         undo.push_async_callback(self._stop_services)
-        self._start_services(taken)
+        self._start_services(claimed)
         await self.until_ready()
         self._announce(undo)
 
-    def _start_services(self, taken: set[int]) -> None:
+    def _start_services(self, claimed: Claims) -> None:
         for service in self.roster:
             # Only the gateway listens where other machines may reach it.
             outside = service.name == "gateway"
             host = self.settings.host if outside else LOOPBACK
             for name in service.names:
-                port = self.admin_ports[name] = free_port(LOOPBACK, taken)
+                port = self.admin_ports[name] = claimed.free(LOOPBACK)
                 env = own_environment(self.env, name, host, port)
                 command = Command(name, service.command, self.folders.log(name), env)
                 check = partial(check_ready, self.reachable_host if outside else LOOPBACK, port)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +14,7 @@ import pytest
 from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 from redis.asyncio import Redis
 
+from deploy.local.ports import Claims
 from libs.events.redis_log import open_redis_log
 from libs.service.settings import load_settings
 from tests.contract.http_gateway import ORDER, SECRET, Client
@@ -47,7 +47,13 @@ class Process:
 
 @asynccontextmanager
 async def process(**environment: str) -> AsyncIterator[Process]:
-    port = free_port()
+    with Claims() as claimed:
+        async with process_at(claimed.free("127.0.0.1"), **environment) as running:
+            yield running
+
+
+@asynccontextmanager
+async def process_at(port: int, **environment: str) -> AsyncIterator[Process]:
     given = {
         **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
         "JWT_SECRET": SECRET,
@@ -68,12 +74,6 @@ async def process(**environment: str) -> AsyncIterator[Process]:
                 started.kill()
             await started.wait()
             await reading
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @asynccontextmanager
@@ -110,8 +110,8 @@ async def log_url(redis_url: str) -> str:
     return redis_url
 
 
-async def test_stores_may_come_late(log_url: str, database_url: str) -> None:
-    port = free_port()
+async def test_stores_may_come_late(log_url: str, database_url: str, claimed: Claims) -> None:
+    port = claimed.free("127.0.0.1")
     login, at, _ = urlsplit(log_url).netloc.rpartition("@")
     async with process(REDIS_URL=f"redis://{login}{at}127.0.0.1:{port}/0", DATABASE_URL=database_url) as gateway:
         client = gateway.client
@@ -191,8 +191,8 @@ async def test_an_account_an_order_and_its_story(log_url: str, database_url: str
         assert account["password"] not in gateway.stderr
 
 
-async def test_gateways_that_are_told_of_each_other_share_a_port_and_others_do_not() -> None:
-    port, *admins = (str(free_port()) for _ in range(3))
+async def test_gateways_that_are_told_of_each_other_share_a_port_and_others_do_not(claimed: Claims) -> None:
+    port, *admins = (str(claimed.free("127.0.0.1")) for _ in range(3))
     given = {"DATABASE_URL": "postgresql://127.0.0.1:9/x", "REDIS_URL": "redis://127.0.0.1:9", "PORT": port}
     many = {**given, "GATEWAYS": "2"}
     async with (

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 from aiohttp import ClientError, ClientSession
 
+from deploy.local.ports import Claims
 from libs.venues.tokens import TOKENS
 from tests.waiting import eventually
 from tests.wallet import Wallet
@@ -45,8 +45,8 @@ async def process(folder: Path, port: int, session: ClientSession) -> AsyncItera
         await started.wait()
 
 
-async def test_what_was_settled_before_a_kill_is_settled_once_after_it(tmp_path: Path) -> None:
-    wallet, port = Wallet(), free_port()
+async def test_what_was_settled_before_a_kill_is_settled_once_after_it(tmp_path: Path, claimed: Claims) -> None:
+    wallet, port = Wallet(), claimed.free("127.0.0.1")
     async with ClientSession() as session:
 
         async def call(method: str, path: str, body: Any = None) -> Any:
@@ -89,10 +89,3 @@ async def test_what_was_settled_before_a_kill_is_settled_once_after_it(tmp_path:
             signatures = await send(transactions)
             await eventually(landed, what="every transaction has landed")
             assert await call("GET", "/admin/settled") == {"references": ORDERS, "settled_more_than_once": []}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from deploy.local.binaries import redis_binaries
-from deploy.local.ports import free_port
+from deploy.local.ports import Claims
 from deploy.local.roster import LOOPBACK
 from libs.events.errors import EventLogError, LogUnavailable
 from libs.events.ids import START
@@ -191,12 +191,12 @@ async def test_after_a_restart_it_is_the_same_log_only_where_each_write_was_sync
 
 
 async def test_a_replica_that_lagged_and_was_promoted_is_another_log_with_all_that_was_archived(
-    database_url: str,
+    database_url: str, claimed: Claims
 ) -> None:
     async with server(ALWAYS) as primary, server(ALWAYS) as replica:
         serving = [primary]
         async with proxy(lambda: serving[0].url) as way, world_on(address(way), database_url) as world:
-            await primary.say("CONFIG", "SET", "port", way_in := free_port(LOOPBACK, set()))
+            await primary.say("CONFIG", "SET", "port", way_in := claimed.free(LOOPBACK))
             await replica.say("REPLICAOF", LOOPBACK, way_in)
             await world.order()
             await eventually(lambda: same_offset(primary, replica), what="the replica has it")
@@ -220,11 +220,13 @@ async def test_a_replica_that_lagged_and_was_promoted_is_another_log_with_all_th
             await world.order()
 
 
-async def test_a_replica_that_missed_only_what_nobody_archived_is_another_log_too(database_url: str) -> None:
+async def test_a_replica_that_missed_only_what_nobody_archived_is_another_log_too(
+    database_url: str, claimed: Claims
+) -> None:
     async with server(ALWAYS) as primary, server(ALWAYS) as replica:
         serving = [primary]
         async with proxy(lambda: serving[0].url) as way, world_on(address(way), database_url) as world:
-            await primary.say("CONFIG", "SET", "port", way_in := free_port(LOOPBACK, set()))
+            await primary.say("CONFIG", "SET", "port", way_in := claimed.free(LOOPBACK))
             await replica.say("REPLICAOF", LOOPBACK, way_in)
             await world.order()
             await world.archive()
