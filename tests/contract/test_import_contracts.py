@@ -28,13 +28,15 @@ PLANTED = [
 ]
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """A copy of all code and its contracts."""
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of all code and its contracts; nothing in it is amiss."""
+    tree = tmp_path_factory.mktemp("tree")
     for package in PACKAGES:
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    return tmp_path
+        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    assert (sound := lint(tree)).returncode == 0, sound.stdout
+    return tree
 
 
 def lint(tree: Path, *contracts: str) -> subprocess.CompletedProcess[str]:
@@ -56,10 +58,11 @@ def test_every_contract_has_a_violation_planted() -> None:
 
 @pytest.mark.parametrize(("contract", "module", "statement"), PLANTED)
 def test_a_planted_violation_is_found(tree: Path, contract: str, module: str, statement: str) -> None:
-    assert (before := lint(tree, contract)).returncode == 0, before.stdout
-    with (tree / module).open("a") as file:
-        file.write(f"\n{statement}\n")
+    path = tree / module
+    sound = path.read_text()
+    path.write_text(f"{sound}\n{statement}\n")
     after = lint(tree, contract)
+    path.write_text(sound)
     assert after.returncode == 1
     importer = module.removesuffix(".py").replace("/", ".")
     assert importer in after.stdout
