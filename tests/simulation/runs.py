@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import structlog
 
@@ -41,7 +42,8 @@ def run_seeds(first: int, count: int) -> Iterator[dict[int, dict[str, list[str]]
     """`broken_of` a range, a part at a time."""
     starts = range(first, first + count, SEEDS_PER_TASK)
     sizes = [min(SEEDS_PER_TASK, first + count - start) for start in starts]
-    pool = ProcessPoolExecutor(os.cpu_count())
+    # A fork of a parallel test worker would hold, and speak on, the line by which that reports.
+    pool = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"))
     try:
         yield from pool.map(broken_of, starts, sizes)
     finally:
