@@ -65,7 +65,7 @@ async def archived(store: OrderStore, tips: Mapping[int, int]) -> list[Entry]:
         held = await store.checkpoints()
         return all(held[partition].at.position >= count for partition, count in tips.items())
 
-    await eventually(caught_up, what="the projector has caught up", within_s=60)
+    await eventually(caught_up, what="the projector has caught up", within_s=240)
     entries: list[Entry] = []
     for partition in sorted(tips):
         after = 0
@@ -114,7 +114,7 @@ async def check_no_work_left(stack: Stack) -> None:
         assert await log.parked() == []
 
 
-async def all_terminal(stack: Stack, order_ids: Iterable[str], within_s: float = 60) -> None:
+async def all_terminal(stack: Stack, order_ids: Iterable[str], within_s: float = 240) -> None:
     """Wait until every order has ended."""
     wanted = set(order_ids)
 

@@ -11,7 +11,7 @@ POLL_S = 0.02
 
 
 async def eventually(
-    condition: Callable[[], T | Awaitable[T]], *, what: str = "", within_s: float = 30, poll_s: float = POLL_S
+    condition: Callable[[], T | Awaitable[T]], *, what: str = "", within_s: float = 120, poll_s: float = POLL_S
 ) -> T:
     """Call `condition` until it gives something true, and return that.
 

@@ -99,7 +99,7 @@ class Market:
             held = await self.log.find(order_id)
             return held if held and held.order.status in TERMINAL else None
 
-        held: Snapshot = await eventually(end, what=f"order {order_id} ends", within_s=60)
+        held: Snapshot = await eventually(end, what=f"order {order_id} ends", within_s=240)
         return held
 
     async def events(self, order_id: str) -> list[Event]:

@@ -44,7 +44,7 @@ async def asked(ws: ClientWebSocketResponse, *messages: dict[str, object]) -> li
     """Everything is sent before anything is read."""
     for message in messages:
         await ws.send_json(message)
-    return [await ws.receive_json(timeout=10) for _ in messages]
+    return [await ws.receive_json(timeout=60) for _ in messages]
 
 
 async def test_orders_are_in_the_log_when_they_are_answered_and_answered_in_order(client: Client) -> None:
@@ -102,14 +102,14 @@ async def test_odd_messages_are_answered_in_their_place(client: Client) -> None:
         for odd in ("", "[]", "{", '{"op":"fly"}', '{"op":"ping","id":3}', '{"op":"ping","id":"p"}'):
             await ws.send_str(odd)
         await ws.send_bytes(b"\x00")
-        told = [await ws.receive_json(timeout=10) for _ in range(7)]
+        told = [await ws.receive_json(timeout=60) for _ in range(7)]
     bad = ("error", "bad_message")
     codes = [(one["type"], one.get("code")) for one in told]
     assert codes == [bad, bad, bad, ("error", "unknown_op"), bad, ("pong", None), bad]
 
 
 async def closed_with(ws: ClientWebSocketResponse) -> tuple[int | None, str]:
-    while (message := await ws.receive(timeout=10)).type is WSMsgType.TEXT:
+    while (message := await ws.receive(timeout=60)).type is WSMsgType.TEXT:
         pass
     return ws.close_code, str(message.extra or "")
 

@@ -53,7 +53,7 @@ async def test_what_was_signed_long_ago_and_is_over_is_not_waited_for(
     rig.fake.drop = 9
     rig.fake.height += BLOCKHASH_LIFE + 1
     old = Snapshot(now.order.model_copy(update={"updated_at": NOW - timedelta(minutes=1)}), now.event)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         event = await rig.settled(old)
     assert isinstance(event, AttemptFailed)
     assert event.reason is Reason.TRANSACTION_EXPIRED

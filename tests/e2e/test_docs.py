@@ -67,7 +67,7 @@ async def said_by(stack: Stack, folder: Path, script: str) -> str:
     return said
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_every_command_of_the_readme_works(stack: Stack, tmp_path: Path) -> None:
     said = await said_by(stack, tmp_path, "\n".join(blocks(README, "sh")))
 

@@ -78,7 +78,7 @@ async def when(stack: Stack, step: str, watching: asyncio.Event, act: Callable[[
     async with open_redis_log(stack.redis_url, stack.settings.partitions) as log:
         after = await tips(log)
         watching.set()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while True:
                 for entry in await log.read(after, 100, 500):
                     after[entry.partition] = entry.at

@@ -74,7 +74,7 @@ class World:
                 ends = {entry.partition: entry.at.position for entry in log}
                 return all(points[partition].at.position >= end for partition, end in ends.items())
 
-            await eventually(caught_up, what="everything is archived", within_s=60)
+            await eventually(caught_up, what="everything is archived", within_s=240)
 
     async def epoch(self) -> str:
         async with open_redis_log(self.stack.redis_url, self.stack.settings.partitions) as log:
@@ -85,7 +85,7 @@ class World:
                     return log.epoch
                 return ""
 
-            return await eventually(started, what="the log is open", within_s=60)
+            return await eventually(started, what="the log is open", within_s=240)
 
     async def ends_well(self, orders: list[str]) -> None:
         """Every promise, over everything that ever happened here."""
@@ -198,7 +198,7 @@ async def holds_again(world: World, before: list[Entry]) -> None:
         assert not missing, f"{len(missing)} of {len(before)} missing or changed"
         return True
 
-    await eventually(there, what="the log is whole", within_s=60)
+    await eventually(there, what="the log is whole", within_s=240)
 
 
 async def test_redis_restarted_in_the_middle_loses_nothing(world: World) -> None:

@@ -177,7 +177,7 @@ async def signed_up_somehow(base_url: str, history: History) -> AsyncIterator[Fa
         except (aiohttp.ClientError, OSError):
             return {}
 
-    given = await eventually(sign_up, what="signed up", within_s=60, poll_s=PAUSE_S)
+    given = await eventually(sign_up, what="signed up", within_s=240, poll_s=PAUSE_S)
     headers = {"Authorization": f"Bearer {given['token']}"}
     async with aiohttp.ClientSession(base_url, headers=headers) as session:
         yield FaultyClient(session, given["userId"], history)
