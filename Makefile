@@ -7,6 +7,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := services libs deploy tests examples
 ARGS ?=
+# Services and tests start hundreds of processes: what is compiled is kept, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
+# How many modules of tests run at once; auto: as many as tests/conftest.py says. 0 is one after another.
+WORKERS ?= 0
+PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help run journey bench bench-full test check lint types imports fmt unit contract property fault e2e fuzz chaos simulate mutants reliability docs env clean clean-data
@@ -28,7 +33,7 @@ bench-full: $(READY) ## The same and everything that takes long: fan-out, histor
 	exec $(BIN)/python -m tests.bench --full $(ARGS)
 
 test: check ## Run every check and every test
-	$(BIN)/pytest -q $(ARGS)
+	$(BIN)/pytest -q $(PARALLEL) $(ARGS)
 
 check: lint types imports ## Check style, types and who imports whom
 
@@ -50,19 +55,19 @@ unit: $(READY) ## Tests without sockets; seconds
 	$(BIN)/pytest -q tests/unit $(ARGS)
 
 contract: $(READY) ## Tests every implementation of a port must pass, on real servers
-	$(BIN)/pytest -q tests/contract $(ARGS)
+	$(BIN)/pytest -q $(PARALLEL) tests/contract $(ARGS)
 
 property: $(READY) ## Tests of what holds for every input
-	$(BIN)/pytest -q tests/property $(ARGS)
+	$(BIN)/pytest -q $(PARALLEL) tests/property $(ARGS)
 
 fault: $(READY) ## Tests that kill, cut off and restart
-	$(BIN)/pytest -q tests/fault $(ARGS)
+	$(BIN)/pytest -q $(PARALLEL) tests/fault $(ARGS)
 
 fuzz: $(READY) ## A minute of odd bodies and frames against the running services; FUZZ_S and FUZZ_SEED change it
 	FUZZ_S=$${FUZZ_S:-60} $(BIN)/pytest -q tests/e2e/test_openapi.py -k odd $(ARGS)
 
 e2e: $(READY) ## Tests of the whole system as processes
-	$(BIN)/pytest -q tests/e2e $(ARGS)
+	$(BIN)/pytest -q $(PARALLEL) tests/e2e $(ARGS)
 
 chaos: $(READY) ## 20,000 orders while everything is killed, paused and cut off; about 8 minutes
 	exec $(BIN)/python -m tests.fault.chaos $(ARGS)

@@ -1,10 +1,16 @@
-"""Fixtures every test may ask for. One server of each kind per session, started when the first test needs it."""
+"""Fixtures every test may ask for, and how tests run beside each other (pytest-xdist).
 
+One server of each kind per session, started when the first test needs it; a parallel worker is a session of its own.
+"""
+
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from deploy.local.ports import Claims
+from deploy.local.redis_server import URL_VARIABLES
 from deploy.local.stores import Store
 from tests.servers import (
     flush_redis,
@@ -14,6 +20,30 @@ from tests.servers import (
     redis_server,
     throw_away_folders,
 )
+
+TESTS = Path(__file__).parent
+STORES_GIVEN_BY = (*URL_VARIABLES, "DATABASE_URL")
+MORE_THAN_CORES, WORKERS_MAX = 1, 8  # tests of whole systems wait half of their time
+LONG_ONES_FIRST = ("e2e", "fault", "simulation", "contract", "property", "unit")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means. Each worker has stores of its own, so given ones, which tests empty, have one user: 0."""
+    if any(os.environ.get(variable) for variable in STORES_GIVEN_BY):
+        return 0
+    return min((os.cpu_count() or 1) + MORE_THAN_CORES, WORKERS_MAX)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A long module that began last would keep one worker busy while the others have nothing left."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=_how_late)
+
+
+def _how_late(item: pytest.Item) -> int:
+    kind = item.path.relative_to(TESTS).parts[0]
+    return LONG_ONES_FIRST.index(kind) if kind in LONG_ONES_FIRST else len(LONG_ONES_FIRST)
 
 
 @pytest.fixture(scope="session", autouse=True)
