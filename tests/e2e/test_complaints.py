@@ -20,7 +20,7 @@ import pytest_asyncio
 
 from deploy.local import supervisor
 from deploy.local.stack import Stack
-from libs.client import ApiError, Client, Event, NotSettled, Unreachable
+from libs.client import ApiError, Client, Event, NotSettled, Order, Unreachable
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -205,24 +205,35 @@ async def test_a_limit_order_waits_and_can_be_taken_back(stack: Stack) -> None:
 async def test_a_limit_order_is_woken_when_the_price_moves(stack: Stack) -> None:
     """One waits for SOL to rise a little, the other for it to fall: whichever way it goes, one settles at its price."""
     async with a_client(stack) as client:
-        sells, buys = await client.quote("SOL", "USDC", 1), await client.quote("USDC", "SOL", 100)
-        prices = (sells.amount_out, buys.amount_out / 100)
-        pairs = (("SOL", "USDC", 1), ("USDC", "SOL", 100))
-        placed = [
-            await client.place(*pair, limitPrice=f"{price * Decimal('1.00005'):.9f}")
-            for pair, price in zip(pairs, prices, strict=True)
-        ]
-        watching = [asyncio.create_task(watched(client, order.order_id)) for order in placed]
-        async with asyncio.timeout(120):
-            done, _ = await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
-        story = done.pop().result()
-        settled = await client.order(story[0].order_id)
-        await client.cancel_many([order.order_id for order in placed])
-        await asyncio.gather(*watching)
+
+        async def woken() -> tuple[list[Event], Order] | None:
+            story, settled = await first_settled_of_both_ways(client)
+            opened = any(event.type == "OrderOpened" for event in story)
+            return (story, settled) if opened else None  # or the price had moved before the order was there
+
+        story, settled = await eventually(woken)
     assert [event.type for event in story][-5:] == ["OrderOpened", *FIVE[1:]]
     assert settled.status == "CONFIRMED"
     assert settled.amount_out is not None
     assert settled.amount_out >= Decimal(settled.raw["limitPrice"]) * settled.amount
+
+
+async def first_settled_of_both_ways(client: Client) -> tuple[list[Event], Order]:
+    sells, buys = await client.quote("SOL", "USDC", 1), await client.quote("USDC", "SOL", 100)
+    prices = (sells.amount_out, buys.amount_out / 100)
+    pairs = (("SOL", "USDC", 1), ("USDC", "SOL", 100))
+    placed = [
+        await client.place(*pair, limitPrice=f"{price * Decimal('1.00005'):.9f}")
+        for pair, price in zip(pairs, prices, strict=True)
+    ]
+    watching = [asyncio.create_task(watched(client, order.order_id)) for order in placed]
+    async with asyncio.timeout(120):
+        done, _ = await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
+    story = done.pop().result()
+    settled = await client.order(story[0].order_id)
+    await client.cancel_many([order.order_id for order in placed])
+    await asyncio.gather(*watching)
+    return story, settled
 
 
 async def test_a_key_may_do_what_its_scopes_say(stack: Stack) -> None:
