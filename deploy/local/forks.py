@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from signal import SIGKILL
 
@@ -58,8 +58,16 @@ class Forks:
                 self._server.send(asked)
                 self._starting.append(started)
             return Process(command, started.result(START_WITHIN_S), start)
-        except (OSError, TimeoutError):
+        except TimeoutError:
+            self.end()  # else it might still start a second one
             return spawn(command)
+        except OSError:
+            return spawn(command)
+
+    def end(self) -> None:
+        """Have the server end, and with it whatever it started."""
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
 
     def _listen(self) -> None:
         while said := self._hear():
@@ -100,7 +108,7 @@ async def forking(log: Path, environ: Mapping[str, str]) -> AsyncIterator[Forks]
         server = spawn(Command("fork server", argv, log, environ, keep_fds=(theirs.fileno(),)))
         theirs.close()
         try:
-            yield Forks(ours)
+            yield (forks := Forks(ours))
         finally:
-            ours.shutdown(socket.SHUT_RDWR)
+            forks.end()
             await asyncio.shield(server.stop(STOP_WITHIN_S))
