@@ -24,6 +24,7 @@ from libs.events.ids import partition_of
 from libs.events.log import Commits, Committed, Conflict, Duplicate, Item, NotYours, Snapshot, Step, Work
 from libs.events.model import AttemptFailed, Event, UnknownEvent
 from libs.events.order import Order
+from libs.events.pace import Pace
 from libs.events.reactions import NEXT_ACTOR, delay_ms, next_actor
 from libs.events.record import snapshot
 from libs.events.suspects import Suspects
@@ -76,6 +77,7 @@ class Worker:
         self._in_hand: dict[tuple[int, str], tuple[Item, asyncio.Task[None]]] = {}
         self._room = asyncio.Event()
         self._suspects = Suspects(self._limits)
+        self._pace = Pace(self._limits.gather_ms_max, self._limits.gather_ms_at_1_000_per_s)
         self._mismatch: LogMismatch | None = None
         self._say = structlog.get_logger().bind(consumer=consumer)
 
@@ -122,6 +124,7 @@ class Worker:
                 with crossing("work.take"):
                     items = await self._log.take(self._service, self._consumer, free, self._limits.block_ms)
                 self._begin_fresh(items)
+                await asyncio.sleep(self._pace.pause_s(asyncio.get_running_loop().time(), len(items)))
             except LogMismatch as error:
                 self._health.trouble("log", str(error))
                 raise

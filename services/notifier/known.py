@@ -39,7 +39,7 @@ class KnownOrders:
         Raises:
             LogUnavailable: the log cannot be asked now.
         """
-        missing = {fields["subject"] for fields in entries if self._must_ask(fields)}
+        missing = self._missing(entries)
         if not missing:
             return
         asked = await asyncio.gather(*map(self._views.get, missing), return_exceptions=True)
@@ -61,8 +61,14 @@ class KnownOrders:
             self.remember(evolve(None, event))
         return self._orders[event.subject]
 
-    def _must_ask(self, fields: Mapping[str, str]) -> bool:
-        if fields["type"] == OrderRequested.__name__:
-            return False
-        # An event this release does not know leads to no status it knows: the order's own is shown.
-        return fields["subject"] not in self._orders or fields["type"] not in EVENT_TYPES
+    def _missing(self, entries: Iterable[Mapping[str, str]]) -> set[str]:
+        """Orders that are neither known nor begin in these entries."""
+        begun, missing = set[str](), set[str]()
+        for fields in entries:
+            order_id, kind = fields["subject"], fields["type"]
+            if kind == OrderRequested.__name__:
+                begun.add(order_id)
+            # An event this release does not know leads to no status it knows: the order's own is shown.
+            elif kind not in EVENT_TYPES or not (order_id in begun or order_id in self._orders):
+                missing.add(order_id)
+        return missing

@@ -10,6 +10,7 @@ from libs.events.errors import LogMismatch, LogNotOpen, LogReplaced, LogUnavaila
 from libs.events.ids import Position
 from libs.events.log import Entry, Reads
 from libs.events.opening import pause_s
+from libs.events.pace import Pace
 from libs.orders.store import StoreUnavailable
 from services.notifier import observe
 from services.notifier.hub import Hub
@@ -17,26 +18,6 @@ from services.notifier.limits import Limits
 
 BACKOFF_BASE_S, BACKOFF_CAP_S = 0.1, 5.0
 REGISTER_EVERY_S = 5.0
-PACE_OVER_S = 0.05
-
-
-class Pace:
-    """How long to let entries gather. A read costs as much as twenty entries do: on a busy log it should bring some,
-    on a quiet one nobody should wait for it.
-    """
-
-    def __init__(self, longest_s: float) -> None:
-        self._longest_s = longest_s
-        self._since_s, self._read, self._pause_s = 0.0, 0, 0.0
-
-    def pause_s(self, now_s: float, read: int) -> float:
-        """Before the next read, after one that brought `read` entries: 1 ms for every 2,000 a second."""
-        self._read += read
-        past_s = now_s - self._since_s
-        if past_s >= PACE_OVER_S:
-            self._pause_s = min(self._longest_s, self._read / past_s / 2_000_000)
-            self._since_s, self._read = now_s, 0
-        return self._pause_s
 
 
 class Tail:
@@ -48,7 +29,7 @@ class Tail:
         """`reopen` makes the log usable: at the start, and after it turned out not to be the one read before."""
         self._log, self._hub, self._limits, self._name, self._reopen = log, hub, limits, name, reopen
         self._registered_at = 0.0
-        self._pace = Pace(limits.read_pause_ms / 1_000)
+        self._pace = Pace(limits.gather_ms_max, limits.gather_ms_at_1_000_per_s)
         self._at: dict[int, Position] = {}
 
     async def follow(self, stop: asyncio.Event, health: Callable[[str], None] = lambda _trouble: None) -> None:

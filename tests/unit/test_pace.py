@@ -1,10 +1,10 @@
 """How long a reader lets the log gather: not at all while little happens, and never longer than its limit."""
 
-from services.notifier.tail import PACE_OVER_S, Pace
+from libs.events.pace import MEASURED_OVER_S, Pace
 
 
-def paced(per_s: float, longest_s: float = 0.005) -> float:
-    pace, now_s = Pace(longest_s), 100.0
+def paced(per_s: float) -> float:
+    pace, now_s = Pace(5, 0.5), 100.0
     pace.pause_s(now_s, 0)
     for _ in range(200):
         now_s += 0.001
@@ -26,7 +26,7 @@ def test_nobody_waits_longer_than_the_limit() -> None:
 
 
 def test_a_burst_after_silence_is_not_held_up() -> None:
-    pace = Pace(0.005)
+    pace = Pace(5, 0.5)
     pace.pause_s(0, 0)
     assert pace.pause_s(60, 20) < 0.0001
-    assert pace.pause_s(60 + PACE_OVER_S / 2, 500) < 0.0001
+    assert pace.pause_s(60 + MEASURED_OVER_S / 2, 500) < 0.0001

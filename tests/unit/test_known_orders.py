@@ -1,0 +1,58 @@
+"""What the notifier asks about orders: nothing the entries at hand tell themselves."""
+
+from collections.abc import Mapping
+
+from libs.events.envelope import Envelope
+from libs.events.order import Order, evolve
+from services.notifier.known import KnownOrders
+from tests.builders import a_request
+
+
+class Asked:
+    """Views that note what they are asked for."""
+
+    def __init__(self, *orders: Order) -> None:
+        self._orders = {order.id: order for order in orders}
+        self.asked: list[str] = []
+
+    async def get(self, order_id: str) -> Order | None:
+        self.asked.append(order_id)
+        return self._orders.get(order_id)
+
+    async def newest(self, user: str, before: str | None, limit: int) -> tuple[list[Order], str | None]:
+        raise AssertionError(f"nobody needs the newest orders of {user}")
+
+
+def requested() -> Envelope:
+    return a_request(1, "alice")[0].events[0]
+
+
+def another(event: Envelope, kind: str) -> Mapping[str, str]:
+    return {**event.fields(), "type": kind, "version": "2"}
+
+
+async def test_an_order_that_begins_in_the_same_entries_is_not_asked_for() -> None:
+    event, views = requested(), Asked()
+    known = KnownOrders(views, 10)
+    await known.learn([event.fields(), another(event, "RoutingStarted")])
+    assert views.asked == []
+    assert known.order_of(event).id == event.subject
+    await known.learn([another(event, "RouteSelected")])
+    assert views.asked == []
+
+
+async def test_an_order_that_began_before_is_asked_for_once() -> None:
+    event = requested()
+    views = Asked(evolve(None, event))
+    known = KnownOrders(views, 10)
+    for kind in ("RoutingStarted", "RouteSelected"):
+        await known.learn([another(event, kind)])
+    assert views.asked == [event.subject]
+
+
+async def test_an_event_of_an_unknown_type_has_the_orders_own_status() -> None:
+    event = requested()
+    views = Asked(evolve(None, event))
+    known = KnownOrders(views, 10)
+    await known.learn([event.fields(), another(event, "SomethingOfTomorrow")])
+    assert views.asked == [event.subject]
