@@ -12,6 +12,7 @@ import pytest
 from deploy.local.ports import Claims
 from deploy.local.redis_server import URL_VARIABLES
 from deploy.local.stores import Store
+from tests.cluster import redis_cluster
 from tests.servers import (
     flush_redis,
     fresh_database,
@@ -84,6 +85,13 @@ def redis_url(redis_store: Store) -> str:
     """A real Redis, empty when the module's first test starts."""
     flush_redis(redis_store.url)
     return redis_store.url
+
+
+@pytest.fixture(scope="session")
+def cluster_url() -> Iterator[str]:
+    """Any node of a Redis Cluster of three; whoever opens a log there empties it first."""
+    with redis_cluster() as cluster:
+        yield cluster.url
 
 
 @pytest.fixture(scope="module")

@@ -179,6 +179,10 @@ class Work(Protocol):
         """New items, at most about `count`; waits up to `block_ms` for the first."""
         ...
 
+    async def take_rest(self, service: str, consumer: str) -> list[Item]:
+        """What `take` may have asked for without waiting for it; for who takes no more."""
+        ...
+
     async def take_pending(self, service: str, consumer: str) -> list[Item]:
         """Every item this consumer was given before and has not finished: read after a start or a reconnect."""
         ...

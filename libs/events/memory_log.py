@@ -163,6 +163,9 @@ class MemoryLog(MemoryUpkeep):
         fields, held = part.work[service][item_id], part.pending[service][item_id]
         return Item(service, held.consumer, partition, item_id, fields["subject"], fields, held.deliveries)
 
+    async def take_rest(self, service: str, consumer: str) -> list[Item]:  # noqa: ARG002 - nothing is under way here
+        return []
+
     async def take_pending(self, service: str, consumer: str) -> list[Item]:
         return self._redeliver(service, consumer, lambda held: held.consumer == consumer)
 

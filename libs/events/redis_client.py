@@ -1,8 +1,7 @@
 """Connections to Redis, with the defaults of redis-py undone where they break a log, and its errors given our names."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -21,6 +20,9 @@ _BROKEN = (RedisError, OSError, RuntimeError)
 # redis-py types every reply as the union over both protocols and both decodings: no help to a reader or to mypy.
 Client = Any
 
+# Redis' words, and Valkey's.
+IN_CLUSTER = {"redis_mode:cluster", "server_mode:cluster"}
+
 CONNECT_TIMEOUT_S = 5
 REPLY_TIMEOUT_S = 5
 BLOCK_MS_MAX = 2_000
@@ -33,7 +35,7 @@ def connect(url: str, *, on_connect: Callable[[Any], Any] | None = None) -> Clie
 
     `on_connect` is awaited with every new connection. There is no timeout in it: redis-py's needs a task for every
     command, and before Python 3.12 its `wait_for` may swallow a cancellation (bpo-37658), so that nothing would end.
-    `Pipe` and `reading` bound every exchange.
+    `Pipe` and `Readers` bound every exchange.
     """
     return Redis.from_url(
         url,
@@ -48,11 +50,15 @@ def connect(url: str, *, on_connect: Callable[[Any], Any] | None = None) -> Clie
 
 
 async def learn_run(connection: Any) -> None:
-    """Note which run of Redis the connection leads to: a connection ends with the run, so it is true while it lasts."""
+    """Note which run of Redis the connection leads to, and whether that is a node of a cluster.
+
+    A connection ends with the run, so it is true while it lasts.
+    """
     await connection.on_connect()
     await connection.send_command("INFO", "server")
     lines = str(await connection.read_response()).splitlines()
     connection.swaplog_run = next(line.partition(":")[2] for line in lines if line.startswith("run_id:"))
+    connection.swaplog_in_cluster = not IN_CLUSTER.isdisjoint(lines)
 
 
 def as_dict(flat: Sequence[str]) -> dict[str, str]:
@@ -61,18 +67,8 @@ def as_dict(flat: Sequence[str]) -> dict[str, str]:
 
 
 def translate(error: Exception) -> EventLogError:
-    """The error of a read, or of a write that is known not to have happened."""
-    return LogUnavailable(str(error) or type(error).__name__)
-
-
-@asynccontextmanager
-async def reading() -> AsyncIterator[None]:
-    """Bound a read, and give Redis' errors our names: where repeating the command does no harm."""
-    try:
-        async with asyncio.timeout(READER_TIMEOUT_S):
-            yield
-    except _BROKEN as error:
-        raise translate(error) from error
+    """The error of a read, or of a write that is known not to have happened; one that has our name keeps it."""
+    return error if isinstance(error, EventLogError) else LogUnavailable(str(error) or type(error).__name__)
 
 
 class Readers:
@@ -138,6 +134,14 @@ class Pipe:
             wire = await self._connected()
         self.run = wire.run
         return await wire.ask(commands(wire.run) if callable(commands) else commands, within_s=REPLY_TIMEOUT_S)
+
+    async def in_cluster(self) -> bool:
+        """Whether this is a node of a cluster.
+
+        Raises:
+            LogUnavailable
+        """
+        return (await self._connected()).in_cluster
 
     async def _connected(self) -> Wire:
         async with self._connecting:

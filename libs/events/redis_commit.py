@@ -26,6 +26,7 @@ from libs.events.reactions import TERMINAL, delay_ms, next_actor
 from libs.events.record import snapshot
 from libs.events.redis_client import FENCED, Pipe, as_dict, translate
 from libs.events.redis_keys import Keys
+from libs.events.redis_nodes import Node, Nodes
 
 
 class Script:
@@ -36,7 +37,7 @@ class Script:
         # Not security: Redis names scripts by SHA-1.
         self.digest = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
-    async def call(self, pipe: Pipe, calls: list[tuple[list[str], list[Any]]]) -> list[Any]:
+    async def call(self, pipe: Pipe | Nodes, calls: list[tuple[list[str], list[Any]]]) -> list[Any]:
         """Run the script once for each (keys, arguments), in one round trip; error replies are raised or returned.
 
         The run of Redis it is meant for goes before the arguments.
@@ -60,12 +61,15 @@ COMMIT = Script("commit.lua")
 
 
 class GroupCommit:
-    """Steps of one process on their way: at most one call in flight, with up to 100 steps of each partition."""
+    """Steps of one process on their way: at most one call in flight, with up to 100 steps of each partition.
 
-    def __init__(self, pipe: Pipe, keys: list[Keys], epoch: str) -> None:
-        self._pipe, self._keys, self._epoch = pipe, keys, epoch
+    On a cluster one for each node: none waits for another.
+    """
+
+    def __init__(self, redis: Nodes, keys: list[Keys], epoch: str) -> None:
+        self._redis, self._keys, self._epoch = redis, keys, epoch
         self._waiting: list[deque[tuple[Step, asyncio.Future[Outcome]]]] = [deque() for _ in keys]
-        self._flushing: asyncio.Task[None] | None = None
+        self._flushing: dict[Node | None, asyncio.Task[None]] = {}
 
     def submit(self, step: Step) -> asyncio.Future[Outcome]:
         """See `Commits.commit`.
@@ -73,27 +77,39 @@ class GroupCommit:
         Raises:
             LogUnavailable: too many wait already.
         """
-        waiting = self._waiting[partition_of(step.order_id)]
+        partition = partition_of(step.order_id)
+        waiting = self._waiting[partition]
         if len(waiting) >= STEPS_WAITING_MAX:
             raise LogUnavailable(f"{len(waiting)} steps wait for Redis already")
         done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         waiting.append((step, done))
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._flush())
+        self._begin(partition)
         return done
 
-    async def _flush(self) -> None:
+    def _begin(self, partition: int) -> None:
+        node = self._node_of(partition)
+        if node not in self._flushing:
+            self._flushing[node] = asyncio.create_task(self._flush(node))
+
+    def _node_of(self, partition: int) -> Node | None:
+        return self._redis.place_of(self._keys[partition].log)
+
+    async def _flush(self, node: Node | None) -> None:
         try:
-            while batches := self._next_batches():
+            while batches := self._next_batches(node):
                 await self._send(batches)
         finally:
-            self._flushing = None
+            del self._flushing[node]
+            # Of a partition that moved to another node meanwhile.
+            for partition, queue in enumerate(self._waiting):
+                if queue:
+                    self._begin(partition)
 
-    def _next_batches(self) -> dict[int, list[tuple[Step, asyncio.Future[Outcome]]]]:
+    def _next_batches(self, node: Node | None) -> dict[int, list[tuple[Step, asyncio.Future[Outcome]]]]:
         return {
             partition: [queue.popleft() for _ in range(min(len(queue), STEPS_PER_COMMIT_MAX))]
             for partition, queue in enumerate(self._waiting)
-            if queue
+            if queue and self._node_of(partition) is node
         }
 
     async def _send(self, batches: dict[int, list[tuple[Step, asyncio.Future[Outcome]]]]) -> None:
@@ -103,7 +119,7 @@ class GroupCommit:
                 for partition, batch in batches.items()
             ]
             with crossing("log.commit"):
-                replies = await COMMIT.call(self._pipe, calls)
+                replies = await COMMIT.call(self._redis, calls)
         except Exception as error:
             # Whatever it was, every waiter must hear of it.
             for batch in batches.values():
@@ -121,7 +137,7 @@ def _fail(batch: list[tuple[Step, asyncio.Future[Outcome]]], error: Exception) -
 
 def _settle(batch: list[tuple[Step, asyncio.Future[Outcome]]], reply: Any) -> None:
     if isinstance(reply, Exception):
-        _fail(batch, translate(reply) if isinstance(reply, ResponseError) else LogUnavailable(str(reply)))
+        _fail(batch, translate(reply))
         return
     if reply and reply[0] == "epoch":
         found = f"epoch {reply[1]}" if reply[1] else "none"

@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 
 from libs.events.errors import LogUnavailable
 from libs.events.log import Outcome, Step
-from libs.events.redis_client import Client, Pipe, Readers, connect, learn_run
 from libs.events.redis_commit import GroupCommit
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import check_log, create_log
-from libs.events.redis_reads import RedisReads
+from libs.events.redis_nodes import Nodes
+from libs.events.redis_reads import FORGET_AFTER_S, RedisReads
 from libs.events.redis_repair import RedisRepair
+from libs.events.redis_underway import Underway
 from libs.events.redis_upkeep import RedisUpkeep
 from libs.events.redis_work import RedisWork
 from libs.events.repair import LogRepair, layout_of
@@ -20,14 +21,15 @@ from libs.events.repair import LogRepair, layout_of
 class RedisLog(RedisReads, RedisWork, RedisUpkeep):
     """The `EventLog` and `Upkeep` ports.
 
-    Writes and blocking reads have a client each: a waiting read never delays a commit.
+    Writes and blocking reads have connections of their own: a waiting read never delays a commit.
     """
 
-    def __init__(self, writer: Client, reader: Client, partitions: int) -> None:
-        self._reader, self._readers = reader, Readers(reader)
-        self._pipe = Pipe(writer)
+    def __init__(self, redis: Nodes, partitions: int) -> None:
+        self._redis = redis
+        self._reading, self._taking = Underway(FORGET_AFTER_S), Underway()
         self._keys = [Keys(partition) for partition in range(partitions)]
         self._claim_cursors: dict[tuple[str, str, int], str] = {}
+        self._torn: set[tuple[str, ...]] = set()
         self._commits: GroupCommit | None = None
         self._epoch = ""
 
@@ -42,9 +44,9 @@ class RedisLog(RedisReads, RedisWork, RedisUpkeep):
         """
         layout = layout_of(self.partitions)
         if create:
-            await create_log(self._pipe, self._keys, layout)
-        self._epoch = await check_log(self._pipe, self._keys, layout)
-        self._commits = GroupCommit(self._pipe, self._keys, self._epoch)
+            await create_log(self._redis, self._keys, layout)
+        self._epoch = await check_log(self._redis, self._keys, layout)
+        self._commits = GroupCommit(self._redis, self._keys, self._epoch)
 
     @property
     def partitions(self) -> int:
@@ -53,11 +55,16 @@ class RedisLog(RedisReads, RedisWork, RedisUpkeep):
     @property
     def repair(self) -> LogRepair:
         """For whoever checks the log and makes it whole."""
-        return RedisRepair(self._pipe, self._keys)
+        return RedisRepair(self._redis, self._keys)
 
     @property
     def epoch(self) -> str:
         return self._epoch
+
+    async def close(self) -> None:
+        """Wait for nothing more."""
+        await self._reading.close()
+        await self._taking.close()
 
     def _claim_state(self) -> dict[tuple[str, str, int], str]:
         return self._claim_cursors
@@ -90,7 +97,10 @@ def _result(done: asyncio.Future[Outcome]) -> Outcome | Exception:
 @asynccontextmanager
 async def open_redis_log(url: str, partitions: int) -> AsyncIterator[RedisLog]:
     """The log behind `url`; waits for nothing: call `start()` until it succeeds."""
-    writer = connect(url, on_connect=learn_run)
-    reader = connect(url)
-    async with writer, reader:
-        yield RedisLog(writer, reader, partitions)
+    redis = Nodes(url)
+    log = RedisLog(redis, partitions)
+    try:
+        yield log
+    finally:
+        await log.close()
+        await redis.close()

@@ -1,53 +1,53 @@
 """The log's meta data: which log this is, and whether the Redis that holds it was checked."""
 
-from collections.abc import Callable
 from typing import Any
 
 from libs.events.errors import LogMismatch, LogNotOpen
 from libs.events.reactions import WORKERS
-from libs.events.redis_client import FENCED, Pipe, translate
+from libs.events.redis_client import FENCED, translate
 from libs.events.redis_keys import Keys
+from libs.events.redis_nodes import Commands, Nodes
 from libs.events.repair import is_earlier, new_epoch
 
 # All or nothing: the fence of a log that is there already must stay as it is.
 MAKE_META = "if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HSET', KEYS[1], unpack(ARGV)) end"
 
 
-async def create_log(pipe: Pipe, keys: list[Keys], layout: str) -> None:
+async def create_log(redis: Nodes, keys: list[Keys], layout: str) -> None:
     """Make what is missing (meta data, groups); what is there stays as it is.
 
     Raises:
         LogUnavailable: Redis is away.
     """
     # The first partition's epoch is every partition's: whoever comes second takes what the first one made.
-    await _create(pipe, keys[:1], new_epoch(), layout)
-    (epoch,) = await ask(pipe, [["HGET", keys[0].meta, "epoch"]])
-    await _create(pipe, keys[1:], epoch, layout)
+    await _create(redis, keys[:1], new_epoch(), layout)
+    (epoch,) = await ask(redis, [["HGET", keys[0].meta, "epoch"]])
+    await _create(redis, keys[1:], epoch, layout)
     groups: list[list[Any]] = [
         ["XGROUP", "CREATE", key.work(service), service, "0", "MKSTREAM"] for key in keys for service in WORKERS
     ]
-    for reply in await pipe.send(groups):
+    for reply in await redis.send(groups):
         if isinstance(reply, Exception) and not str(reply).startswith("BUSYGROUP"):
             raise translate(reply)
 
 
-async def _create(pipe: Pipe, keys: list[Keys], epoch: str, layout: str) -> None:
+async def _create(redis: Nodes, keys: list[Keys], epoch: str, layout: str) -> None:
     def commands(run: str) -> list[list[Any]]:
         values = ("epoch", epoch, "layout", layout, "position", 0, "ms", 0, "run", run)
         return [["EVAL", MAKE_META, 1, key.meta, *values] for key in keys]
 
     if keys:
-        await ask(pipe, commands)
+        await ask(redis, commands)
 
 
-async def check_log(pipe: Pipe, keys: list[Keys], layout: str) -> str:
+async def check_log(redis: Nodes, keys: list[Keys], layout: str) -> str:
     """Give the epoch of a log that is whole and checked.
 
     Raises:
         LogNotOpen: there is none, or it is still being checked.
         LogMismatch: it was made with other partitions, or its partitions are not of one log.
     """
-    metas = await read_metas(pipe, keys)
+    metas = await read_metas(redis, keys)
     for meta in metas:
         if not meta.get("epoch"):
             raise LogNotOpen("the log is not there yet: the projector makes it")
@@ -55,7 +55,7 @@ async def check_log(pipe: Pipe, keys: list[Keys], layout: str) -> str:
             raise LogNotOpen("an earlier release kept this log: the projector brings it up to date")
         if meta.get("layout") != layout:
             raise LogMismatch(f"this log was made as '{meta.get('layout')}', not '{layout}': set PARTITIONS to match")
-    if any(meta.get("run") != pipe.run for meta in metas):
+    if any(meta.get("run") != redis.run_of(key.meta) for key, meta in zip(keys, metas, strict=True)):
         raise LogNotOpen(FENCED)
     epochs = {meta["epoch"] for meta in metas}
     if len(epochs) > 1:
@@ -63,15 +63,15 @@ async def check_log(pipe: Pipe, keys: list[Keys], layout: str) -> str:
     return epochs.pop()
 
 
-async def read_metas(pipe: Pipe, keys: list[Keys]) -> list[dict[str, str]]:
+async def read_metas(redis: Nodes, keys: list[Keys]) -> list[dict[str, str]]:
     """The meta data of each partition; empty where there are none."""
-    flats = await ask(pipe, [["HGETALL", key.meta] for key in keys])
+    flats = await ask(redis, [["HGETALL", key.meta] for key in keys])
     return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in flats]
 
 
-async def ask(pipe: Pipe, commands: list[list[Any]] | Callable[[str], list[list[Any]]]) -> list[Any]:
+async def ask(redis: Nodes, commands: Commands) -> list[Any]:
     """Replies, the first error raised."""
-    replies = await pipe.send(commands)
+    replies = await redis.send(commands)
     for reply in replies:
         if isinstance(reply, Exception):
             raise translate(reply)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -10,20 +11,22 @@ from libs.events.errors import EventLogError, LogNotOpen, LogReplaced, PositionG
 from libs.events.ids import Position, partition_of, partition_of_user
 from libs.events.log import Entry, Only, Snapshot
 from libs.events.record import snapshot
-from libs.events.redis_client import FENCED, Client, Pipe, Readers, as_dict, reading
-from libs.events.redis_entries import entry_of, find_hole, is_wanted, text
+from libs.events.redis_client import FENCED, as_dict
+from libs.events.redis_entries import Row, entry_of, find_hole, is_wanted, text
 from libs.events.redis_keys import Keys
-from libs.events.redis_meta import ask, read_metas
+from libs.events.redis_meta import ask
+from libs.events.redis_nodes import Nodes, answered
+from libs.events.redis_underway import Underway
 
 CHECK_EVERY_S = 1.0  # how long a reader may not notice that the log was replaced
+FORGET_AFTER_S = 5.0  # a read of a cluster whose reader does not come again
 
 
 class RedisReads:
     """The `Reads` role of `RedisLog`."""
 
-    _reader: Client
-    _readers: Readers
-    _pipe: Pipe
+    _redis: Nodes
+    _reading: Underway
     _keys: list[Keys]
 
     _epoch: str
@@ -31,8 +34,7 @@ class RedisReads:
 
     async def tip(self, partition: int) -> Position:
         """See `Reads.tip`."""
-        async with reading():
-            position, ms, epoch = await self._reader.hmget(self._keys[partition].meta, ["position", "ms", "epoch"])
+        position, ms, epoch = await self._redis.ask("HMGET", self._keys[partition].meta, "position", "ms", "epoch")
         if position is None or ms is None or epoch is None:
             raise LogReplaced(f"partition {partition}: the log's meta data are gone")
         if self._epoch and epoch != self._epoch:
@@ -58,11 +60,15 @@ class RedisReads:
     ) -> list[Entry]:
         """`read`, also while the log is being checked: only for whoever checks it."""
         keys = {self._keys[partition].log: partition for partition in after}
+        lots = await self._redis.lots(list(keys))
         wait = ("BLOCK", block_ms) if block_ms else ()
-        command = ("XREAD", "COUNT", count, *wait, "STREAMS", *keys, *map(str, after.values()))
-        reply = await self._readers.ask(*command, raw=only is not None)
+        commands = [
+            ("XREAD", "COUNT", count, *wait, "STREAMS", *lot, *(str(after[keys[log]]) for log in lot)) for lot in lots
+        ]
+        raw = only is not None
+        reply = await (self._rows(commands[0], raw) if len(commands) == 1 else self._first_rows(commands, raw))
         entries: list[Entry] = []
-        for stream, rows in reply or ():
+        for stream, rows in reply:
             partition = keys[text(stream)]
             last = after[partition].position
             if hole := find_hole(rows, last):
@@ -71,19 +77,37 @@ class RedisReads:
             entries += (entry_of(partition, row) for row in wanted)
         return entries
 
+    async def _rows(self, command: tuple[Any, ...], raw: bool) -> list[tuple[bytes | str, list[Row]]]:
+        return list(await self._redis.ask(*command, raw=raw) or ())
+
+    async def _first_rows(self, commands: list[tuple[Any, ...]], raw: bool) -> list[tuple[bytes | str, list[Row]]]:
+        """What the first of several reads that wait bring, or what all do that need not. A node that is away holds up
+        those who wait for something new, nobody else: who asks for what there is must not miss a part of it.
+        """
+        waits = "BLOCK" in commands[0]
+        reads = {(command, raw): partial(self._rows, command, raw) for command in commands}
+        found, away = await self._reading.some(reads, every=not waits)
+        if away:
+            self._checked_at = 0
+            if not waits:
+                raise away[0]
+        return found
+
     async def _gap(self, partition: int, expected: int, found: Position) -> PositionGap:
-        async with reading():
-            first = await self._reader.xrange(self._keys[partition].log, count=1)
+        first = await self._redis.ask("XRANGE", self._keys[partition].log, "-", "+", "COUNT", 1)
         trimmed = not first or Position.parse(first[0][0]) >= found
         return (Trimmed if trimmed else PositionGap)(partition, expected, found.position)
 
     async def _check_log(self) -> None:
-        metas = await read_metas(self._pipe, self._keys)
-        for partition, meta in enumerate(metas):
+        flats = answered(await self._redis.send([["HGETALL", keys.meta] for keys in self._keys]))
+        for partition, flat in enumerate(flats):
+            if flat is None:
+                continue  # its node is away, and nothing was read from it
+            meta = as_dict(flat)
             if meta.get("epoch") != self._epoch:
                 found = meta.get("epoch", "none")
                 raise LogReplaced(f"partition {partition}: the log's epoch was {self._epoch} and is {found} now")
-            if meta.get("run") != self._pipe.run:
+            if meta.get("run") != self._redis.run_of(self._keys[partition].meta):
                 raise LogNotOpen(FENCED)
         self._checked_at = time.monotonic()
 
@@ -91,8 +115,7 @@ class RedisReads:
         """See `Reads.history`."""
         partition = partition_of(order_id)
         keys = self._keys[partition]
-        async with reading():
-            trail = await self._reader.hget(keys.order(order_id), "trail")
+        trail = await self._redis.ask("HGET", keys.order(order_id), "trail")
         ids = trail.split() if trail else []
         commands: list[list[Any]] = [["XRANGE", keys.log, entry_id, entry_id] for entry_id in ids]
         return [entry_of(partition, row) for reply in await self._ask(commands) for row in reply]
@@ -133,13 +156,12 @@ class RedisReads:
 
     async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
         """See `Reads.register_reader`."""
-        async with reading():
-            seconds, _ = await self._reader.time()
+        seconds, _ = await self._redis.ask("TIME")
         commands: list[list[Any]] = [
-            ["HSET", self._keys[partition].readers, name, orjson.dumps({"at": str(position), "seen": seconds})]
+            ["HSET", self._keys[partition].readers, name, orjson.dumps({"at": str(position), "seen": int(seconds)})]
             for partition, position in at.items()
         ]
-        await self._ask(commands)
+        answered(await self._redis.send(commands))
 
     async def _ask(self, commands: list[list[Any]]) -> list[Any]:
-        return await ask(self._pipe, commands) if commands else []
+        return await ask(self._redis, commands) if commands else []

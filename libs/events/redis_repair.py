@@ -14,9 +14,10 @@ from libs.events.log import Entry
 from libs.events.model import AttemptFailed, OrderOpened, OrderRequested
 from libs.events.reactions import TERMINAL, WORKERS, next_actor
 from libs.events.record import item_fields, record
-from libs.events.redis_client import FENCED, Pipe
+from libs.events.redis_client import FENCED
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import ask
+from libs.events.redis_nodes import Nodes
 from libs.events.repair import KEPT, Held, Restored, layout_of
 
 RECENT_MAX = 1_000
@@ -24,10 +25,10 @@ COMMANDS_PER_CALL = 500
 SCAN_PAGE = 1_000
 NEVER_A_REPLICA = f"master_replid2:{'0' * 40}"
 
-# One call, so that no commit comes in between. With a name it closes the log as well.
+# One call, so that no commit comes in between. With a name it closes the log as well. Says which run was asked.
 LOOK = """
 local found = {redis.call('HGETALL', KEYS[1]), redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1),
-  redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1), redis.call('HVALS', KEYS[3])}
+  redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1), redis.call('HVALS', KEYS[3]), ARGV[2]}
 if ARGV[1] ~= '' then
   redis.call('HSET', KEYS[1], 'mender', ARGV[1])
   redis.call('HDEL', KEYS[1], 'run')
@@ -57,45 +58,46 @@ return 1"""
 class RedisRepair:
     """The `LogRepair` port."""
 
-    def __init__(self, pipe: Pipe, keys: list[Keys]) -> None:
-        self._pipe, self._keys = pipe, keys
+    def __init__(self, redis: Nodes, keys: list[Keys]) -> None:
+        self._redis, self._keys = redis, keys
         self._name = ""
 
-    async def look(self) -> tuple[str, list[Held]]:
+    async def look(self) -> list[Held]:
         """See `LogRepair.look`."""
         return await self._look("")
 
-    async def close(self) -> tuple[str, list[Held]]:
+    async def close(self) -> list[Held]:
         """See `LogRepair.close`."""
         self._name = uuid4().hex
         return await self._look(self._name)
 
-    async def _look(self, name: str) -> tuple[str, list[Held]]:
-        looks: list[list[Any]] = [["EVAL", LOOK, 3, keys.meta, keys.log, keys.readers, name] for keys in self._keys]
-        replies = await ask(self._pipe, looks)
-        return self._pipe.run, [_held(partition, reply) for partition, reply in enumerate(replies)]
+    async def _look(self, name: str) -> list[Held]:
+        def commands(run: str) -> list[list[Any]]:
+            return [["EVAL", LOOK, 3, keys.meta, keys.log, keys.readers, name, run] for keys in self._keys]
+
+        replies = await ask(self._redis, commands)
+        return [_held(partition, reply) for partition, reply in enumerate(replies)]
 
     async def keeps_all(self) -> bool:
         """See `LogRepair.keeps_all`. A server that was a replica once may have missed what its primary had synced."""
         settings = [["CONFIG", "GET", name] for name in ("appendonly", "appendfsync")]
-        told = await self._pipe.send([*settings, ["INFO", "replication"]])
-        if any(isinstance(reply, Exception) for reply in told):
-            return False  # a server that is not to be asked
-        *found, replication = told
-        return found == [["appendonly", "yes"], ["appendfsync", "always"]] and NEVER_A_REPLICA in str(replication)
+        return all(map(_keeps_all, await self._redis.everywhere([*settings, ["INFO", "replication"]])))
 
     async def entry(self, partition: int, at: Position) -> Entry | None:
         """See `LogRepair.entry`."""
-        (rows,) = await ask(self._pipe, [["XRANGE", self._keys[partition].log, str(at), str(at)]])
+        (rows,) = await ask(self._redis, [["XRANGE", self._keys[partition].log, str(at), str(at)]])
         return _entry(partition, rows[0]) if rows else None
 
-    async def open(self, run: str, epoch: str) -> None:
+    async def open(self, held: Sequence[Held], epoch: str) -> None:
         """See `LogRepair.open`."""
 
-        def commands(now: str) -> list[list[Any]]:
-            return [["EVAL", OPEN, 1, keys.meta, now, run, epoch, self._name] for keys in self._keys]
+        def commands(run: str) -> list[list[Any]]:
+            return [
+                ["EVAL", OPEN, 1, self._keys[one.partition].meta, run, one.server_run, epoch, self._name]
+                for one in held
+            ]
 
-        if not all(await ask(self._pipe, commands)):
+        if not all(await ask(self._redis, commands)):
             raise LogUnavailable(FENCED)
 
     async def settle(self, partition: int, epoch: str, at: Position) -> None:
@@ -131,7 +133,7 @@ class RedisRepair:
 
     async def parked_versions(self, partition: int) -> dict[str, int]:
         """See `LogRepair.parked_versions`."""
-        (rows,) = await ask(self._pipe, [["XRANGE", self._keys[partition].parked, "-", "+"]])
+        (rows,) = await ask(self._redis, [["XRANGE", self._keys[partition].parked, "-", "+"]])
         found = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in rows]
         # Items are parked for what is wrong with them, too; one without its order's version sets nothing aside.
         named = [fields for fields in found if "subject" in fields and fields.get("version", "").isdecimal()]
@@ -153,7 +155,7 @@ class RedisRepair:
     async def _forget(self, partition: int, pattern: str) -> None:
         cursor = "0"
         while True:
-            ((cursor, found),) = await ask(self._pipe, [["SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_PAGE]])
+            ((cursor, found),) = await ask(self._redis, [["SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_PAGE]])
             if found:
                 await self._write(partition, [["DEL", *found]])
             if cursor == "0":
@@ -203,25 +205,36 @@ class RedisRepair:
         for start in range(0, len(commands), COMMANDS_PER_CALL):
             page = commands[start : start + COMMANDS_PER_CALL]
             words = chain(*([len(command), *command] for command in page))
-            (done,) = await ask(self._pipe, [["EVAL", WRITE, 1, meta, self._name, *words]])
+            (done,) = await ask(self._redis, [["EVAL", WRITE, 1, meta, self._name, *words]])
             if not done:
                 raise LogUnavailable("another process mends the log")
 
 
 def _held(partition: int, reply: Any) -> Held:
-    flat, first, last, readers = reply
+    flat, first, last, readers, run = reply
     meta = dict(zip(flat[::2], flat[1::2], strict=True))
     return Held(
         partition,
         meta.get("epoch", ""),
         meta.get("layout", ""),
         meta.get("run", ""),
+        run,
         int(meta.get("position", -1)),
         int(meta.get("ms", 0)),
         Position.parse(first[0][0]) if first else START,
         Position.parse(last[0][0]) if last else START,
         max(map(_position_of, readers), default=0),
     )
+
+
+def _keeps_all(told: Sequence[Any]) -> bool:
+    for reply in told:
+        if isinstance(reply, LogUnavailable):
+            raise reply
+        if isinstance(reply, Exception):
+            return False  # a server that is not to be asked
+    *found, replication = told
+    return found == [["appendonly", "yes"], ["appendfsync", "always"]] and NEVER_A_REPLICA in str(replication)
 
 
 def _entry(partition: int, row: Any) -> Entry:

@@ -1,5 +1,6 @@
 """Trimming and measuring over Redis. By id only: a count knows nothing of readers, nor of the archive."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,9 +10,10 @@ from libs.events.errors import LogNotOpen
 from libs.events.ids import Position, partition_of
 from libs.events.reactions import WORKERS
 from libs.events.record import RETIRED_FIELDS
-from libs.events.redis_client import FENCED, Pipe
+from libs.events.redis_client import FENCED
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import ask
+from libs.events.redis_nodes import Nodes, answered
 from libs.events.upkeep import READER_EXPIRES_S, Pressure, Reader
 
 # Only of the log that was checked: after a loss the entries are what the repair compares. Readers are asked here, so
@@ -68,20 +70,20 @@ end"""
 class RedisUpkeep:
     """The `Upkeep` role of `RedisLog`."""
 
-    _pipe: Pipe
+    _redis: Nodes
     _keys: list[Keys]
     _epoch: str
 
     async def readers(self) -> list[Reader]:
         """See `Upkeep.readers`."""
-        time, *flats = await ask(self._pipe, [["TIME"], *(["HGETALL", keys.readers] for keys in self._keys)])
+        time, *flats = await ask(self._redis, [["TIME"], *(["HGETALL", keys.readers] for keys in self._keys)])
         now = int(time[0])
         return [reader for partition, flat in enumerate(flats) for reader in _readers(partition, flat, now)]
 
     async def forget_reader(self, reader: Reader) -> None:
         """See `Upkeep.forget_reader`."""
         await ask(
-            self._pipe, [["EVAL", FORGET, 1, self._keys[reader.partition].readers, reader.name, int(reader.silent_s)]]
+            self._redis, [["EVAL", FORGET, 1, self._keys[reader.partition].readers, reader.name, int(reader.silent_s)]]
         )
 
     async def trim(self, partition: int, before: Position) -> int:
@@ -92,7 +94,7 @@ class RedisUpkeep:
             names = [keys.meta, keys.log, keys.readers]
             return [["EVAL", TRIM, len(names), *names, run, self._epoch, str(before), READER_EXPIRES_S]]
 
-        (gone,) = await ask(self._pipe, commands)
+        (gone,) = await ask(self._redis, commands)
         if gone < 0:
             # Nothing to do for the janitor but to come again: whoever checks the log says what is wrong with it.
             raise LogNotOpen(FENCED)
@@ -106,23 +108,27 @@ class RedisUpkeep:
             by_partition.setdefault(partition, []).append(self._keys[partition].order(order_id))
         commands = [["EVAL", RETIRE, len(keys), *keys, *sorted(RETIRED_FIELDS)] for keys in by_partition.values()]
         if commands:
-            await ask(self._pipe, commands)
+            await ask(self._redis, commands)
 
     async def pressure(self) -> Pressure:
         """See `Upkeep.pressure`."""
         works = [(keys.work(service), service) for keys in self._keys for service in WORKERS]
-        time, info, *groups = await ask(
-            self._pipe, [["TIME"], ["INFO", "memory"], *(["XINFO", "GROUPS", work] for work, _ in works)]
+        told, groups = await asyncio.gather(
+            self._redis.everywhere([["TIME"], ["INFO", "memory"]]),
+            self._redis.send([["XINFO", "GROUPS", work] for work, _ in works]),
         )
-        now_ms = int(time[0]) * 1_000 + int(time[1]) // 1_000
+        clocks, memories = zip(*filter(all, map(answered, told)), strict=True)
+        now_ms = int(clocks[0][0]) * 1_000 + int(clocks[0][1]) // 1_000
         looks = [
             ["XRANGE", work, f"({_last_taken(reply)}", "+", "COUNT", 1]
-            for (work, _), reply in zip(works, groups, strict=True)
+            for (work, _), reply in zip(works, answered(groups), strict=True)
+            if reply is not None
         ]
-        oldest = [int(rows[0][0].partition("-")[0]) for rows in await ask(self._pipe, looks) if rows]
-        memory = dict(line.split(":", 1) for line in str(info).splitlines() if ":" in line)
+        found = answered(await self._redis.send(looks))
+        oldest = [int(rows[0][0].partition("-")[0]) for rows in found if rows]
+        used_bytes, max_bytes = max(map(_memory, memories))
         waiting_s = max(0.0, (now_ms - min(oldest)) / 1_000) if oldest else 0.0
-        return Pressure(waiting_s, int(memory["used_memory"]), int(memory["maxmemory"]), now_ms)
+        return Pressure(waiting_s, used_bytes, max_bytes, now_ms)
 
 
 def _readers(partition: int, flat: list[str], now: int) -> Iterator[Reader]:
@@ -132,6 +138,12 @@ def _readers(partition: int, flat: list[str], now: int) -> Iterator[Reader]:
             yield Reader(name, partition, Position.parse(str(said["at"])), max(0, now - int(said["seen"])))
         except (ValueError, KeyError, TypeError):
             continue  # not one of ours
+
+
+def _memory(info: Any) -> tuple[int, int]:
+    """Used, and allowed. Of several nodes the fullest counts: it is the first to refuse."""
+    lines = dict(line.split(":", 1) for line in str(info).splitlines() if ":" in line)
+    return int(lines["used_memory"]), int(lines["maxmemory"])
 
 
 def _last_taken(groups: Any) -> str:

@@ -36,6 +36,7 @@ class Wire(asyncio.Protocol):
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.run: str = getattr(connection, "swaplog_run", "")
+        self.in_cluster: bool = getattr(connection, "swaplog_in_cluster", False)
         self._transport = cast("asyncio.Transport", connection._writer.transport)
         self._before = self._transport.get_protocol()
         self._parser = Reader(encoding="utf-8", errors="replace", replyError=_error)

@@ -33,17 +33,26 @@ def new_epoch() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What Redis holds of one partition. `run`: where the fence stands, "" when it is down; `position`: meta's."""
+    """What Redis holds of one partition. `run`: where the fence stands, "" when it is down; `position`: meta's.
+
+    `server_run`: of the server that holds it now; in a cluster each has its own.
+    """
 
     partition: int
     epoch: str
     layout: str
     run: str
+    server_run: str
     position: int
     ms: int
     first: Position
     last: Position
     farthest_reader: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the server was checked since it was started, or since the partition came to it."""
+        return self.run == self.server_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +70,8 @@ class LogRepair(Protocol):
     middle of a repair must not undo what was done meanwhile.
     """
 
-    async def look(self) -> tuple[str, list[Held]]:
-        """The present run of Redis, and each partition as it is."""
+    async def look(self) -> list[Held]:
+        """Each partition as it is."""
         ...
 
     async def keeps_all(self) -> bool:
@@ -73,15 +82,15 @@ class LogRepair(Protocol):
         """The entry of exactly this id."""
         ...
 
-    async def close(self) -> tuple[str, list[Held]]:
+    async def close(self) -> list[Held]:
         """From now on nobody writes, nor does who closed it before. Gives what `look` would have given just before."""
         ...
 
-    async def open(self, run: str, epoch: str) -> None:
-        """Let everybody write again.
+    async def open(self, held: Sequence[Held], epoch: str) -> None:
+        """Let everybody write again to what was looked at.
 
         Raises:
-            LogUnavailable: this is not the run, or not the log, that was checked.
+            LogUnavailable: some server runs anew since, or this is not the log that was checked.
         """
         ...
 

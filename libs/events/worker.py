@@ -95,6 +95,7 @@ class Worker:
         tasks = [asyncio.create_task(keeper) for keeper in keepers]
         try:
             await self._read(stop)
+            self._begin_fresh(await self._log.take_rest(self._service, self._consumer))
             await self._drain()
         finally:
             # After a mismatch there is still work in hand, and none of it can be committed.
@@ -148,12 +149,15 @@ class Worker:
 
     def _begin_fresh(self, items: Sequence[Item]) -> None:
         items = [item for item in items if (item.partition, item.id) not in self._in_hand]
+        # Where a part of Redis was away, some may have been handed out before.
+        alone = items if self._handle_many is None else [item for item in items if item.deliveries > 1]
+        for item in alone:
+            self._begin(item)
         if self._handle_many is None:
-            for item in items:
-                self._begin(item)
             return
+        fresh = [item for item in items if item.deliveries == 1]
         size = self._limits.together_max
-        for group in (items[begin : begin + size] for begin in range(0, len(items), size)):
+        for group in (fresh[begin : begin + size] for begin in range(0, len(fresh), size)):
             self._keep(group, asyncio.create_task(self._work_together(group, self._handle_many)))
 
     def _keep(self, items: Sequence[Item], task: asyncio.Task[None]) -> None:

@@ -6,17 +6,17 @@ They live in Redis beside the log, under keys of their own, each with an expiry.
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import MovedError, RedisError
 
 from libs.service.tokens import Claims
 
@@ -65,8 +65,12 @@ class Spent:
 class Shared:
     """Raises SharedUnavailable everywhere."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, client: Any, in_cluster: Callable[[], Awaitable[Any]]) -> None:
+        """`in_cluster`: makes the client to use from when a node says that it is one of several."""
+        self._node, self._in_cluster = client, in_cluster
+        self._cluster: Any = None
+        self._finding = asyncio.Lock()
+        self._room = asyncio.Semaphore(CONNECTIONS_MAX)
 
     async def make_ticket(self, claims: Claims) -> tuple[str, datetime]:
         """A ticket that stands for `claims` once, and until when."""
@@ -98,8 +102,14 @@ class Shared:
 
     async def _ask(self, *command: Any) -> Any:
         try:
-            async with asyncio.timeout(ANSWER_SECONDS_MAX):
-                return await self._client.execute_command(*command)
+            # A client of a cluster does not wait for one of its connections, it refuses.
+            async with asyncio.timeout(ANSWER_SECONDS_MAX), self._room:
+                try:
+                    return await (self._cluster or self._node).execute_command(*command)
+                except MovedError:
+                    async with self._finding:
+                        self._cluster = self._cluster or await self._in_cluster()
+                    return await self._cluster.execute_command(*command)
         except (RedisError, OSError, RuntimeError) as error:  # a timeout is an OSError; uvloop raises RuntimeError
             raise SharedUnavailable(str(error) or type(error).__name__) from error
 
@@ -112,15 +122,21 @@ def _ticket_key(ticket: str) -> str:
 @asynccontextmanager
 async def open_shared(url: str) -> AsyncIterator[Shared]:
     """Connects when first used."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS_MAX,
-        timeout=ANSWER_SECONDS_MAX,
-        decode_responses=True,
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=None,
-        socket_connect_timeout=2,
-    )
-    async with Redis.from_pool(pool) as client:
-        yield Shared(client)
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": None,
+        "socket_connect_timeout": 2,
+    }
+    pool = BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS_MAX, timeout=ANSWER_SECONDS_MAX, **options)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(Redis.from_pool(pool))
+
+        async def in_cluster() -> Any:
+            cluster = RedisCluster.from_url(url, **options)
+            stack.push_async_callback(cluster.aclose)
+            # Before anybody uses it: while it finds its nodes, it closes connections others already use.
+            return await cluster.initialize()
+
+        yield Shared(client, in_cluster)

@@ -5,7 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from libs.events.errors import EventLogError, LogMismatch, LogNotOpen
+from libs.events.errors import EventLogError, LogMismatch, LogNotOpen, LogUnavailable
 from libs.events.ids import Position
 from libs.events.opening import pause_s
 from libs.service.health import Health
@@ -21,6 +21,9 @@ class Log(Protocol):
 
     async def start(self) -> None: ...
 
+    @property
+    def partitions(self) -> int: ...
+
     async def tip(self, partition: int) -> Position: ...
 
 
@@ -30,7 +33,7 @@ async def watch(log: Log, log_open: asyncio.Event, accounts: Accounts, health: H
     async def check_log() -> None:
         try:
             if log_open.is_set():
-                await log.tip(0)
+                await _some_tip(log)
             else:
                 await log.start()
                 log_open.set()
@@ -41,6 +44,16 @@ async def watch(log: Log, log_open: asyncio.Event, accounts: Accounts, health: H
     async with asyncio.TaskGroup() as group:
         group.create_task(_keep(LOG, check_log, health))
         group.create_task(_keep(DATABASE, accounts.check, health))
+
+
+async def _some_tip(log: Log) -> None:
+    """See that a part of the log answers: with one node of a cluster away, the others' orders still go in."""
+    try:
+        await log.tip(0)
+    except LogUnavailable:
+        others = map(log.tip, range(1, log.partitions))
+        if all(isinstance(found, LogUnavailable) for found in await asyncio.gather(*others, return_exceptions=True)):
+            raise
 
 
 async def _keep(need: str, check: Callable[[], Awaitable[None]], health: Health) -> None:

@@ -52,9 +52,9 @@ class Repair:
         Raises:
             LogReplaced: no; `mend` must look at it.
         """
-        run, held = await self._redis.look()
+        held = await self._redis.look()
         verdicts = {one.partition: judge(one, Checkpoint(self._log.epoch, at[one.partition])) for one in held}
-        if any(verdict.lost or verdict.alarm for verdict in verdicts.values()) or {one.run for one in held} != {run}:
+        if any(verdict.lost or verdict.alarm for verdict in verdicts.values()) or not _open(held):
             raise LogReplaced("; ".join(told(verdicts)) or "somebody missed work, or Redis restarted")
 
     async def mend(self) -> None:
@@ -65,13 +65,13 @@ class Repair:
             LogMismatch, StoreError: nothing can be said for certain; an operator must look.
         """
         async with self._recovery.alone():
-            run, held = await self._redis.look()
-            verdicts = await self._judged(run, held)
-            if not any(verdict.lost for verdict in verdicts.values()) and {one.run for one in held} == {run}:
+            held = await self._redis.look()
+            verdicts = await self._judged(held)
+            if not any(verdict.lost for verdict in verdicts.values()) and _open(held):
                 return
             # Where nothing is wrong others still write: once more, when nothing moves.
-            run, held = await self._redis.close()
-            verdicts = await self._judged(run, held)
+            held = await self._redis.close()
+            verdicts = await self._judged(held)
             if any(verdict.lost for verdict in verdicts.values()):
                 epoch = await self._restore(held, verdicts)
             else:
@@ -79,11 +79,11 @@ class Repair:
                 if any(verdict.alarm for verdict in verdicts.values()):
                     await self._remake_work(held, verdicts, epoch)
             crash_point("repair.open.before")
-            await self._redis.open(run, epoch)
+            await self._redis.open(held, epoch)
             observe.fence_opened(epoch)
             crash_point("repair.open.after")
 
-    async def _judged(self, run: str, held: list[Held]) -> dict[int, Verdict]:
+    async def _judged(self, held: list[Held]) -> dict[int, Verdict]:
         checkpoints = await self._store.checkpoints()
         check_layout(held, checkpoints)
         for one in held:
@@ -93,7 +93,7 @@ class Repair:
             one.partition: judge(
                 one,
                 checkpoints.get(one.partition),
-                restarted=one.run != run,
+                restarted=not one.is_open,
                 keeps_all=keeps_all,
                 outdated=is_earlier(one.layout, len(held)),
             )
@@ -197,6 +197,10 @@ class Repair:
             await self._redis.append(held.partition, entries)
             after = entries[-1].at.position
         observe.entries_restored(held.partition, end.position - held.last.position)
+
+
+def _open(held: list[Held]) -> bool:
+    return all(one.is_open for one in held)
 
 
 def _ended_in(entries: list[Entry], orders: Mapping[str, Order], now: datetime) -> dict[str, Order]:

@@ -15,9 +15,9 @@ from statistics import median
 from typing import Any
 
 from libs.events.log import STEPS_PER_COMMIT_MAX, Committed, Step
-from libs.events.redis_client import Client, Pipe, connect, learn_run
 from libs.events.redis_commit import COMMIT, GroupCommit, encode
 from libs.events.redis_keys import Keys
+from libs.events.redis_nodes import Nodes
 from tests.bench.figures import Result, per_second
 from tests.bench.target import own_redis
 from tests.builders import a_request
@@ -34,8 +34,12 @@ async def measure(aof: str, count: int) -> Result:
     Raises:
         LogUnavailable: Redis went away.
     """
-    async with own_redis(aof) as store, connect(store.url, on_connect=learn_run) as client:
-        rounds = [await _round(client, count) for _ in range(ROUNDS)]
+    async with own_redis(aof) as store:
+        redis = Nodes(store.url)
+        try:
+            rounds = [await _round(redis, count) for _ in range(ROUNDS)]
+        finally:
+            await redis.close()
     rates = {name: median(one[name] for one in rounds) for name in rounds[0]}
     return {
         **rates,
@@ -45,15 +49,15 @@ async def measure(aof: str, count: int) -> Result:
     }
 
 
-async def _round(client: Client, count: int) -> dict[str, float]:
-    pipe, keys = Pipe(client), Keys(0)
-    await pipe.send([["FLUSHDB"]])
-    await pipe.send([["HSET", keys.meta, "epoch", EPOCH, "position", "0", "ms", "0", "run", pipe.run]])
+async def _round(redis: Nodes, count: int) -> dict[str, float]:
+    keys = Keys(0)
+    await redis.send([["FLUSHDB"]])
+    await redis.send([["HSET", keys.meta, "epoch", EPOCH, "position", "0", "ms", "0", "run", redis.run_of(keys.meta)]])
     return {
-        "raw_batched_per_s": await _raw(pipe, _steps(count)),
-        "script_batched_per_s": await _scripted(pipe, keys, _steps(count), STEPS_PER_COMMIT_MAX),
-        "group_commit_per_s": await _grouped(pipe, keys, _steps(count)),
-        "script_one_by_one_per_s": await _scripted(pipe, keys, _steps(count // 10), 1),
+        "raw_batched_per_s": await _raw(redis, _steps(count)),
+        "script_batched_per_s": await _scripted(redis, keys, _steps(count), STEPS_PER_COMMIT_MAX),
+        "group_commit_per_s": await _grouped(redis, keys, _steps(count)),
+        "script_one_by_one_per_s": await _scripted(redis, keys, _steps(count // 10), 1),
     }
 
 
@@ -61,34 +65,34 @@ def _steps(count: int) -> list[Step]:
     return [a_request(1, f"bench-{number % 100}")[0] for number in range(count)]
 
 
-async def _raw(pipe: Pipe, steps: Sequence[Step]) -> float:
+async def _raw(redis: Nodes, steps: Sequence[Step]) -> float:
     calls: list[list[Any]] = []
     for batch in _batches(steps, STEPS_PER_COMMIT_MAX):
         fields = [part for step in batch for field in step.events[0].fields().items() for part in field]
         calls.append(["EVAL", XADD_SCRIPT, 1, "bench:raw", *fields])
     began = now()
     for call in calls:
-        await pipe.send([call])
+        await redis.send([call])
     return per_second(len(steps), now() - began)
 
 
-async def _scripted(pipe: Pipe, keys: Keys, steps: Sequence[Step], size: int) -> float:
+async def _scripted(redis: Nodes, keys: Keys, steps: Sequence[Step], size: int) -> float:
     calls = [encode(keys, EPOCH, batch) for batch in _batches(steps, size)]
-    before, began = await _position(pipe, keys), now()
+    before, began = await _position(redis, keys), now()
     for call in calls:
-        await COMMIT.call(pipe, [call])
+        await COMMIT.call(redis, [call])
     took = now() - began
-    assert await _position(pipe, keys) == before + len(steps), "not every step was written"
+    assert await _position(redis, keys) == before + len(steps), "not every step was written"
     return per_second(len(steps), took)
 
 
-async def _position(pipe: Pipe, keys: Keys) -> int:
-    (position,) = await pipe.send([["HGET", keys.meta, "position"]])
+async def _position(redis: Nodes, keys: Keys) -> int:
+    (position,) = await redis.send([["HGET", keys.meta, "position"]])
     return int(position)
 
 
-async def _grouped(pipe: Pipe, keys: Keys, steps: Sequence[Step]) -> float:
-    group = GroupCommit(pipe, [keys], EPOCH)
+async def _grouped(redis: Nodes, keys: Keys, steps: Sequence[Step]) -> float:
+    group = GroupCommit(redis, [keys], EPOCH)
     began = now()
     outcomes = await asyncio.gather(*map(group.submit, steps))
     took = now() - began

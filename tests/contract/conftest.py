@@ -9,6 +9,13 @@ from libs.events.redis_log import open_redis_log
 from tests.contract.notifier_rig import PARTITIONS, Notifier, running
 
 
+@pytest.fixture(params=["memory", "redis", "cluster"])
+def log_url(request: pytest.FixtureRequest) -> str:
+    """Where to open the log a test is for; "": in memory. Who opens one empties it first."""
+    # Each server is started when a test first needs it.
+    return "" if request.param == "memory" else str(request.getfixturevalue(f"{request.param}_url"))
+
+
 @pytest.fixture(params=["memory", "redis"])
 async def notifier(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Notifier]:
     if request.param == "memory":

@@ -131,7 +131,7 @@ async def test_a_redis_whose_clock_went_back_goes_on_from_where_it_was(redis_url
     async with open_redis_log(redis_url, 2) as log:
         await log.start(create=True)
         ahead_ms = time.time_ns() // 1_000_000 + HOUR_MS
-        await log._pipe.send([["HSET", Keys(partition).meta, "ms", ahead_ms] for partition in range(2)])
+        await log._redis.send([["HSET", Keys(partition).meta, "ms", ahead_ms] for partition in range(2)])
         entries = await worked(log)
         in_order(entries, 2)
         assert {entry.at.ms for entry in entries} == {ahead_ms}, "no time before the last one"
@@ -150,5 +150,5 @@ async def test_a_pause_is_counted_by_redis_whatever_the_service_thinks(redis_url
         step, _ = worker.follow(made, [failed], source=ROUTER, now=datetime.now(UTC), item=item)
         assert isinstance(await log.commit(step), Committed)
         assert await log.move_due() == 0
-        ((seconds, _), (_, due_ms)) = await log._pipe.send([["TIME"], ["ZRANGE", Keys(0).timers, 0, -1, "WITHSCORES"]])
+        ((seconds, _), (_, due_ms)) = await log._redis.send([["TIME"], ["ZRANGE", Keys(0).timers, 0, -1, "WITHSCORES"]])
         assert int(due_ms) - int(seconds) * 1_000 > HOUR_MS - 60_000

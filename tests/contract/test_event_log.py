@@ -28,13 +28,13 @@ from tests.waiting import eventually
 PARTITIONS = 4
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def log(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[EventLog]:
-    if request.param == "memory":
+@pytest.fixture
+async def log(log_url: str) -> AsyncIterator[EventLog]:
+    if not log_url:
         yield MemoryLog(PARTITIONS)
         return
-    async with open_redis_log(redis_url, PARTITIONS) as redis_log:
-        await redis_log._pipe.send([["FLUSHALL"]])
+    async with open_redis_log(log_url, PARTITIONS) as redis_log:
+        await redis_log._redis.send([["FLUSHALL"]])
         await redis_log.start(create=True)
         yield redis_log
 
@@ -321,7 +321,7 @@ async def test_commits_survive_a_redis_that_forgot_its_scripts(redis_url: str) -
     async with open_redis_log(redis_url, PARTITIONS) as log:
         await log.start(create=True)
         await requested(log)
-        for reply in await log._pipe.send([["SCRIPT", "FLUSH"]]):
+        for reply in await log._redis.send([["SCRIPT", "FLUSH"]]):
             assert reply in (b"OK", "OK")
         await requested(log)
 
@@ -337,7 +337,7 @@ async def test_concurrent_commits_share_calls(redis_url: str) -> None:
 
 
 async def calls_of_scripts(log: RedisLog) -> int:
-    [info] = await log._pipe.send([["INFO", "commandstats"]])
+    [info] = await log._redis.send([["INFO", "commandstats"]])
     text = info.decode() if isinstance(info, bytes) else info
     lines = [line for line in text.splitlines() if line.startswith("cmdstat_evalsha:")]
     return int(lines[0].split("calls=")[1].split(",")[0]) if lines else 0
@@ -361,7 +361,7 @@ async def test_another_number_of_partitions_is_refused(redis_url: str) -> None:
 async def test_steps_that_wait_for_redis_are_bounded(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_commit, "STEPS_WAITING_MAX", 20)
     async with open_redis_log(redis_url, 1) as redis_log:
-        await redis_log._pipe.send([["FLUSHALL"]])
+        await redis_log._redis.send([["FLUSHALL"]])
         await redis_log.start(create=True)
         steps = [a_request(1)[0] for _ in range(50)]
         outcomes = await asyncio.gather(*map(redis_log.commit, steps), return_exceptions=True)
@@ -376,7 +376,7 @@ async def test_of_many_steps_those_that_found_room_are_said_to_be_written(
 ) -> None:
     monkeypatch.setattr(redis_commit, "STEPS_WAITING_MAX", 20)
     async with open_redis_log(redis_url, 1) as redis_log:
-        await redis_log._pipe.send([["FLUSHALL"]])
+        await redis_log._redis.send([["FLUSHALL"]])
         await redis_log.start(create=True)
         outcomes = await redis_log.commit_many([a_request(1)[0] for _ in range(30)])
         written = (await redis_log.tip(0)).position

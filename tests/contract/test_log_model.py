@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -68,7 +69,7 @@ class BothLogs(RuleBasedStateMachine):
 
     async def _open(self) -> EventLog:
         log = await self.undo.enter_async_context(open_redis_log(self.url, PARTITIONS))
-        await log._pipe.send([["FLUSHALL"]])
+        await log._redis.send([["FLUSHALL"]])
         await log.start(create=True)
         return log
 
@@ -237,13 +238,14 @@ def _log(entries: Any) -> list[object]:
     return sorted((entry.partition, entry.at.position, sorted(entry.fields.items())) for entry in entries)
 
 
-def test_both_logs_say_the_same(redis_url: str) -> None:
+@pytest.mark.parametrize(("server", "examples"), [("redis", 50), ("cluster", 15)])
+def test_both_logs_say_the_same(request: pytest.FixtureRequest, server: str, examples: int) -> None:
     class Machine(BothLogs):
-        url = redis_url
+        url = str(request.getfixturevalue(f"{server}_url"))
 
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=50, stateful_step_count=100, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=examples, stateful_step_count=100, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

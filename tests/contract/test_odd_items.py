@@ -68,7 +68,7 @@ async def routing(log: RedisLog) -> AsyncIterator[None]:
 @pytest.mark.parametrize("odd", list(ODD))
 async def test_it_is_set_aside_shown_and_thrown_away(log: RedisLog, odd: str) -> None:
     flat = [word for pair in ODD[odd] for word in pair]
-    await log._pipe.send([["XADD", Keys(0).work(ROUTER), "*", *flat]])
+    await log._redis.send([["XADD", Keys(0).work(ROUTER), "*", *flat]])
     step, made = a_request(PARTITIONS)
     assert isinstance(await log.commit(step), Committed)
 

@@ -46,12 +46,13 @@ class Market:
         ]
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def log(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[EventLog]:
-    if request.param == "memory":
+@pytest.fixture
+async def log(log_url: str) -> AsyncIterator[EventLog]:
+    if not log_url:
         yield MemoryLog(PARTITIONS)
         return
-    async with open_redis_log(redis_url, PARTITIONS) as log:
+    async with open_redis_log(log_url, PARTITIONS) as log:
+        await log._redis.send([["FLUSHALL"]])
         await log.start(create=True)
         yield log
 

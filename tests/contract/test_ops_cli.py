@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from redis import Redis
+from redis import Redis, RedisCluster
 
+from deploy.local.stores import Store
 from libs.events.ids import START, Position
 from libs.events.log import Committed, Entry
 from libs.events.redis_keys import Keys
@@ -18,7 +19,7 @@ from libs.orders.store import open_store
 from services.ops.__main__ import main
 from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE
 from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
-from tests.servers import flush_redis
+from tests.servers import fresh_database
 
 PARTITIONS = 4
 STORY = (routing_started(), route_selected(), tx_submitted(), tx_confirmed())
@@ -31,8 +32,8 @@ Told = tuple[int, list[dict[str, Any]]]
 class Stack:
     """Stores with whole orders in the log, all of them archived but the last user's."""
 
-    def __init__(self, redis_url: str, database_url: str) -> None:
-        self.redis_url, self.database_url = redis_url, database_url
+    def __init__(self, redis_url: str, database_url: str, *, in_cluster: bool) -> None:
+        self.redis_url, self.database_url, self.in_cluster = redis_url, database_url, in_cluster
         self.orders: dict[str, str] = {}
         self.archived: dict[int, Position] = {}
 
@@ -69,14 +70,26 @@ class Stack:
 
     def trim(self) -> None:
         """Leave what is not archived, and the last entry that is."""
-        with Redis.from_url(self.redis_url, decode_responses=True) as client:
+        with self.client() as client:
             for partition, at in self.archived.items():
                 client.xtrim(Keys(partition).log, minid=str(at), approximate=False)
 
+    def client(self) -> Any:
+        kind: Any = RedisCluster if self.in_cluster else Redis
+        return kind.from_url(self.redis_url, decode_responses=True)
 
-@pytest.fixture(scope="module")
-def stack(redis_url: str, database_url: str) -> Stack:
-    made = Stack(redis_url, database_url)
+
+@pytest.fixture(scope="module", params=["redis", "cluster"])
+def stack(request: pytest.FixtureRequest, postgres_store: Store, database_template: str) -> Iterator[Stack]:
+    url = str(request.getfixturevalue(f"{request.param}_url"))
+    with fresh_database(postgres_store.url, database_template) as database_url:
+        yield a_stack(url, database_url, in_cluster=request.param == "cluster")
+
+
+def a_stack(redis_url: str, database_url: str, *, in_cluster: bool) -> Stack:
+    made = Stack(redis_url, database_url, in_cluster=in_cluster)
+    with made.client() as client:
+        client.flushall()
     for number in range(6):
         made.order(f"user-{number}")
     made.archive()
@@ -187,9 +200,10 @@ def test_other_partitions_than_the_logs_are_a_usage_error(
 
 
 def test_an_empty_redis_stays_empty(stack: Stack, swaplog: Callable[..., Told]) -> None:
-    flush_redis(stack.redis_url)
+    with stack.client() as client:
+        client.flushall()
     assert swaplog("events") == (EXIT_UNREACHABLE, [])
-    with Redis.from_url(stack.redis_url) as client:
+    with stack.client() as client:
         assert client.dbsize() == 0
 
 

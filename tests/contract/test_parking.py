@@ -18,12 +18,12 @@ PARTITIONS = 2
 WHY = "venue delisted the pool"
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def log(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[EventLog]:
-    if request.param == "memory":
+@pytest.fixture
+async def log(log_url: str) -> AsyncIterator[EventLog]:
+    if not log_url:
         yield MemoryLog(PARTITIONS)
         return
-    async with open_redis(redis_url) as redis_log:
+    async with open_redis(log_url) as redis_log:
         yield redis_log
 
 
@@ -36,7 +36,7 @@ async def redis_log(redis_url: str) -> AsyncIterator[RedisLog]:
 @asynccontextmanager
 async def open_redis(url: str) -> AsyncIterator[RedisLog]:
     async with open_redis_log(url, PARTITIONS) as opened:
-        await opened._pipe.send([["FLUSHALL"]])
+        await opened._redis.send([["FLUSHALL"]])
         await opened.start(create=True)
         yield opened
 
@@ -142,7 +142,7 @@ async def test_redrive_writes_no_fact_and_moves_no_reader(log: EventLog) -> None
 
 async def test_an_item_that_names_no_order_can_still_be_thrown_away(redis_log: RedisLog) -> None:
     keys = Keys(0)
-    await redis_log._pipe.send([["XADD", keys.work("router"), "*", "state", "{", "data", "\xff"]])
+    await redis_log._redis.send([["XADD", keys.work("router"), "*", "state", "{", "data", "\xff"]])
     [item] = await redis_log.take("router", "a", 16, 100)
     assert await redis_log.park(item, "cannot be decoded", "f")
     [parked] = await redis_log.parked()
@@ -155,7 +155,7 @@ async def test_an_item_that_names_no_order_can_still_be_thrown_away(redis_log: R
 
 async def test_an_order_whose_state_cannot_be_read_is_left_to_a_release_that_can(redis_log: RedisLog) -> None:
     made, parked = await one_parked(redis_log)
-    await redis_log._pipe.send([["HSET", Keys(parked.partition).order(made.order.id), "OrderRequested", "9 1 x"]])
+    await redis_log._redis.send([["HSET", Keys(parked.partition).order(made.order.id), "OrderRequested", "9 1 x"]])
 
     with pytest.raises(NotDiscardable, match="cannot read"):
         await discard(redis_log, parked, by="mara", reason=WHY, now=NOW)

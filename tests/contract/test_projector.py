@@ -164,7 +164,7 @@ async def test_connections_to_redis_killed_again_and_again_lose_nothing(
         for number in range(3):
             await journey(redis_log, f"user-{number}")
             await eventually(lambda: caught_up(redis_log, store))
-            await redis_log._pipe.send([["CLIENT", "KILL", "SKIPME", "yes", "TYPE", "normal"]])
+            await redis_log._redis.send([["CLIENT", "KILL", "SKIPME", "yes", "TYPE", "normal"]])
         await journey(redis_log, "user-1")
         await eventually(lambda: caught_up(redis_log, store))
     await assert_postgres_is_the_fold_of(redis_log, store)
@@ -259,7 +259,7 @@ async def test_a_hole_in_the_log_stops_it(redis_log: RedisLog, redis_url: str, s
     snapshot = await journey(redis_log, "user-1")
     partition = (await whole(redis_log))[0].partition
     third = (await redis_log.history(snapshot.order.id))[2].at
-    await redis_log._pipe.send([["XDEL", redis_log._keys[partition].log, str(third)]])
+    await redis_log._redis.send([["XDEL", redis_log._keys[partition].log, str(third)]])
     async with projecting(redis_log, store) as task:
         with pytest.raises(PositionGap):
             await task
@@ -314,7 +314,7 @@ async def test_while_postgres_is_locked_nothing_is_trimmed_that_it_has_not(
 ) -> None:
     monkeypatch.setattr(connection, "COMMAND_TIMEOUT_S", 0.5)
     monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0)
-    await redis_log._pipe.send([["CONFIG", "SET", "stream-node-max-entries", 2]])
+    await redis_log._redis.send([["CONFIG", "SET", "stream-node-max-entries", 2]])
     health, stop = Health("redis", "postgres"), asyncio.Event()
     try:
         async with open_store(database_url) as store:
@@ -339,4 +339,4 @@ async def test_while_postgres_is_locked_nothing_is_trimmed_that_it_has_not(
             orders = folded(archived)
             assert await store.get_many(list(orders)) == orders
     finally:
-        await redis_log._pipe.send([["CONFIG", "SET", "stream-node-max-entries", 100]])
+        await redis_log._redis.send([["CONFIG", "SET", "stream-node-max-entries", 100]])

@@ -35,7 +35,7 @@ async def test_an_item_behind_many_in_good_hands_is_claimed(log: RedisLog) -> No
     while len(items) <= IN_GOOD_HANDS:
         items += await log.take(ROUTER, "a", 500, 100)
     last = max(items, key=lambda item: tuple(map(int, item.id.split("-"))))
-    await log._pipe.send([["XCLAIM", Keys(0).work(ROUTER), ROUTER, "a", 0, last.id, "IDLE", 2 * IDLE_MS, "JUSTID"]])
+    await log._redis.send([["XCLAIM", Keys(0).work(ROUTER), ROUTER, "a", 0, last.id, "IDLE", 2 * IDLE_MS, "JUSTID"]])
 
     looks = 0
 

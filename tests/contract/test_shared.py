@@ -19,16 +19,21 @@ from tests.waiting import eventually
 CLAIMS = Claims("user 1", datetime.now(UTC) + timedelta(hours=1))
 
 
+@pytest.fixture(params=["redis", "cluster"])
+def shared_url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
 @pytest.fixture
-async def shared(redis_url: str) -> AsyncIterator[Shared]:
-    async with open_shared(redis_url) as shared:
+async def shared(shared_url: str) -> AsyncIterator[Shared]:
+    async with open_shared(shared_url) as shared:
         yield shared
 
 
-async def test_a_ticket_is_good_once(shared: Shared, redis_url: str) -> None:
+async def test_a_ticket_is_good_once(shared: Shared, shared_url: str) -> None:
     ticket, until = await shared.make_ticket(CLAIMS)
     assert timedelta(seconds=25) < until - datetime.now(UTC) <= timedelta(seconds=30)
-    async with Redis.from_url(redis_url) as redis:
+    async with Redis.from_url(shared_url) as redis:
         assert not [key async for key in redis.scan_iter(f"*{ticket}*")]
     taken = await asyncio.gather(*(shared.take_ticket(ticket) for _ in range(10)))
     assert [claims for claims in taken if claims] == [CLAIMS]

@@ -30,17 +30,17 @@ MIB = 1024 * 1024
 AnyLog = MemoryLog | RedisLog
 
 
-@pytest.fixture(params=["memory", "redis"])
-async def log(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[AnyLog]:
-    if request.param == "memory":
+@pytest.fixture
+async def log(log_url: str) -> AsyncIterator[AnyLog]:
+    if not log_url:
         yield MemoryLog(PARTITIONS)
         return
-    async with open_redis_log(redis_url, PARTITIONS) as redis_log:
+    async with open_redis_log(log_url, PARTITIONS) as redis_log:
         # Pages of ten entries, so that trimming by whole pages shows in a short log.
-        await redis_log._pipe.send([["FLUSHALL"], ["CONFIG", "SET", "stream-node-max-entries", 10]])
+        await redis_log._redis.send([["FLUSHALL"], ["CONFIG", "SET", "stream-node-max-entries", 10]])
         await redis_log.start(create=True)
         yield redis_log
-        await redis_log._pipe.send([["CONFIG", "SET", "stream-node-max-entries", 100]])
+        await redis_log._redis.send([["CONFIG", "SET", "stream-node-max-entries", 100]])
 
 
 class Archive:
@@ -178,12 +178,12 @@ async def test_a_reader_that_speaks_again_is_not_forgotten(log: AnyLog) -> None:
 
 async def test_what_others_wrote_among_the_readers_stops_no_trimming(redis_url: str) -> None:
     async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log._pipe.send([["FLUSHALL"]])
+        await log._redis.send([["FLUSHALL"]])
         await log.start(create=True)
         partition, entries = await filled(log, 3)
         readers = log._keys[partition].readers
         odd = ("", "7", "null", "[]", '{"at": 7, "seen": 1}', '{"at": "x", "seen": 9e99}', '{"at": "1-1", "seen": {}}')
-        await log._pipe.send([["HSET", readers, f"odd-{n}", value] for n, value in enumerate(odd)])
+        await log._redis.send([["HSET", readers, f"odd-{n}", value] for n, value in enumerate(odd)])
         assert await log.trim(partition, entries[-1].at) >= 0
         await log.register_reader("sound", {partition: START})
         assert [reader.name for reader in await log.readers()] == ["sound"]
@@ -252,7 +252,7 @@ async def test_orders_are_refused_while_work_waits_and_taken_again(log: AnyLog) 
 
 async def test_orders_are_refused_while_redis_is_full(redis_url: str) -> None:
     async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log._pipe.send([["FLUSHALL"]])
+        await log._redis.send([["FLUSHALL"]])
         await log.start(create=True)
         overload = Overload(log, wait_s_max=60, memory_max_bytes=1)
         await overload.measure()
@@ -263,12 +263,12 @@ async def test_orders_are_refused_while_redis_is_full(redis_url: str) -> None:
             await overload.measure()
             assert (await client.post()).status == 202
             # What Redis itself allows counts too.
-            await log._pipe.send([["CONFIG", "SET", "maxmemory", int(used * 1.05)]])
+            await log._redis.send([["CONFIG", "SET", "maxmemory", int(used * 1.05)]])
             try:
                 await overload.measure()
                 assert (await client.post()).code == "overloaded"
             finally:
-                await log._pipe.send([["CONFIG", "SET", "maxmemory", 0]])
+                await log._redis.send([["CONFIG", "SET", "maxmemory", 0]])
 
 
 async def ended(log: AnyLog) -> tuple[Step, Snapshot]:
@@ -318,15 +318,15 @@ async def test_only_ended_orders_are_let_go_and_not_at_once(log: AnyLog, monkeyp
 
 async def test_an_ended_order_takes_little_memory(redis_url: str) -> None:
     async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log._pipe.send([["FLUSHALL"]])
+        await log._redis.send([["FLUSHALL"]])
         await log.start(create=True)
         _, now = await ended(log)
         key = log._keys[partition_of(now.order.id)].order(now.order.id)
         # Of every field: by default the server weighs five and multiplies, and which five differs from run to run.
         look: list[list[Any]] = [["MEMORY", "USAGE", key, "SAMPLES", 0], ["HGETALL", key]]
-        before, fields = await log._pipe.send(look)
+        before, fields = await log._redis.send(look)
         await log.retire([now.order.id])
-        after, left = await log._pipe.send(look)
+        after, left = await log._redis.send(look)
         assert set(left[::2]) == RETIRED_FIELDS
         # What a server needs for a hash as such is its own affair; the texts that are gone must be given back.
         assert before - after >= sum(map(len, fields)) - sum(map(len, left))

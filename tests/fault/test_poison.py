@@ -94,10 +94,10 @@ async def put_back_once(log: RedisLog, redis_url: str, parked: Parked) -> None:
     await log.register_reader("projector", {partition: await log.tip(partition)})
     keys = Keys(partition)
     look = [["HGETALL", keys.readers], ["HGETALL", keys.meta], ["XINFO", "STREAM", keys.log]]
-    before = await log._pipe.send(look)
+    before = await log._redis.send(look)
     assert await log.redrive(parked)
     assert not await log.redrive(parked)
-    assert await log._pipe.send(look) == before
+    assert await log._redis.send(look) == before
     assert await log.backlog(ROUTER) == 1
     async with router(redis_url, "none"):
         await eventually(lambda: routed(log, [parked.order_id]), what="it is routed")
@@ -120,16 +120,16 @@ async def test_a_handler_that_cannot_bear_one_order(log: RedisLog, redis_url: st
 async def test_an_item_that_cannot_be_decoded(log: RedisLog, redis_url: str) -> None:
     [poison] = await orders(log, 1)
     order = Keys(partition_of(poison)).order(poison)
-    [whole] = await log._pipe.send([["HGET", order, "OrderRequested"]])
+    [whole] = await log._redis.send([["HGET", order, "OrderRequested"]])
     work = Keys(partition_of(poison)).work(ROUTER)
-    [[[item_id, _]]] = await log._pipe.send([["XRANGE", work, "-", "+"]])
-    await log._pipe.send([["XDEL", work, item_id], ["XADD", work, "*", "subject", poison, "version", "1"]])
-    await log._pipe.send([["HSET", order, "OrderRequested", "\0"]])
+    [[[item_id, _]]] = await log._redis.send([["XRANGE", work, "-", "+"]])
+    await log._redis.send([["XDEL", work, item_id], ["XADD", work, "*", "subject", poison, "version", "1"]])
+    await log._redis.send([["HSET", order, "OrderRequested", "\0"]])
     healthy = await orders(log, HEALTHY)
     async with router(redis_url, "none"):
         parked = await only_it_waits(log, poison, healthy)
     assert "cannot be decoded" in parked.reason
-    await log._pipe.send([["HSET", order, "OrderRequested", whole]])
+    await log._redis.send([["HSET", order, "OrderRequested", whole]])
     await put_back_once(log, redis_url, parked)
 
 
