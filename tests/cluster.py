@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from deploy.local.binaries import redis_binaries
 from deploy.local.processes import Command, Process, spawn
 from deploy.local.redis_server import DURABLE, THROW_AWAY
-from tests.servers import run, throw_away_folders
+from tests.servers import throw_away_folders
 from tests.waiting import eventually
 
 NODES = 3
@@ -94,14 +94,29 @@ class Cluster:
 
 @contextmanager
 def redis_cluster(*, durable: bool = False) -> Iterator[Cluster]:
-    """Three empty masters that share the slots evenly, while the block runs."""
+    """`cluster_in` a folder that is gone afterwards, on a loop of its own."""
     with throw_away_folders() as folders:
-        cluster = Cluster([_start(folders.data / f"node-{number}", durable=durable) for number in range(NODES)])
+        loop = asyncio.new_event_loop()
+        made = cluster_in(folders.data, durable=durable)
         try:
-            run(_join(cluster.nodes))
-            yield cluster
+            cluster = loop.run_until_complete(made.__aenter__())
+            try:
+                yield cluster
+            finally:
+                loop.run_until_complete(made.__aexit__(None, None, None))
         finally:
-            run(cluster.stop())
+            loop.close()
+
+
+@asynccontextmanager
+async def cluster_in(data: Path, *, durable: bool) -> AsyncIterator[Cluster]:
+    """Three empty masters that share the slots evenly, while the block runs."""
+    cluster = Cluster([_start(data / f"node-{number}", durable=durable) for number in range(NODES)])
+    try:
+        await _join(cluster.nodes)
+        yield cluster
+    finally:
+        await cluster.stop()
 
 
 def _start(folder: Path, *, durable: bool) -> ClusterNode:

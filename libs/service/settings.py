@@ -21,7 +21,9 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     # Stores
-    redis_url: str = Field("", description="Redis or Valkey 7.0+; wins over REDIS_HOST and REDIS_PORT")
+    redis_url: str = Field(
+        "", description="Redis or Valkey 7.0+, or any node of a cluster; wins over REDIS_HOST and REDIS_PORT"
+    )
     redis_host: str = Field("127.0.0.1", description="host of Redis when REDIS_URL is not set")
     redis_port: int = Field(6379, ge=1, le=65535, description="port of Redis when REDIS_URL is not set")
     database_url: str = Field("", description="PostgreSQL 15+")

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from libs.events.reactions import EXECUTOR, ROUTER
-from tests.bench import appends, beside, fanout, growth, history, load, projecting, rest, workers
+from tests.bench import appends, beside, cluster, fanout, growth, history, load, projecting, rest, workers
 from tests.bench.cpu import CpuMeter
 from tests.bench.figures import Result, medians
 from tests.bench.hello import hello_posts
@@ -142,6 +142,12 @@ async def _growth(world: World) -> Result:
     return await growth.measure(world.target, await world.crowd(), world.cpu, **options)
 
 
+async def _cluster(world: World) -> Result:
+    given = world.given
+    options = {"orders": given.orders, "connections": given.connections, "users": given.users, "runs": given.runs}
+    return await cluster.measure(world.aof, **options)
+
+
 async def _start(_world: World) -> Result:
     return await rest.started()
 
@@ -161,5 +167,6 @@ PARTS: dict[str, Part] = {
     "start": Part(_start, each_aof=False),
     "history": Part(_history, each_aof=False, full=True),
     "growth": Part(_growth, on_stack=True, each_aof=False, full=True),
+    "cluster": Part(_cluster, each_aof=False, full=True),
     "fanout": Part(_fanout, each_aof=False, full=True),
 }

@@ -67,6 +67,13 @@ def _batches(name: str, part: Mapping[str, Any]) -> Lines:
         yield from _closed(name, sized)
 
 
+def _cluster(_name: str, part: Mapping[str, Any]) -> Lines:
+    for name, figures in part.items():
+        yield from _closed(name, figures)
+        walls = ", ".join(f"{one} {count:,}" for one, count in figures["carries_per_s"].items())
+        yield f"  a core of each carries {walls} orders/s"
+
+
 def _growth(_name: str, part: Mapping[str, Any]) -> Lines:
     yield "growth"
     for level in filter(str.isdigit, part):
@@ -118,5 +125,6 @@ _SHAPES: dict[str, Callable[[str, Mapping[str, Any]], Lines]] = {
     "batches": _batches,
     "latency": _open,
     "beside": _beside,
+    "cluster": _cluster,
     "growth": _growth,
 }
