@@ -56,9 +56,9 @@ MUTANTS = (
     ),
     Mutant(
         "the claim's cursor starts again every time",
-        "libs/events/redis_work.py",
-        "            self._claim_state()[where] = cursor\n",
-        '            self._claim_state()[where] = "0-0"\n',
+        "libs/events/redis_taking.py",
+        "        self._claim_state()[where] = cursor\n",
+        '        self._claim_state()[where] = "0-0"\n',
         ("tests/contract/test_redis_claims.py",),
     ),
     Mutant(
@@ -144,7 +144,7 @@ MUTANTS = (
     Mutant(
         "a repair goes by what it saw while others still wrote",
         "services/projector/repair.py",
-        "            run, held = await self._redis.close()\n",
+        "            held = await self._redis.close()\n",
         "            await self._redis.close()\n",
         ("tests/contract/test_repair.py",),
     ),

@@ -47,6 +47,16 @@ MATRIX = (
         (LOSS + "test_redis_restarted_in_the_middle_loses_nothing",),
     ),
     Row(
+        "a node of a Redis Cluster is killed or frozen, and comes back",
+        "orders of its partitions wait, the others' go on; all end once, and nothing had to be restored",
+        (FAULT + "test_cluster.py::test_a_node_is_away_and_comes_back",),
+    ),
+    Row(
+        "a partition moves to another node of the cluster under load",
+        "its orders wait for a moment; all end once, and nothing had to be restored",
+        (FAULT + "test_cluster.py::test_a_partition_moves_to_another_node",),
+    ),
+    Row(
         "Redis back without the end of its file, as it was some time ago, or empty",
         "seen; a new epoch; every archived event back at its place; orders go on; subscribers told",
         (
