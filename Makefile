@@ -9,8 +9,8 @@ SOURCES := services libs deploy tests examples
 ARGS ?=
 # Services and tests start hundreds of processes: what is compiled is kept, whatever the environment says.
 unexport PYTHONDONTWRITEBYTECODE
-# How many modules of tests run at once; auto: as many as tests/conftest.py says. 0 is one after another.
-WORKERS ?= 0
+# How many modules of tests run at once; auto: as many as tests/conftest.py says. 0: one test after another.
+WORKERS ?= auto
 PARALLEL = -n $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help

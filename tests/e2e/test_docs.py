@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -49,6 +49,11 @@ def checkout(folder: Path) -> Path:
     return folder
 
 
+def _without_make(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the `make` that runs these tests was told is not for the one a reader calls."""
+    return {name: value for name, value in environ.items() if not name.startswith("MAKE") and name != "ARGS"}
+
+
 async def said_by(stack: Stack, folder: Path, script: str) -> str:
     """Run a script as if the stack were `make run`'s own; gives what it prints."""
     script = script.replace("http://127.0.0.1:8080", stack.base_url)
@@ -58,7 +63,7 @@ async def said_by(stack: Stack, folder: Path, script: str) -> str:
         "-c",
         f"set -euo pipefail\n{script}",
         cwd=checkout(folder),
-        env={**os.environ, "PATH": path_with_stand_ins(folder)},
+        env={**_without_make(os.environ), "PATH": path_with_stand_ins(folder)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -3,8 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -12,7 +13,7 @@ import pytest
 
 from deploy.local.forks import Forks, can_fork, forking
 from deploy.local.plan import NotReachable
-from deploy.local.ports import free_port
+from deploy.local.ports import Claims
 from deploy.local.processes import Command, Process
 from deploy.local.readiness import check_ready
 from libs.service.settings import EXIT_USAGE
@@ -20,6 +21,7 @@ from tests.fault.test_supervisor import alive
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+Make = Callable[..., Command]
 LOCALNET = (sys.executable, "-m", "services.localnet")
 MIGRATE = (sys.executable, "-m", "libs.orders.migrate")
 
@@ -30,8 +32,13 @@ async def forks(tmp_path: Path) -> AsyncIterator[Forks]:
         yield forks
 
 
-def localnet(folder: Path, **env: str) -> Command:
-    admin, port = (str(free_port("127.0.0.1", set())) for _ in range(2))
+@pytest.fixture
+def localnet(claimed: Claims, tmp_path: Path) -> Make:
+    return partial(_localnet, claimed, tmp_path)
+
+
+def _localnet(claimed: Claims, folder: Path, **env: str) -> Command:
+    admin, port = (str(claimed.free("127.0.0.1")) for _ in range(2))
     own = {"ADMIN_PORT": admin, "LOCALNET_PORT": port, "DATA_DIR": str(folder)}
     return Command("localnet", LOCALNET, folder / "localnet.log", {**os.environ, **own, **env})
 
@@ -49,8 +56,8 @@ async def ready(process: Process) -> None:
     await eventually(answers, what="ready")
 
 
-async def test_it_is_named_led_and_told_like_a_process_of_its_own(forks: Forks, tmp_path: Path) -> None:
-    process = forks.spawn(localnet(tmp_path, TZ="Asia/Tokyo"))
+async def test_it_is_named_led_and_told_like_a_process_of_its_own(forks: Forks, localnet: Make) -> None:
+    process = forks.spawn(localnet(TZ="Asia/Tokyo"))
     await ready(process)
     seen = psutil.Process(process.pid)
     assert seen.parent() != psutil.Process()
@@ -68,30 +75,30 @@ async def test_exit_codes_and_last_words_are_told(forks: Forks, tmp_path: Path) 
     assert "DATABASE_URL" in process.last_line()
 
 
-async def test_a_killed_one_is_told_with_its_signal(forks: Forks, tmp_path: Path) -> None:
-    process = forks.spawn(localnet(tmp_path))
+async def test_a_killed_one_is_told_with_its_signal(forks: Forks, localnet: Make) -> None:
+    process = forks.spawn(localnet())
     process.signal(signal.SIGKILL)
     assert await process.exited() == -signal.SIGKILL
 
 
-async def test_without_its_server_nothing_goes_on_and_everything_can_be_started(forks: Forks, tmp_path: Path) -> None:
-    first = forks.spawn(localnet(tmp_path))
+async def test_without_its_server_nothing_goes_on_and_everything_can_be_started(forks: Forks, localnet: Make) -> None:
+    first = forks.spawn(localnet())
     server = psutil.Process(first.pid).parent()
     assert server
     assert "fork_server" in " ".join(server.cmdline())
     server.kill()
     assert await first.exited() == -signal.SIGKILL
     await eventually(lambda: not alive(first.pid), what="gone with its server")
-    again = forks.spawn(localnet(tmp_path))
+    again = forks.spawn(localnet())
     await ready(again)
     assert psutil.Process(again.pid).parent() == psutil.Process()
     assert await again.stop(10) == 0
 
 
-async def test_nothing_outlives_the_block(tmp_path: Path) -> None:
+async def test_nothing_outlives_the_block(tmp_path: Path, localnet: Make) -> None:
     async with AsyncExitStack() as stack:
         forks = await stack.enter_async_context(forking(tmp_path / "fork-server.log", os.environ))
-        process = forks.spawn(localnet(tmp_path))
+        process = forks.spawn(localnet())
         await ready(process)
     assert await process.exited() == -signal.SIGKILL
     await eventually(lambda: not alive(process.pid), what="gone")
