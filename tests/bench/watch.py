@@ -84,6 +84,8 @@ class Socket(asyncio.Protocol):
         self._data = b""
         self._leaving = False
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.told = asyncio.Event()
+        """Its first message is there, or none will come."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
@@ -117,6 +119,7 @@ class Socket(asyncio.Protocol):
     def _heard(self, opcode: int, payload: bytes) -> None:
         match opcode:
             case 1:  # text
+                self.told.set()
                 self._watch.said(payload)
             case 9:  # ping
                 # A client's frames are masked; a mask of zeros leaves the payload as it is.
@@ -128,6 +131,7 @@ class Socket(asyncio.Protocol):
         if self._leaving:
             return
         self._watch.lost(reason)
+        self.told.set()
         if not self.opened.done():
             self.opened.set_exception(WatchLost(reason))
 
@@ -165,7 +169,7 @@ class OrderSocket(Socket):
 
 @asynccontextmanager
 async def watching(crowd: Crowd) -> AsyncIterator[Watch]:
-    """A socket for each user, over all of their orders, while the block runs.
+    """A socket for each user, over all of their orders, while the block runs; each has had its snapshot.
 
     Raises:
         WatchLost: one was refused.
@@ -177,6 +181,7 @@ async def watching(crowd: Crowd) -> AsyncIterator[Watch]:
             handshake = _handshake(crowd.place.header, user.token)
             sockets.append(await _opened(crowd.place, lambda h=handshake: Socket(watch, h)))  # type: ignore[misc]
         await asyncio.gather(*(socket.opened for socket in sockets))
+        await asyncio.gather(*(socket.told.wait() for socket in sockets))
         yield watch
     finally:
         for socket in sockets:
