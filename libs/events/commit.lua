@@ -32,7 +32,7 @@ local first_position = position
 
 local key, arg = 4, 4
 local replies = {ms_text}
-local done = {}
+local done, waiting = {}, {}
 
 local function check(order_key, expected, idem_key, work_key, service, item, consumer)
   local held = redis.pcall('HMGET', order_key, 'version', 'trail')
@@ -84,7 +84,9 @@ end
 
 local function add_item(work_key, order_key, last)
   local item = {'subject', ARGV[last + 4], 'id', ARGV[last], 'type', ARGV[last + 1], 'traceparent', ARGV[last + 9]}
-  if call('XLEN', work_key) < SOON then
+  local length = waiting[work_key] or call('XLEN', work_key)
+  waiting[work_key] = length + 1
+  if length < SOON then
     for _, text in ipairs(call('HGETALL', order_key)) do
       item[#item + 1] = text
     end
