@@ -23,9 +23,9 @@ READER = "projector"
 ENTRIES_PER_PARTITION_MAX = 500
 BLOCK_MS = 500  # how long a stop may go unnoticed
 # The first entry after a silence is projected at once; then a batch collects. Each is an fsync and some conversations,
-# and an order that goes through many is written as often: most are over in this time. Nobody waits for it: readers ask
-# the log first.
-BATCH_EVERY_S = 0.25
+# and an order that goes through many is written as often. Nobody waits for it, readers ask the log first; but what is
+# not here yet is gone if Redis loses its files, so it is not longer.
+BATCH_EVERY_S = 0.1
 REPORT_EVERY_S = 1.0
 BACKOFF_BASE_S, BACKOFF_CAP_S = 0.2, 2.0
 

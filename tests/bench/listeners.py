@@ -53,6 +53,7 @@ class Listeners:
         self._selector = selectors.DefaultSelector()
         self._mute = [self._connected("") for _ in range(mute)]
         self._all: list[Listener] = []
+        self._refused: list[tuple[float, Listener]] = []  # and when to ask again
         self._lacking, self._wanted, self.reset = 0, 0, 0
         self.heard: dict[int, list[float]] = {}
         for first in range(0, sockets, OPENED_AT_ONCE):
@@ -80,8 +81,10 @@ class Listeners:
         while not condition():
             if time.monotonic() > deadline:
                 raise Lost(f"{self._lacking} of {len(self._all)} sockets lack events after {WITHIN_S:g} s")
-            for key, _ in self._selector.select(1):
+            for key, _ in self._selector.select(RECONNECT_S):
                 self._read(key.data)
+            while self._refused and self._refused[0][0] < time.monotonic():
+                self._reopen(self._refused.pop(0)[1])
 
     def _connected(self, cursor: str) -> socket.socket:
         sock = socket.create_connection(self._place)
@@ -113,8 +116,12 @@ class Listeners:
         data = one.data + data if one.data else data
         if not one.upgraded:
             end = data.find(HEAD_END)
-            if end < 0 or not data.startswith(b"HTTP/1.1 101"):
+            if end < 0:
                 one.data = data
+                return
+            if not data.startswith(b"HTTP/1.1 101"):  # it is up, and cannot read the log yet
+                self._leave(one)
+                self._refused.append((time.monotonic() + RECONNECT_S, one))
                 return
             one.upgraded, data = True, data[end + len(HEAD_END) :]
         if data[:2] == WHOLE and int.from_bytes(data[2:4]) == len(data) - 4:
@@ -164,9 +171,15 @@ class Listeners:
             one.last = payload
         return not any(kind in head for kind in NO_EVENTS)
 
-    def _come_back(self, one: Listener) -> None:
+    def _leave(self, one: Listener) -> None:
         self._selector.unregister(one.sock)
         one.sock.close()
+
+    def _come_back(self, one: Listener) -> None:
+        self._leave(one)
+        self._reopen(one)
+
+    def _reopen(self, one: Listener) -> None:
         for _ in range(int(WITHIN_S / RECONNECT_S)):
             try:
                 self._open(one)

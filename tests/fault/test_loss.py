@@ -58,11 +58,15 @@ class World:
         return [await self.client.accepted() for _ in range(count)]
 
     async def some_that_wait(self) -> list[str]:
-        """Orders that have not ended, because there is no chain; archived as far as they are."""
+        """Orders that have not ended, because there is no chain."""
         await self.stack.stop("localnet")
-        orders = await self.place()
+        return await self.place()
+
+    async def whole(self) -> list[Entry]:
+        """The log, all of it archived. In this order: attempts fail and begin again meanwhile."""
+        log = await whole_log(self.stack)
         await self.archived()
-        return orders
+        return log
 
     async def archived(self) -> None:
         """Wait until Postgres has all that is in the log."""
@@ -141,7 +145,7 @@ def forget(data: Path, _synced: int = 0) -> None:
 async def test_redis_comes_back_without(world: World, harm: Callable[[Path, int], None]) -> None:
     synced = grows(world.redis_data).stat().st_size
     waiting = await world.some_that_wait()
-    before, epoch = await whole_log(world.stack), await world.epoch()
+    before, epoch = await world.whole(), await world.epoch()
     await without_redis(world, lambda data: harm(data, synced))
     assert await world.epoch() != epoch
     await holds_again(world, before)
@@ -153,7 +157,7 @@ async def test_redis_comes_back_as_it_was_some_time_ago(world: World, tmp_path: 
     await asyncio.to_thread(shutil.copytree, world.redis_data, tmp_path / "copy")
     await world.stack.start("redis")
     waiting = await world.some_that_wait()
-    before, epoch = await whole_log(world.stack), await world.epoch()
+    before, epoch = await world.whole(), await world.epoch()
 
     def bring_back(data: Path) -> None:
         forget(data)
@@ -171,7 +175,7 @@ async def test_redis_is_emptied_under_everybody(world: World) -> None:
     try:
         waiting = await world.some_that_wait()
         await eventually(watcher.seen, what="a subscriber")
-        before, epoch = await whole_log(world.stack), await world.epoch()
+        before, epoch = await world.whole(), await world.epoch()
         async with redis_of(world) as redis:
             await redis.flushall()
         assert await world.epoch() != epoch
