@@ -31,6 +31,8 @@ from libs.events.suspects import Suspects
 from libs.events.together import HandleMany, Left, work_together
 from libs.events.worker_limits import WorkerLimits, jittered
 
+GATHERED_WHEN_ROOM_FOR = 8  # times what came
+
 T = TypeVar("T")
 Handle = Callable[[Order, Envelope], Awaitable[Sequence[Event]]]
 
@@ -125,7 +127,10 @@ class Worker:
                 with crossing("work.take"):
                     items = await self._log.take(self._service, self._consumer, free, self._limits.block_ms)
                 self._begin_fresh(items)
-                await asyncio.sleep(self._pace.pause_s(asyncio.get_running_loop().time(), len(items)))
+                pause_s = self._pace.pause_s(asyncio.get_running_loop().time(), len(items))
+                # Where there was hardly room for what came, more is waiting already.
+                if len(items) * GATHERED_WHEN_ROOM_FOR <= free:
+                    await asyncio.sleep(pause_s)
             except LogMismatch as error:
                 self._health.trouble("log", str(error))
                 raise
