@@ -75,7 +75,7 @@ chaos: $(READY) ## 20,000 orders while everything is killed, paused and cut off;
 simulate: $(READY) ## 20,000 worlds in one process each, under seeded schedules; about 3 minutes
 	exec $(BIN)/python -m tests.simulation.runs $(ARGS)
 
-mutants: $(READY) ## Plant bugs in a copy and see the tests turn red; about 5 minutes
+mutants: $(READY) ## Plant bugs in a copy and see the tests turn red; about 8 minutes
 	exec $(BIN)/python -m tests.mutants $(ARGS)
 
 reliability: $(READY) ## Run what docs/reliability.md tells of, and write it; about half an hour

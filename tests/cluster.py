@@ -189,4 +189,3 @@ async def paused(node: ClusterNode) -> AsyncIterator[None]:
         yield
     finally:
         node.process.signal(signal.SIGCONT)
-        await asyncio.sleep(0)
