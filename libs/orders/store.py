@@ -7,6 +7,7 @@ from uuid import UUID
 from libs.events.envelope import Envelope
 from libs.events.ids import Position
 from libs.events.log import Entry
+from libs.events.model import Status
 from libs.events.order import Order
 from libs.orders import sql
 from libs.orders.connection import (
@@ -18,6 +19,7 @@ from libs.orders.connection import (
     StoreUnavailable,
     open_database,
 )
+from libs.orders.listed import Listed
 from libs.orders.named import orders_of
 from libs.orders.projection import Checkpoint, Projection, checkpoints_of
 from libs.orders.refolding import Refolding
@@ -53,11 +55,11 @@ class OrderStore:
             rows = await connection.fetch(sql.ORDERS, [UUID(order_id) for order_id in order_ids])
             return {order.id: order for order in await orders_of(connection, rows)}
 
-    async def newest(self, user: str, before: str | None, limit: int) -> list[Order]:
-        """A user's orders, newest first, with ids below `before`."""
+    async def newest(self, user: str, before: str | None, limit: int) -> list[Listed]:
+        """A user's orders, newest first, with ids below `before`; those the archive let go of are listed too."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(sql.NEWEST_BEFORE, user, UUID(before) if before else sql.NEWEST_ID, limit)
-            return await orders_of(connection, rows)
+            return [Listed(str(row["id"]), Status(row["status"]), row["created_at"]) for row in rows]
 
     async def history(self, order_id: str) -> list[tuple[Envelope, Position]]:
         """The order's archived events, in version order."""

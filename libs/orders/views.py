@@ -8,7 +8,7 @@ from libs.events.errors import VersionGap
 from libs.events.ids import Position
 from libs.events.log import Reads, Snapshot
 from libs.events.order import Order
-from libs.events.reactions import TERMINAL
+from libs.orders.listed import Listed, listed
 
 PAGE_MAX = 200
 
@@ -28,7 +28,7 @@ class Store(Protocol):
 
     async def by_client_id(self, user: str, client_id: str) -> Order | None: ...
 
-    async def newest(self, user: str, before: str | None, limit: int) -> list[Order]: ...
+    async def newest(self, user: str, before: str | None, limit: int) -> list[Listed]: ...
 
     async def history(self, order_id: str) -> list[tuple[Envelope, Position]]: ...
 
@@ -64,18 +64,29 @@ class OrderViews:
 
         `before` is the last cursor given out. Ids are UUIDv7 in lower case, so descending ids are newest first.
         """
+        page, cursor = await self.listed(user, before, limit)
+        orders = await self.whole(page)
+        return [orders[one.id] for one in page if one.id in orders], cursor
+
+    async def listed(self, user: str, before: str | None, limit: int) -> tuple[list[Listed], str | None]:
+        """`newest` without the orders' events, but for those that have not ended: these are whole."""
         wanted = min(limit, PAGE_MAX) + 1  # one more tells whether there is a next page
         # The log first: an order projected between the two reads is then in both, never in neither.
         recent = await self._log.recent(user, before, wanted)
-        stored = await self._store.newest(user, before, wanted)
-        ids = sorted({*recent, *(order.id for order in stored)}, reverse=True)[:wanted]
+        stored = {one.id: one for one in await self._store.newest(user, before, wanted)}
+        ids = sorted({*recent, *stored}, reverse=True)[:wanted]
         shown, more = ids[: wanted - 1], len(ids) == wanted
-        orders = {order.id: order for order in stored}
-        open_ids = [i for i in shown if i not in orders or orders[i].status not in TERMINAL]  # an ended order is final
+        open_ids = [i for i in shown if i not in stored or not stored[i].ended]  # an ended order is final
         live = await self._log.find_many(open_ids) if open_ids else {}
-        orders |= {order_id: snapshot.order for order_id, snapshot in live.items()}
+        stored |= {order_id: listed(snapshot.order) for order_id, snapshot in live.items()}
         # The cursor is the last id, not the last order: an id that is gone from both must not end the listing.
-        return [orders[order_id] for order_id in shown if order_id in orders], shown[-1] if more else None
+        return [stored[order_id] for order_id in shown if order_id in stored], shown[-1] if more else None
+
+    async def whole(self, page: Sequence[Listed]) -> dict[str, Order]:
+        """The orders of a list; without those whose events are gone."""
+        missing = [one.id for one in page if one.order is None]
+        found = await self._store.get_many(missing) if missing else {}
+        return found | {one.id: one.order for one in page if one.order}
 
     async def history(self, order_id: str) -> list[tuple[Envelope, Position]]:
         """Every event of the order with its position, in version order; empty when there is no such order.

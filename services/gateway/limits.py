@@ -48,6 +48,7 @@ IDEMPOTENCY_KEY_CHARS_MAX = 255
 ORDERS_PER_BATCH_MAX = 100
 EXPANDED_ORDERS_MAX = 20  # of a page with the events of each
 SCANNED_ORDERS_MAX = 1_000  # for one page of a filtered list
+SHOWN_ORDERS_KEPT = 10_000  # ended orders as JSON, for lists
 PAGE_DEFAULT = 50
 RESUME_ENTRIES_MAX = 50_000  # of everybody in the partition, behind a cursor
 READ_DEADLINE_S = 6.0  # beyond: 503; asyncpg may take as long again to give a silent connection up

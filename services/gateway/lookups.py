@@ -1,5 +1,6 @@
 """What happens for each address that only reads: orders, their events, tokens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,8 +11,10 @@ from libs.events.ids import Cursor, partition_of, partition_of_user
 from libs.events.log import Entry
 from libs.events.model import Status
 from libs.events.order import Order
-from libs.orders.presentation import event_body, order_body
+from libs.orders.listed import Listed
+from libs.orders.presentation import Body, event_body, order_body
 from libs.orders.resume import pages_after, position_of
+from libs.orders.views import PAGE_MAX
 from libs.venues.tokens import TOKENS
 from services.gateway import limits
 from services.gateway.answers import answer
@@ -19,6 +22,7 @@ from services.gateway.asking import ORDER_ID, Asking, etag, named, order_answer
 from services.gateway.parts import Parts
 from services.gateway.problems import Problem
 from services.gateway.reading import page_size
+from services.gateway.shown import Shown
 from services.gateway.times import parse_time
 
 _TOKENS = [{"symbol": token.symbol, "mint": token.mint, "decimals": token.decimals} for token in TOKENS.values()]
@@ -31,10 +35,14 @@ class Wanted:
     statuses: frozenset[Status]
     since: datetime | None
 
-    def shows(self, order: Order) -> bool:
+    @property
+    def chooses(self) -> bool:
+        return bool(self.statuses) or self.since is not None
+
+    def shows(self, order: Listed) -> bool:
         return not self.statuses or order.status in self.statuses
 
-    def ends_before(self, order: Order) -> bool:
+    def ends_before(self, order: Listed) -> bool:
         return self.since is not None and order.created_at < self.since
 
 
@@ -43,6 +51,7 @@ class Lookups:
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._asking = parts, Asking(parts)
+        self._of_lists = Shown(parts.views, limits.SHOWN_ORDERS_KEPT)
 
     async def tokens(self, _request: web.Request) -> web.Response:
         """GET /api/tokens."""
@@ -57,26 +66,35 @@ class Lookups:
         if expanded := _expanded(request):
             limit = min(limit, limits.EXPANDED_ORDERS_MAX)
         with crossing("orders.list"):
-            orders, following = await self._page(user, cursor, limit, wanted)
-        bodies = [await self._expanded(order) if expanded else order_body(order) for order in orders]
+            page, following = await self._page(user, cursor, limit, wanted)
+            bodies = await (self._with_events(page) if expanded else self._of_lists.bodies(page))
         following_at = request.rel_url.update_query(cursor=following or "")
         link = {"Link": f'<{following_at}>; rel="next"'} if following else {}
         return answer({"orders": bodies, "nextCursor": following}, headers=link)
 
-    async def _page(self, user: str, cursor: str | None, limit: int, wanted: Wanted) -> tuple[list[Order], str | None]:
+    async def _page(self, user: str, cursor: str | None, limit: int, wanted: Wanted) -> tuple[list[Listed], str | None]:
         """Look through a user's orders until the page is full; a filter that finds little may give a short page."""
-        found: list[Order] = []
+        found: list[Listed] = []
         scanned = 0
+        # What is chosen from is read in long pages, however few are asked for.
+        size = PAGE_MAX if wanted.chooses else limit
         while True:
-            orders, cursor = await self._parts.views.newest(user, cursor, limit - len(found))
-            scanned += len(orders)
-            for order in orders:
+            page, cursor = await self._parts.views.listed(user, cursor, size)
+            for order in page:
                 if wanted.ends_before(order):
                     return found, None
-                if wanted.shows(order):
-                    found.append(order)
-            if cursor is None or len(found) >= limit or scanned >= limits.SCANNED_ORDERS_MAX:
+                if not wanted.shows(order):
+                    continue
+                found.append(order)
+                if len(found) == limit:
+                    return found, order.id if cursor or order is not page[-1] else None
+            scanned += len(page)
+            if cursor is None or scanned >= limits.SCANNED_ORDERS_MAX:
                 return found, cursor
+
+    async def _with_events(self, page: Sequence[Listed]) -> Sequence[Body]:
+        orders = await self._parts.views.whole(page)
+        return [await self._expanded(orders[one.id]) for one in page if one.id in orders]
 
     async def get_order(self, request: web.Request) -> web.Response:
         """GET /api/orders/{id}?expand=events."""

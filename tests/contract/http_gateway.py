@@ -15,6 +15,7 @@ from libs.events.ids import Position
 from libs.events.log import EventLog
 from libs.events.memory_log import MemoryLog
 from libs.events.order import Order
+from libs.orders.listed import Listed
 from libs.orders.views import OrderViews, Store
 from libs.quoting.venue import Venue
 from libs.service.health import Health, serve
@@ -50,7 +51,7 @@ class NothingProjected:
     async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
         return {}
 
-    async def newest(self, user: str, before: str | None, limit: int) -> list[Order]:
+    async def newest(self, user: str, before: str | None, limit: int) -> list[Listed]:
         return []
 
     async def history(self, order_id: str) -> list[tuple[Envelope, Position]]:

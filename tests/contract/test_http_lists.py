@@ -57,18 +57,20 @@ async def test_a_list_may_be_of_some_statuses(client: Client, log: Stage) -> Non
     assert (await client.get("/api/orders?statuses=OPEN")).code == "invalid_parameter"
 
 
-async def test_filtered_pages_hold_every_order_once(client: Client) -> None:
+@pytest.mark.parametrize("limit", [1, 2, 5, 6])
+async def test_filtered_pages_hold_every_order_once(client: Client, limit: int) -> None:
     ids = [await placed(client) for _ in range(9)]
     for order_id in ids[::2]:
         await client.ask("DELETE", f"/api/orders/{order_id}")
     found: list[str] = []
-    query, cursor = "status=CANCELLED&limit=2", ""
+    query, cursor = f"status=CANCELLED&limit={limit}", ""
     while True:
         answer = await client.get(f"/api/orders?{query}{cursor}")
         body = answer.body
         if body["nextCursor"]:
             link = answer.headers["Link"].removeprefix("<").removesuffix('>; rel="next"')
             assert link == f"/api/orders?{query}&cursor={body['nextCursor']}"
+        assert len(body["orders"]) <= limit
         found += [order["orderId"] for order in body["orders"]]
         if body["nextCursor"] is None:
             break

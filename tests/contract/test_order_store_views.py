@@ -1,8 +1,9 @@
 """An order is seen the instant it is in the log, never older than the log knows it, and after the log forgot it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
+import orjson
 import pytest
 
 from libs.events.errors import VersionGap
@@ -10,9 +11,13 @@ from libs.events.ids import new_order_id
 from libs.events.log import Entry, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event
+from libs.events.order import Order
 from libs.orders.batch import Batch
+from libs.orders.listed import Listed
+from libs.orders.presentation import order_body
 from libs.orders.store import OrderStore, open_store
 from libs.orders.views import OrderViews
+from services.gateway.shown import Shown
 from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
 
 JOURNEY = (routing_started(), route_selected(), tx_submitted(), tx_confirmed())
@@ -155,3 +160,44 @@ async def test_an_order_that_never_was_is_none(store: OrderStore) -> None:
     assert await views.get(unknown) is None
     assert await views.history(unknown) == []
     assert await views.newest("nobody", None, 10) == ([], None)
+
+
+class Noting(OrderViews):
+    """Notes which orders are asked for whole."""
+
+    def __init__(self, log: MemoryLog, store: OrderStore) -> None:
+        super().__init__(log, store)
+        self.asked: list[list[str]] = []
+
+    async def whole(self, page: Sequence[Listed]) -> dict[str, Order]:
+        self.asked.append([one.id for one in page])
+        return await super().whole(page)
+
+
+async def bodies(views: OrderViews, shown: Shown) -> object:
+    page, _ = await views.listed("user-1", None, 10)
+    return orjson.loads(orjson.dumps(await shown.bodies(page)))
+
+
+async def test_an_ended_order_of_a_list_is_read_once_and_an_open_one_as_it_is_now(store: OrderStore) -> None:
+    log = ForgetfulLog()
+    ended = await an_order(log, *JOURNEY)
+    still_open = await an_order(log)
+    await project(log, store)
+    views = Noting(log, store)
+    shown = Shown(views, 10)
+    assert await bodies(views, shown) == [order_body(still_open.order), order_body(ended.order)]
+    still_open = await go_on(log, still_open, routing_started())
+    assert await bodies(views, shown) == [order_body(still_open.order), order_body(ended.order)]
+    assert views.asked == [[still_open.order.id, ended.order.id], [still_open.order.id]]
+
+
+async def test_only_so_many_ended_orders_are_kept(store: OrderStore) -> None:
+    log = ForgetfulLog()
+    orders = [(await an_order(log, *JOURNEY)).order for _ in range(3)][::-1]
+    await project(log, store)
+    views = Noting(log, store)
+    shown = Shown(views, 2)
+    for _ in range(2):
+        assert await bodies(views, shown) == [order_body(order) for order in orders]
+    assert views.asked == [[order.id for order in orders], [orders[0].id]]

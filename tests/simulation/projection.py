@@ -1,7 +1,7 @@
 """The projection in memory, with the promises of the one in Postgres (`tests/contract/test_projection.py`)."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from libs.events.envelope import Envelope
 from libs.events.errors import LogMismatch
@@ -9,6 +9,7 @@ from libs.events.ids import START, Position
 from libs.events.log import Entry
 from libs.events.order import Order
 from libs.orders.batch import Batch
+from libs.orders.listed import Listed
 from libs.orders.store import Checkpoint, CheckpointMoved
 from tests.folded import folded
 
@@ -48,10 +49,15 @@ class MemoryProjection:
         """See `OrderStore.get`."""
         return self.orders.get(order_id)
 
-    async def newest(self, user: str, before: str | None, limit: int) -> list[Order]:
+    async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
+        """See `OrderStore.get_many`."""
+        return {order_id: self.orders[order_id] for order_id in order_ids if order_id in self.orders}
+
+    async def newest(self, user: str, before: str | None, limit: int) -> list[Listed]:
         """See `OrderStore.newest`."""
         mine = (order for order in self.orders.values() if order.user == user and (not before or order.id < before))
-        return sorted(mine, key=lambda order: order.id, reverse=True)[:limit]
+        newest = sorted(mine, key=lambda order: order.id, reverse=True)[:limit]
+        return [Listed(order.id, order.status, order.created_at) for order in newest]
 
     async def history(self, order_id: str) -> list[tuple[Envelope, Position]]:
         """See `OrderStore.history`."""

@@ -1,0 +1,27 @@
+"""An order of a list: enough to choose by, without its events."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from libs.events.model import Status
+from libs.events.order import Order
+from libs.events.reactions import TERMINAL
+
+
+class Listed(NamedTuple):
+    """`order`: the whole of it, where it is at hand already."""
+
+    id: str
+    status: Status
+    created_at: datetime
+    order: Order | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it will ever change."""
+        return self.status in TERMINAL
+
+
+def listed(order: Order) -> Listed:
+    """A whole order as one of a list."""
+    return Listed(order.id, order.status, order.created_at, order)
