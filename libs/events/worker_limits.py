@@ -19,8 +19,8 @@ class WorkerLimits:
     suspects_at_once: int = 64
     block_ms: int = 1_000
     # The longest that items gather between two reads, and how long they do with 1,000 of them a second.
-    gather_ms_max: float = 15
-    gather_ms_at_1_000_per_s: float = 75
+    gather_ms_max: float = 30
+    gather_ms_at_1_000_per_s: float = 150
     # Longer than the longest handler: an item whose holder is alive and busy is not stolen even if renewal fails once.
     claim_idle_ms: int = 45_000
     renew_every_s: float = 10
