@@ -7,8 +7,8 @@ from typing import Protocol
 import structlog
 
 from libs.events.errors import LogMismatch, LogNotOpen, LogReplaced, LogUnavailable
-from libs.events.worker import Needs
 from libs.events.worker_limits import WorkerLimits, jittered
+from libs.events.worker_ports import Needs
 
 NOT_OPEN_PAUSE_S = 0.1
 

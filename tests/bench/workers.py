@@ -20,7 +20,8 @@ import psutil  # type: ignore[import-untyped]
 from libs.events.log import Committed, Outcome, Step
 from libs.events.reactions import EXECUTOR, ROUTER, next_actor
 from libs.events.redis_log import RedisLog, open_redis_log
-from libs.events.worker import Worker, WorkerLog
+from libs.events.worker import Worker
+from libs.events.worker_ports import WorkerLog
 from libs.service.health import Health
 from libs.service.lifecycle import run
 from libs.service.settings import Settings

@@ -20,9 +20,10 @@ MUTANTS = (
     Mutant(
         "an item is acknowledged before its events are in the log",
         "libs/events/worker.py",
-        "            outcome = await self._commit(step)\n            match outcome:",
-        "            await self._commit(Step(item.order_id, now.order.user, now.order.version, item=item))\n"
-        "            outcome = await self._commit(replace(step, item=None))\n            match outcome:",
+        "            outcome = await self._patient_log.commit(step)\n            match outcome:",
+        "            order = now.order\n"
+        "            await self._patient_log.commit(Step(item.order_id, order.user, order.version, item=item))\n"
+        "            outcome = await self._patient_log.commit(replace(step, item=None))\n            match outcome:",
         (SIMULATION,),
     ),
     Mutant(

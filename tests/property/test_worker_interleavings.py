@@ -88,8 +88,7 @@ async def run(seed: int) -> None:
             await asyncio.sleep(chance.random() * 0.01)
             life.cancel()
             await asyncio.gather(life, return_exceptions=True)
-            for _, task in worker._in_hand.copy().values():
-                task.cancel()
+            await worker._in_hand.drop()
 
     lives = [asyncio.create_task(crashing(service, name)) for service in ("router", "executor") for name in "ab"]
 

@@ -1,0 +1,17 @@
+"""What a worker needs of others."""
+
+from typing import Protocol
+
+from libs.events.log import Commits, Work
+
+
+class WorkerLog(Commits, Work, Protocol):
+    """The part of the log a worker uses."""
+
+
+class Needs(Protocol):
+    """Where a worker says whether it can work; `libs.service.health.Health` is one."""
+
+    def ok(self, need: str) -> None: ...
+
+    def trouble(self, need: str, reason: str) -> None: ...
