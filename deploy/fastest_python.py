@@ -41,7 +41,7 @@ def candidates(path: str) -> list[Path]:
     """This interpreter, then every other on the PATH that may have its version, each once."""
     names = ("python3", f"python{VERSION[0]}.{VERSION[1]}")
     found = [Path(sys.executable), *(Path(folder) / name for folder in path.split(os.pathsep) for name in names)]
-    return list({os.path.realpath(each): each for each in reversed(found) if os.access(each, os.X_OK)}.values())[::-1]
+    return _first_of_each((os.path.realpath(each), each) for each in found if os.access(each, os.X_OK))
 
 
 def probe(interpreter: Path) -> tuple[str, float] | None:
@@ -66,7 +66,7 @@ def fastest(interpreters: Iterable[Path]) -> str:
     for _ in range(ROUNDS):
         measured = [(each, told) for each in left if (told := probe(each))]
         # Of those that lead to the same one, as version managers' stand-ins do, one is enough.
-        left = list({where: each for each, (where, _) in reversed(measured)}.values())[::-1]
+        left = _first_of_each((where, each) for each, (where, _) in measured)
         for _, (where, seconds) in measured:
             took.setdefault(where, []).append(seconds)
         if len(left) < 2:
@@ -75,6 +75,13 @@ def fastest(interpreters: Iterable[Path]) -> str:
         return ""
     first, best = next(iter(took)), min(took, key=lambda where: median(took[where]))
     return best if median(took[best]) < CLEARLY * median(took[first]) else first
+
+
+def _first_of_each(found: Iterable[tuple[str, Path]]) -> list[Path]:
+    kept: dict[str, Path] = {}
+    for where, each in found:
+        kept.setdefault(where, each)
+    return list(kept.values())
 
 
 if __name__ == "__main__":

@@ -62,6 +62,15 @@ def test_each_on_the_path_is_a_candidate_once(tmp_path: Path) -> None:
     assert candidates(path) == [Path(sys.executable), one, three]
 
 
+def test_this_one_is_first_however_often_the_path_leads_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On many systems /bin is /usr/bin."""
+    this, other = stand_in(tmp_path / "one", "python3", "/one 1"), stand_in(tmp_path / "two", "python3", "/two 1")
+    (tmp_path / "again").symlink_to(tmp_path / "one")
+    monkeypatch.setattr(sys, "executable", str(this))
+    path = os.pathsep.join(str(tmp_path / each) for each in ("one", "two", "again"))
+    assert candidates(path) == [this, other]
+
+
 def test_what_it_prints_can_be_run() -> None:
     told = subprocess.run([sys.executable, "deploy/fastest_python.py"], capture_output=True, text=True, check=True)
     version = "import sys; print(*sys.version_info[:2])"
