@@ -59,7 +59,7 @@ class Writes(ABC, Generic[Piece]):
         Raises:
             LogMismatch: the projection was made from another log.
         """
-        self._forget()
+        self.forget()
         async with self._database.connection() as connection, connection.transaction():
             await connection.execute(sql.START_CHECKPOINTS, self._name, epoch, list(range(partitions)))
             found = checkpoints_of(await connection.fetch(sql.LOCK_CHECKPOINTS, self._name))
@@ -91,15 +91,18 @@ class Writes(ABC, Generic[Piece]):
             self._folded.keep(orders)
             return {**batch.after, **batch.until()}
         except REFUSED as error:
-            self._forget()
+            self.forget()
             places = " to ".join(f"{entry.partition}:{entry.at}" for entry in (batch.entries[0], batch.entries[-1]))
             raise BatchRefused(f"{self._name}: Postgres refused the batch from {places}: {error}") from error
         except BaseException:
-            self._forget()
+            self.forget()
             raise
 
     async def write(self, connection: Connection, epoch: str, batch: Piece) -> dict[str, Outline]:
-        """`apply` in a transaction of the caller's; gives the orders as they are if it commits."""
+        """`apply` in a transaction of the caller's; gives the orders as they are if it commits.
+
+        The caller has to `forget` before he writes more in it: what is known is as of the last commit.
+        """
         until = batch.until()
         # First of all: a rival waits here for the row, then finds it moved, before either has done any work.
         with crossing("projection.checkpoint"):
@@ -109,7 +112,8 @@ class Writes(ABC, Generic[Piece]):
         await self._write(connection, fold)
         return fold.orders
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Know nothing any more of what was written."""
         self._folded.clear()
         self._leaves.clear()
 

@@ -177,6 +177,7 @@ class Rebuild:
         epoch = next(iter(until.values())).epoch
         while heads := await self._archived(at, until):
             batch = Heads(at, heads)
+            self._projection.forget()
             await self._projection.write(connection, epoch, batch)
             at |= batch.until()
 

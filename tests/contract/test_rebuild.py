@@ -9,12 +9,12 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from libs.events.ids import START
+from libs.events.ids import START, Position
 from libs.events.log import Entry
 from libs.events.memory_log import MemoryLog
 from libs.orders import rebuild as module, sql
 from libs.orders.batch import Batch
-from libs.orders.rebuild import NEXT, PREVIOUS, RebuildRefused, drop, open_rebuild, rebuild, roll_back
+from libs.orders.rebuild import NEXT, PREVIOUS, RebuildRefused, Report, drop, open_rebuild, rebuild, roll_back
 from libs.orders.store import OrderStore, Projection, StoreUnavailable, open_store
 from services.ops.__main__ import main
 from tests.builders import route_selected, then
@@ -273,6 +273,36 @@ async def test_it_is_switched_while_orders_flow(system: Projected, direct: async
     stop.set()
     assert await flowing > 0
     assert await reading > 0
+    await system.is_the_fold()
+
+
+async def test_orders_that_go_on_a_long_way_while_it_is_switched(
+    system: Projected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making indexes takes minutes, and what comes meanwhile is more than one page."""
+    await system.more(USERS, steps=1)
+    before = folded(await system.entries())
+    monkeypatch.setattr(module, "ENTRIES_PER_PARTITION", 2)
+    compare, index = module.Rebuild.compare, module.Rebuild._index
+
+    async def all_go_on(steps: int) -> None:
+        for _ in range(steps):
+            await asyncio.gather(*(go_on(system.log, order_id) for order_id in before))
+        await system.project()
+
+    async def compare_slowly(self: module.Rebuild, report: Report) -> dict[int, Position]:
+        at = await compare(self, report)
+        await all_go_on(1)
+        return at
+
+    async def index_slowly(self: module.Rebuild) -> None:
+        await index(self)
+        await all_go_on(4)
+
+    monkeypatch.setattr(module.Rebuild, "compare", compare_slowly)
+    monkeypatch.setattr(module.Rebuild, "_index", index_slowly)
+    report = await rebuild(system.dsn, switch=True)
+    assert (report.switched, report.differing) == (True, 0)
     await system.is_the_fold()
 
 
