@@ -85,7 +85,8 @@ class RedisReads:
         those who wait for something new, nobody else: who asks for what there is must not miss a part of it.
         """
         waits = "BLOCK" in commands[0]
-        reads = {(command, raw): partial(self._rows, command, raw) for command in commands}
+        # What a read brought in another epoch, and nobody asked for until now, may have been lost since.
+        reads = {(self._epoch, command, raw): partial(self._rows, command, raw) for command in commands}
         found, away = await self._reading.some(reads, every=not waits)
         if away:
             self._checked_at = 0

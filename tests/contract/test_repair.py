@@ -13,7 +13,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from libs.events.commands import follow, request
 from libs.events.errors import LogReplaced, LogUnavailable
-from libs.events.ids import new_order_id, partition_of, partition_of_user
+from libs.events.ids import START, new_order_id, partition_of, partition_of_user
 from libs.events.log import Committed, Duplicate, Idempotency, Snapshot
 from libs.events.model import Event, OrderCancelled
 from libs.events.reactions import EXECUTOR, ROUTER, next_actor
@@ -327,6 +327,22 @@ async def test_a_group_that_was_destroyed_and_items_that_were_deleted_are_made_a
         await an_order(world.log, USERS[0])
     await world.mended()
     assert await remembered(world) == before
+
+
+async def test_what_was_read_before_a_loss_is_not_told_of_the_log_after_it(world: World) -> None:
+    """On a cluster a read of one partition may end long before somebody asks for it."""
+    seen = dict.fromkeys(range(PARTITIONS), START)
+    names = [f"user-{number}" for number in range(20)]
+    first, lost = (next(n for n in names if partition_of_user(n, PARTITIONS) == part) for part in range(PARTITIONS))
+    reading = asyncio.create_task(world.log.read(seen, 100, 900))
+    await asyncio.sleep(0.1)
+    await an_order(world.log, first)
+    assert {entry.partition for entry in await reading} == {0}
+    await an_order(world.log, lost)
+    await asyncio.sleep(0.1)
+    await world.lose_everything()
+    await world.mended()
+    assert await world.log.read(seen, 100, 900) == []
 
 
 async def test_a_glance_sees_that_the_log_was_replaced(world: World) -> None:
