@@ -16,7 +16,7 @@ from libs.events.ids import Position
 from libs.events.log import Entry
 from libs.events.model import EVENT_TYPES, Event, OrderRequested, TxConfirmed
 from libs.events.upcast import upcast
-from libs.orders.rows import Undecodable, decode
+from libs.orders.rows import Undecodable, decode, is_order_id
 
 # Other spellings of these numbers are rare enough to be read the long way.
 _NUMBERS = {str(number): number for number in range(1, 10_000)}
@@ -59,6 +59,9 @@ def head_of(entry: Entry) -> tuple[Head, tuple[str, ...] | None]:
     event_id, kind, v_text, _, order_id, user, version_text, time_text, _, _, data = values
     v, version, time = _NUMBERS.get(v_text), _NUMBERS.get(version_text), plain_time(time_text)
     if v is None or version is None or time is None or event_id != f"{order_id}/{version_text}":
+        return _spelled_otherwise(entry), None
+    # Later versions go on with an order that is there, under its own id.
+    if version == 1 and not is_order_id(order_id):
         return _spelled_otherwise(entry), None
     try:
         known, request, amount_out = said(kind, v, data)

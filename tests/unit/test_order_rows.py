@@ -26,6 +26,8 @@ from tests.builders import (
 )
 from tests.folded import folded
 
+ORDER = "019b7c7e-2a2d-7c3d-8f31-6a1b2c3d4003"
+
 
 def an_entry(**changes: str | None) -> Entry:
     step, _ = a_request(4)
@@ -86,6 +88,8 @@ def test_what_is_not_an_event_is_named_with_its_place(changes: dict[str, str | N
         {"type": "OrderAmended", "data": "not json"},
         {"time": "2026-13-02T04:04:05.000000Z"},
         {"time": None},
+        {"subject": ORDER.upper(), "id": f"{ORDER.upper()}/1"},  # which Postgres would take, and not give back
+        {"subject": ORDER.replace("-", ""), "id": f"{ORDER.replace('-', '')}/1"},
     ],
 )
 def test_what_is_not_an_event_has_no_head(changes: dict[str, str | None]) -> None:
