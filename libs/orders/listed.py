@@ -9,7 +9,7 @@ from libs.events.reactions import TERMINAL
 
 
 class Listed(NamedTuple):
-    """`order`: the whole of it, where it is at hand already."""
+    """`order`: the whole of it, where it is at hand already: it is from the log."""
 
     id: str
     status: Status
@@ -17,9 +17,9 @@ class Listed(NamedTuple):
     order: Order | None = None
 
     @property
-    def ended(self) -> bool:
-        """Whether nothing of it will ever change."""
-        return self.status in TERMINAL
+    def archived_end(self) -> bool:
+        """Whether nothing of it will ever change. What only the log knows may be lost with Redis, and end otherwise."""
+        return self.order is None and self.status in TERMINAL
 
 
 def listed(order: Order) -> Listed:

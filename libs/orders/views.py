@@ -76,7 +76,7 @@ class OrderViews:
         stored = {one.id: one for one in await self._store.newest(user, before, wanted)}
         ids = sorted({*recent, *stored}, reverse=True)[:wanted]
         shown, more = ids[: wanted - 1], len(ids) == wanted
-        open_ids = [i for i in shown if i not in stored or not stored[i].ended]  # an ended order is final
+        open_ids = [i for i in shown if i not in stored or not stored[i].archived_end]  # an ended order is final
         live = await self._log.find_many(open_ids) if open_ids else {}
         stored |= {order_id: listed(snapshot.order) for order_id, snapshot in live.items()}
         # The cursor is the last id, not the last order: an id that is gone from both must not end the listing.

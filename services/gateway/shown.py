@@ -19,11 +19,11 @@ class Shown:
 
     async def bodies(self, page: Sequence[Listed]) -> Sequence[Body | orjson.Fragment]:
         """For each its body; without those whose events are gone. `page`: orders the caller may see."""
-        known = {one.id: self._ended[one.id] for one in page if one.ended and one.id in self._ended}
+        final = {one.id for one in page if one.archived_end}
+        known = {order_id: self._ended[order_id] for order_id in final if order_id in self._ended}
         orders = await self._views.whole([one for one in page if one.id not in known])
-        for one in page:
-            if one.ended and one.id in orders:
-                known[one.id] = orjson.Fragment(orjson.dumps(order_body(orders[one.id])))
+        for order_id in final & orders.keys():
+            known[order_id] = orjson.Fragment(orjson.dumps(order_body(orders[order_id])))
         self._keep({one.id: known[one.id] for one in page if one.id in known})
         return [known.get(one.id) or order_body(orders[one.id]) for one in page if one.id in known or one.id in orders]
 

@@ -1,5 +1,6 @@
 """An order is seen the instant it is in the log, never older than the log knows it, and after the log forgot it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import asyncpg
@@ -190,6 +191,21 @@ async def test_an_ended_order_of_a_list_is_read_once_and_an_open_one_as_it_is_no
     still_open = await go_on(log, still_open, routing_started())
     assert await bodies(views, shown) == [order_body(still_open.order), order_body(ended.order)]
     assert views.asked == [[still_open.order.id, ended.order.id], [still_open.order.id]]
+
+
+async def test_an_end_that_was_lost_before_it_was_archived_is_not_shown_for_another(store: OrderStore) -> None:
+    lost, log = ForgetfulLog(), ForgetfulLog()
+    step, begun = a_request(1)
+    await asyncio.gather(lost.commit(step), log.commit(step))
+    views = Noting(lost, store)
+    shown = Shown(views, 10)
+    ended = await go_on(lost, begun, *JOURNEY)
+    assert await bodies(views, shown) == [order_body(ended.order)]
+    views._log = log  # Redis came back without its newest entries
+    ended = await go_on(log, begun, *JOURNEY[:-1], tx_confirmed(out=7))
+    assert await bodies(views, shown) == [order_body(ended.order)]
+    await project(log, store)
+    assert await bodies(views, shown) == [order_body(ended.order)]
 
 
 async def test_only_so_many_ended_orders_are_kept(store: OrderStore) -> None:
