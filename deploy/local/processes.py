@@ -25,7 +25,7 @@ LAST_LINE_BYTES_MAX = 8_192
 
 @dataclass(frozen=True)
 class Command:
-    """How to run one process; everything it says goes to the end of `log`."""
+    """How to run one process; everything it says goes to the end of `log`. `nice`: added to our own niceness."""
 
     name: str
     argv: Sequence[str]
@@ -36,6 +36,7 @@ class Command:
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals = signal.SIGKILL
     keep_fds: tuple[int, ...] = ()
+    nice: int = 0
 
 
 class Child(Protocol):
@@ -57,6 +58,9 @@ class Process:
         self._child = child
         self._log_start = log_start
         self._exit: Future[int] = Future()
+        if command.nice:
+            with suppress(OSError):  # it has ended already
+                os.setpriority(os.PRIO_PROCESS, self.pid, os.getpriority(os.PRIO_PROCESS, 0) + command.nice)
         # A thread, because it needs no event loop, no signal handler and no polling.
         threading.Thread(target=self._wait, name=f"wait-{command.name}", daemon=True).start()
 

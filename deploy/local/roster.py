@@ -15,11 +15,12 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Service:
-    """One service; `command` is without the environment, `instances` run beside each other."""
+    """One service; `command` is without the environment, `instances` run beside each other, `nice`: see `Command`."""
 
     name: str
     command: tuple[str, ...]
     instances: int = 1
+    nice: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -39,13 +40,16 @@ class Ports:
 # Who is stopped together: nothing new comes in first, what is left is archived, the world outside goes last.
 STOP_STAGES = {"gateway": 0, "notifier": 1, "router": 1, "executor": 1, "projector": 2, "localnet": 3}
 STOP_ORDER = tuple(STOP_STAGES)
+# Where cores are short, those go first for whom a client waits with an open request; of the archive nobody waits.
+NICE = {"router": 5, "executor": 5, "localnet": 5, "projector": 10}
 
 
 def services(settings: Settings) -> tuple[Service, ...]:
     """The whole system, in the order of `STOP_ORDER`."""
     instances = {"gateway": settings.gateways, "router": settings.routers, "executor": settings.executors}
     return tuple(
-        Service(name, (sys.executable, "-m", f"services.{name}"), instances.get(name, 1)) for name in STOP_ORDER
+        Service(name, (sys.executable, "-m", f"services.{name}"), instances.get(name, 1), NICE.get(name, 0))
+        for name in STOP_ORDER
     )
 
 

@@ -179,7 +179,7 @@ class Stack:
             for name in service.names:
                 port = self.admin_ports[name] = claimed.free(LOOPBACK)
                 env = own_environment(self.env, name, host, port)
-                command = Command(name, service.command, self.folders.log(name), env)
+                command = Command(name, service.command, self.folders.log(name), env, nice=service.nice)
                 check = partial(check_ready, self.reachable_host if outside else LOOPBACK, port)
                 self._kept[name] = Supervised(command, check, self._tell, spawn=self._spawn)
                 self._kept[name].start()

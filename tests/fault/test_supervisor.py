@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -62,6 +63,16 @@ async def test_a_killed_service_is_started_again_and_said_so(data: Path) -> None
         assert json.loads((data / "stack.json").read_text())["pids"] == running.pids
     assert said[0].startswith("router was killed by SIGKILL; again in 0.5 s; log: ")
     assert said[1] == "router is ready again"
+
+
+async def test_others_go_before_a_service_nobody_waits_for_also_when_it_was_started_again(data: Path) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    async with stack(data, standin("gateway"), replace(standin("projector"), nice=7)) as running:
+        for _ in range(2):
+            found = {name: os.getpriority(os.PRIO_PROCESS, running.pids[name]) for name in ("gateway", "projector")}
+            assert found == {"gateway": own, "projector": own + 7}
+            await running.kill("projector", signal.SIGKILL)
+            await running.until_ready("projector")
 
 
 async def test_a_service_that_keeps_crashing_is_given_longer_and_longer_pauses(data: Path) -> None:
