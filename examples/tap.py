@@ -2,8 +2,9 @@
 
     python tap.py [--url redis://host:6379/0] [--cursors tap.cursors] [--once]
 
-Prints one JSON document per event, in the order of each partition. A file remembers where it is, so that the next run
-goes on there. After a crash an event may be printed again (drop repeats by `id`); none is left out: a hole stops it.
+The URL may be that of any node of a Redis Cluster. Prints one JSON document per event, in the order of each partition.
+A file remembers where it is, so that the next run goes on there. After a crash an event may be printed again (drop
+repeats by `id`); none is left out: a hole stops it.
 """
 
 import argparse
@@ -11,13 +12,16 @@ import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import redis
+from redis.exceptions import RedisClusterException
 
 COUNT = 500  # entries per read: never read a stream without a limit
 BLOCK_MS = 1_000
+PAUSE_S = 0.1  # on a cluster, between two looks when nothing came
 
 
 class Stop(Exception):
@@ -33,10 +37,9 @@ def main() -> int:
     options.add_argument("--once", action="store_true", help="stop at the end instead of waiting for more")
     given = options.parse_args()
     try:
-        # Protocol 2, because replies of XREAD have another shape in 3.
-        with redis.Redis.from_url(given.url, decode_responses=True, protocol=2) as client:
+        with connected(given.url) as client:
             tap(client, given.cursors, once=given.once)
-    except (Stop, redis.RedisError) as reason:
+    except (Stop, redis.RedisError, RedisClusterException) as reason:
         print(f"tap: {reason}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, BrokenPipeError):
@@ -44,14 +47,34 @@ def main() -> int:
     return 0
 
 
+def connected(url: str) -> Any:
+    """A client of the one server there, or of the cluster it is a node of."""
+    # Protocol 2, because replies of XREAD have another shape in 3.
+    client = redis.Redis.from_url(url, decode_responses=True, protocol=2)
+    server = client.info("server")
+    if "cluster" not in {server.get("redis_mode"), server.get("server_mode")}:  # Redis' word, and Valkey's
+        return client
+    client.close()
+    return redis.RedisCluster.from_url(url, decode_responses=True, protocol=2)
+
+
+def read(client: Any, after: dict[str, str], *, wait: bool) -> list[Any]:
+    """What comes after these ids of these streams; empty when there is nothing, or not yet."""
+    if not isinstance(client, redis.RedisCluster):
+        return list(client.xread(after, count=COUNT, block=BLOCK_MS if wait else None))
+    # There one call may not name two of them, and one that waits would keep the others waiting.
+    found = [part for stream, last in after.items() for part in client.xread({stream: last}, count=COUNT)]
+    if wait and not found:
+        time.sleep(PAUSE_S)
+    return found
+
+
 def tap(client: Any, cursors: Path, *, once: bool) -> None:
     """Print what comes after the cursors, for ever or to the end."""
     epoch, streams = find_streams(client)
     at = load_cursors(cursors, epoch, list(streams))
     while True:
-        # One call for all partitions. On Redis Cluster they are on different nodes: then one call for each.
-        wanted = {streams[partition]: last for partition, last in at.items()}
-        answer = client.xread(wanted, count=COUNT, block=None if once else BLOCK_MS)
+        answer = read(client, {streams[partition]: last for partition, last in at.items()}, wait=not once)
         for stream, entries in answer:
             partition = next(number for number, name in streams.items() if name == stream)
             for entry_id, fields in entries:

@@ -4,12 +4,13 @@ import asyncio
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from redis import Redis
+from redis import Redis, RedisCluster
 
 from libs.events.log import Committed
 from libs.events.redis_log import open_redis_log
@@ -64,6 +65,25 @@ def test_the_tap_tells_every_event_once_and_goes_on_where_it_was(log_url: str, t
 
     second = orders_happen(log_url, "user-1", "user-9")
     assert sorted(ids(tap(log_url, tmp_path))) == sorted(second)
+
+
+def test_the_tap_reads_a_cluster(cluster_url: str, tmp_path: Path) -> None:
+    with RedisCluster.from_url(cluster_url) as client:
+        client.flushall(target_nodes=RedisCluster.PRIMARIES)
+    first = orders_happen(cluster_url, *(f"user-{number}" for number in range(8)))
+    assert sorted(ids(tap(cluster_url, tmp_path))) == sorted(first)
+    assert ids(tap(cluster_url, tmp_path)) == []
+
+    second = orders_happen(cluster_url, "user-1", "user-9")
+    command = [sys.executable, str(TAP), "--url", cluster_url, "--cursors", str(tmp_path / "tap.cursors")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout
+        told = [json.loads(following.stdout.readline())["id"] for _ in second]
+        later = orders_happen(cluster_url, "user-2")
+        told += [json.loads(following.stdout.readline())["id"] for _ in later]
+        following.send_signal(signal.SIGINT)
+        assert following.wait(10) == 0
+    assert sorted(told) == sorted([*second, *later])
 
 
 def test_a_crash_before_the_cursor_is_saved_repeats_and_loses_nothing(log_url: str, tmp_path: Path) -> None:
