@@ -16,7 +16,7 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MovedError, RedisError
+from redis.exceptions import MovedError, RedisClusterException, RedisError
 
 from libs.service.tokens import Claims
 
@@ -110,7 +110,8 @@ class Shared:
                     async with self._finding:
                         self._cluster = self._cluster or await self._in_cluster()
                     return await self._cluster.execute_command(*command)
-        except (RedisError, OSError, RuntimeError) as error:  # a timeout is an OSError; uvloop raises RuntimeError
+        # A timeout is an OSError; uvloop raises RuntimeError; what a cluster's client raises is no RedisError.
+        except (RedisError, RedisClusterException, OSError, RuntimeError) as error:
             raise SharedUnavailable(str(error) or type(error).__name__) from error
 
 
