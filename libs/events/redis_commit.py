@@ -26,7 +26,8 @@ from libs.events.reactions import TERMINAL, delay_ms, next_actor
 from libs.events.record import snapshot
 from libs.events.redis_client import FENCED, Pipe, as_dict, translate
 from libs.events.redis_keys import Keys
-from libs.events.redis_nodes import Node, Nodes
+from libs.events.redis_node import Node
+from libs.events.redis_nodes import Nodes
 
 
 class Script:

@@ -6,7 +6,8 @@ from libs.events.errors import LogMismatch, LogNotOpen
 from libs.events.reactions import WORKERS
 from libs.events.redis_client import FENCED, translate
 from libs.events.redis_keys import Keys
-from libs.events.redis_nodes import Commands, Nodes
+from libs.events.redis_node import Commands
+from libs.events.redis_nodes import Nodes
 from libs.events.repair import is_earlier, new_epoch
 
 # All or nothing: the fence of a log that is there already must stay as it is.

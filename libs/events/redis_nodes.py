@@ -9,7 +9,7 @@ again like everything Redis did not do.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -18,9 +18,8 @@ import structlog
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
 from libs.events.errors import EventLogError, LogUnavailable, OutcomeUnknown
-from libs.events.redis_client import Pipe, Readers, connect, learn_run, translate
-
-Commands = list[list[Any]] | Callable[[str], list[list[Any]]]
+from libs.events.redis_client import translate
+from libs.events.redis_node import Commands, Node
 
 # However many commands find that a node is away, the others are not asked for the table more often than that.
 REFRESH_EVERY_S = 0.2
@@ -33,19 +32,6 @@ KEY_AT: dict[str, int | None] = {
     **dict.fromkeys(("TIME", "INFO", "CONFIG", "SCRIPT", "FLUSHALL", "FLUSHDB", "CLIENT")),
 }
 _say = structlog.get_logger()
-
-
-class Node:
-    """One server: a connection for writes, and some for questions that may wait for their answer."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._writer, self._reader = connect(url, on_connect=learn_run), connect(url)
-        self.pipe, self.readers = Pipe(self._writer), Readers(self._reader)
-
-    async def close(self) -> None:
-        await self._writer.aclose()
-        await self._reader.aclose()
 
 
 class Nodes:
@@ -101,9 +87,9 @@ class Nodes:
         *others, last = self._nodes() if key is None else [self._node_of(key)]
         for node in others:
             with suppress(LogUnavailable):
-                return await node.readers.ask(*command, raw=raw)
+                return await node.ask(*command, raw=raw)
         try:
-            return await last.readers.ask(*command, raw=raw)
+            return await last.ask(*command, raw=raw)
         except LogUnavailable:
             self._refresh_soon()
             raise
@@ -175,7 +161,7 @@ class Nodes:
             return [every[index] for index in share]
 
         try:
-            replies = await node.pipe.send((lambda run: mine(commands(run))) if callable(commands) else mine(commands))
+            replies = await node.send((lambda run: mine(commands(run))) if callable(commands) else mine(commands))
         except LogUnavailable as error:
             self._refresh_soon()
             return [error] * len(share)
@@ -199,7 +185,7 @@ class Nodes:
         turn = self._turn % max(1, len(nodes))
         for node in (*nodes[turn:], *nodes[:turn], self._first):
             try:
-                (said,) = await node.pipe.send([["CLUSTER", "SLOTS"]])
+                (said,) = await node.send([["CLUSTER", "SLOTS"]])
             except LogUnavailable:
                 continue
             if isinstance(said, list) and said:

@@ -1,0 +1,63 @@
+"""One server, and whether it is away."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from libs.events.errors import LogUnavailable
+from libs.events.redis_client import Pipe, Readers, connect, learn_run
+
+Commands = list[list[Any]] | Callable[[str], list[list[Any]]]
+
+# Between two looks whether a node is back that refuses connections; one that is silent is given the time it takes.
+LOOK_EVERY_S = 0.2
+
+
+class Node:
+    """A connection for writes, and some for questions that may wait for their answer.
+
+    `send` and `ask` are for one node of several: who asks all of them must not wait for a silent one each time.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._writer, self._reader = connect(url, on_connect=learn_run), connect(url)
+        self.pipe, self.readers = Pipe(self._writer), Readers(self._reader)
+        self._coming_back: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        if self._coming_back:
+            self._coming_back.cancel()
+            await asyncio.wait([self._coming_back])
+        await self._writer.aclose()
+        await self._reader.aclose()
+
+    async def send(self, commands: Commands) -> list[Any]:
+        """See `Pipe.send`. After a failure nothing is sent until the node is back: that is found out beside."""
+        self._check_there()
+        try:
+            return await self.pipe.send(commands)
+        except LogUnavailable:
+            if self._is_there():
+                self._coming_back = asyncio.create_task(self._come_back())
+            raise
+
+    async def ask(self, *command: Any, raw: bool = False) -> Any:
+        """See `Readers.ask`, and `send`."""
+        self._check_there()
+        return await self.readers.ask(*command, raw=raw)
+
+    def _is_there(self) -> bool:
+        return self._coming_back is None or self._coming_back.done()
+
+    def _check_there(self) -> None:
+        if not self._is_there():
+            raise LogUnavailable("a node of the cluster is away")
+
+    async def _come_back(self) -> None:
+        while True:
+            with suppress(LogUnavailable):
+                await self.pipe.send([["PING"]])
+                return
+            await asyncio.sleep(LOOK_EVERY_S)

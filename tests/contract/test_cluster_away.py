@@ -1,0 +1,102 @@
+"""One node of a cluster that is silent holds up nobody but its own partitions, and for all of them at most once."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pytest
+
+from deploy.local.processes import spawn
+from libs.events.errors import LogUnavailable
+from libs.events.ids import START, Position, partition_of_user
+from libs.events.log import Committed, Entry
+from libs.events.redis_keys import Keys
+from libs.events.redis_log import RedisLog, open_redis_log
+from libs.service.shared import Rate, SharedUnavailable, open_shared
+from tests.builders import a_request
+from tests.cluster import Cluster, ClusterNode, paused, redis_cluster
+from tests.waiting import eventually
+
+PARTITIONS = 4
+AT = dict.fromkeys(range(PARTITIONS), START)
+SOON_S = 2.0  # on a machine that does other things, too
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with redis_cluster() as made:
+        yield made
+
+
+@dataclass
+class World:
+    log: RedisLog
+    node: ClusterNode
+    """One that has some of the partitions, and is the first to be asked what any could say."""
+    others: list[int]
+
+    async def order(self, *, there: bool = False) -> None:
+        """One of somebody whose partition is on that node, or is not."""
+        users = (f"user-{number}" for number in range(99))
+        user = next(one for one in users if (partition_of_user(one, PARTITIONS) not in self.others) == there)
+        step, _ = a_request(PARTITIONS, user)
+        assert isinstance(await self.log.commit(step), Committed)
+
+    async def answers(self) -> bool:
+        with suppress(LogUnavailable):
+            await self.order(there=True)
+            return True
+        return False
+
+
+@pytest.fixture
+async def world(cluster: Cluster) -> AsyncIterator[World]:
+    async with open_redis_log(cluster.url, PARTITIONS) as log:
+        await log._redis.send([["FLUSHALL"]])
+        await log.start(create=True)
+        nodes = [await cluster.node_of(Keys(partition).log) for partition in range(PARTITIONS)]
+        first = cluster.nodes[0]
+        assert first in nodes
+        yield World(log, first, [partition for partition, node in enumerate(nodes) if node is not first])
+
+
+async def test_who_asks_all_of_them_waits_for_a_silent_one_only_once(world: World) -> None:
+    at: dict[int, Position] = dict(AT)
+    async with paused(world.node):
+        await world.log.register_reader("reader", at)
+        for _ in range(2):
+            await asyncio.sleep(1.1)  # readers look after the log every second
+            began = time.monotonic()
+            await world.order()
+            entries: list[Entry] = []
+            while not entries and time.monotonic() - began < SOON_S:  # others of the reads may end first
+                entries = await world.log.read(at, 100, 500)
+            at |= {entry.partition: entry.at for entry in entries}
+            await world.log.register_reader("reader", at)
+            await world.log.move_due()
+            await world.log.pressure()
+            assert time.monotonic() - began < SOON_S
+    await eventually(world.answers, what="the node is asked again once it answers")
+
+
+async def test_a_cluster_that_is_all_away_is_an_error_of_ours(cluster: Cluster) -> None:
+    async with open_shared(cluster.url) as shared:
+        for number in range(5):
+            await shared.spend(f"user {number}", Rate(1, 1))
+        for node in cluster.nodes:
+            await cluster.kill(node)
+        for number in range(5):
+            with pytest.raises(SharedUnavailable):
+                await shared.spend(f"user {number}", Rate(1, 1))
+        for node in cluster.nodes:
+            node.process = spawn(node.command)
+
+        async def answers() -> bool:
+            with suppress(SharedUnavailable):
+                await shared.spend("user", Rate(1, 1))
+                return True
+            return False
+
+        await eventually(answers, what="the cluster is asked again once it is back")
