@@ -1,13 +1,16 @@
-"""What the log in memory holds, and its upkeep."""
+"""What the log in memory holds, and what more than one of its roles does with it."""
 
+import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from libs.events.ids import Position, partition_of
-from libs.events.log import Discarded, Entry, Parked, Snapshot
+from libs.events.ids import Position
+from libs.events.log import Discarded, Entry, Item, Parked, Snapshot
 from libs.events.reactions import WORKERS
-from libs.events.upkeep import READER_EXPIRES_S, Pressure, Reader
+from libs.events.record import item_fields
 
 
 @dataclass
@@ -39,46 +42,46 @@ class Partition:
     first: int = 1  # what is older was trimmed
     work_ms: dict[str, int] = field(default_factory=dict)
 
+    def version_of(self, order_id: str) -> int:
+        held = self.orders.get(order_id)
+        return held.order.version if held else self.retired.get(order_id, 0)
 
-class MemoryUpkeep:
-    """The `Upkeep` role of `MemoryLog`."""
 
-    _parts: list[Partition]
-    _clock_ms: Callable[[], int]
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000
 
-    async def readers(self) -> list[Reader]:
-        now = self._clock_ms()
-        return [
-            Reader(name, number, at, (now - seen) / 1_000)
-            for number, part in enumerate(self._parts)
-            for name, (at, seen) in part.readers.items()
-        ]
 
-    async def forget_reader(self, reader: Reader) -> None:
-        readers, now = self._parts[reader.partition].readers, self._clock_ms()
-        if reader.name in readers and (now - readers[reader.name][1]) / 1_000 >= reader.silent_s:
-            del readers[reader.name]
+class MemoryParts:
+    """The partitions, on one clock."""
 
-    async def trim(self, partition: int, before: Position) -> int:
-        part, now = self._parts[partition], self._clock_ms()
-        before = min([before, *(at for at, seen in part.readers.values() if now - seen <= READER_EXPIRES_S * 1_000)])
-        kept = next((entry.at.position for entry in part.entries if entry.at >= before), len(part.entries) + 1)
-        gone, part.first = max(0, kept - part.first), max(kept, part.first)
-        return gone
+    def __init__(self, partitions: int, clock_ms: Callable[[], int] = _wall_clock_ms) -> None:
+        self._parts = [Partition() for _ in range(partitions)]
+        self._clock_ms = clock_ms
+        self._made = 0
+        self._changed = asyncio.Event()
 
-    async def retire(self, order_ids: Sequence[str]) -> None:
-        for order_id in order_ids:
-            part = self._parts[partition_of(order_id)]
-            if held := part.orders.pop(order_id, None):
-                part.retired[order_id] = held.order.version
+    @property
+    def partitions(self) -> int:
+        return len(self._parts)
 
-    async def pressure(self) -> Pressure:
-        now = self._clock_ms()
-        ages = [
-            now - part.work_ms[item_id]
-            for part in self._parts
-            for service, items in part.work.items()
-            for item_id in items
-            if item_id not in part.pending[service]
-        ]
-        return Pressure(max(ages, default=0) / 1_000, 0, 0, now)
+    @property
+    def epoch(self) -> str:
+        return "memory"
+
+    def _mine(self, item: Item) -> bool:
+        held = self._parts[item.partition].pending[item.service].get(item.id)
+        return held is not None and held.consumer == item.consumer
+
+    def _add_item(self, part: Partition, service: str, order_id: str) -> None:
+        self._made += 1
+        part.work_ms[f"{self._made}-0"] = self._clock_ms()
+        part.work[service][f"{self._made}-0"] = item_fields(part.trails[order_id][-1].fields)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _wait(self, block_ms: int) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(block_ms / 1_000):
+                await self._changed.wait()
