@@ -10,10 +10,10 @@ from typing import Protocol
 from libs.events.envelope import Envelope
 from libs.events.ids import Position
 from libs.events.order import Order
+from libs.events.parked import ParkedItems
 
 STEPS_PER_COMMIT_MAX = 100
 STEPS_WAITING_MAX = 10_000  # of one process and partition; beyond: LogUnavailable, because Redis stands still
-DISCARDED_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,37 +113,6 @@ class Duplicate:
 Outcome = Committed | Conflict | NotYours | Duplicate
 
 
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """An item a service could not handle.
-
-    `event_id` and `event_type` name what it had to act on, as far as the item tells. Times are Redis' own, in ms.
-    """
-
-    partition: int
-    id: str
-    service: str
-    order_id: str
-    reason: str
-    deliveries: int
-    fingerprint: str
-    event_id: str = ""
-    event_type: str = ""
-    traceparent: str = ""
-    made_ms: int = 0
-    parked_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Discarded:
-    """What an operator threw away, and what was said about it."""
-
-    parked: Parked
-    by: str
-    reason: str
-    at_ms: int
-
-
 class Commits(Protocol):
     """What writers need."""
 
@@ -201,25 +170,6 @@ class Work(Protocol):
 
     async def park(self, item: Item, reason: str, fingerprint: str) -> bool:
         """Set an item aside for an operator. False: it was not this consumer's any more."""
-        ...
-
-    async def parked(self, count: int = 100) -> list[Parked]:
-        """Items set aside, oldest first."""
-        ...
-
-    async def redrive(self, parked: Parked) -> bool:
-        """Put a parked item back to work with the order's present state. False: it was gone, or its order is."""
-        ...
-
-    async def discard(self, parked: Parked, by: str, reason: str) -> bool:
-        """Move a parked item to the audit of discarded ones. False: it was gone.
-
-        The order is another matter: `libs.events.parking.discard` ends it first.
-        """
-        ...
-
-    async def discarded(self, count: int = 100) -> list[Discarded]:
-        """The newest discarded items, oldest first; the audit holds `DISCARDED_MAX` for each partition."""
         ...
 
     async def move_due(self) -> int:
@@ -288,5 +238,5 @@ class Reads(Protocol):
         ...
 
 
-class EventLog(Commits, Work, Reads, Protocol):
+class EventLog(Commits, Work, ParkedItems, Reads, Protocol):
     """The whole log."""

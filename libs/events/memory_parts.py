@@ -8,7 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from libs.events.ids import Position
-from libs.events.log import Discarded, Entry, Item, Parked, Snapshot
+from libs.events.log import Entry, Item, Snapshot
+from libs.events.parked import Discarded, Parked
 from libs.events.reactions import WORKERS
 from libs.events.record import item_fields
 

@@ -4,15 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from libs.events.ids import partition_of
-from libs.events.log import Discarded, Item, Parked
+from libs.events.log import Item
 from libs.events.memory_parts import MemoryParts, Partition, Pending
 from libs.events.model import AttemptFailed
+from libs.events.parked import Discarded, Parked
 from libs.events.reactions import NEXT_ACTOR
 from libs.events.record import record
 
 
 class MemoryWork(MemoryParts):
-    """The `Work` role of `MemoryLog`."""
+    """The `Work` and `ParkedItems` roles of `MemoryLog`."""
 
     async def take(self, service: str, consumer: str, count: int, block_ms: int) -> list[Item]:
         items = self._take_new(service, consumer, count)

@@ -5,16 +5,17 @@ from typing import Protocol
 
 from libs.events.commands import follow
 from libs.events.ids import partition_of
-from libs.events.log import Commits, Committed, Parked, Snapshot, Work
+from libs.events.log import Commits, Committed, Snapshot
 from libs.events.model import OrderFailed, Reason, Stage, Status, UnknownEvent
 from libs.events.order import Order
+from libs.events.parked import Parked, ParkedItems
 from libs.events.reactions import EXECUTOR, TERMINAL
 from libs.events.retry import DETAIL_CHARS_MAX
 
 SOURCE = "ops"
 
 
-class ParkingLog(Commits, Work, Protocol):
+class ParkingLog(Commits, ParkedItems, Protocol):
     """The part of the log that discarding needs."""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from libs.events.ids import Position
-from libs.events.log import Discarded, Parked
+from libs.events.parked import Discarded, Parked
 
 
 def read_parked(partition: int, parked_id: str, fields: Mapping[str, str]) -> Parked:

@@ -6,8 +6,9 @@ from typing import Any
 
 from libs.events.errors import LogNotOpen, LogUnavailable
 from libs.events.ids import Position, partition_of
-from libs.events.log import DISCARDED_MAX, Discarded, Item, Parked
+from libs.events.log import Item
 from libs.events.model import AttemptFailed
+from libs.events.parked import DISCARDED_MAX, Discarded, Parked
 from libs.events.reactions import NEXT_ACTOR
 from libs.events.redis_client import FENCED, as_dict, translate
 from libs.events.redis_commit import Script
@@ -21,7 +22,7 @@ MOVE_FENCED = -1
 
 
 class RedisWork(RedisTaking):
-    """The `Work` role of `RedisLog`."""
+    """The `Work` and `ParkedItems` roles of `RedisLog`."""
 
     async def renew(self, items: Sequence[Item]) -> None:
         """See `Work.renew`."""
@@ -51,7 +52,7 @@ class RedisWork(RedisTaking):
         return await self._move(keys, [keys.work(item.service), keys.parked], args) == 1
 
     async def parked(self, count: int = PAGE) -> list[Parked]:
-        """See `Work.parked`."""
+        """See `ParkedItems.parked`."""
         found: list[Parked] = []
         for partition, keys in enumerate(self._keys):
             entries = await self._redis.ask("XRANGE", keys.parked, "-", "+", "COUNT", count)
@@ -59,19 +60,19 @@ class RedisWork(RedisTaking):
         return sorted(found, key=lambda parked: Position.parse(parked.id))[:count]
 
     async def redrive(self, parked: Parked) -> bool:
-        """See `Work.redrive`."""
+        """See `ParkedItems.redrive`."""
         keys = self._keys[parked.partition]
         names = [keys.parked, keys.work(parked.service), keys.order(parked.order_id)]
         return await self._move(keys, names, ["redrive", parked.id, parked.order_id]) == 1
 
     async def discard(self, parked: Parked, by: str, reason: str) -> bool:
-        """See `Work.discard`."""
+        """See `ParkedItems.discard`."""
         keys = self._keys[parked.partition]
         args = ["discard", parked.id, by, reason, DISCARDED_MAX]
         return await self._move(keys, [keys.parked, keys.discarded], args) == 1
 
     async def discarded(self, count: int = PAGE) -> list[Discarded]:
-        """See `Work.discarded`."""
+        """See `ParkedItems.discarded`."""
         found: list[Discarded] = []
         for partition, keys in enumerate(self._keys):
             entries = await self._redis.ask("XREVRANGE", keys.discarded, "+", "-", "COUNT", count)

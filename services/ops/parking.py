@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from libs.events.log import Discarded, Parked
+from libs.events.parked import Discarded, Parked
 from libs.events.parking import NotDiscardable, discard
 from libs.service.settings import Settings
 from services.ops.show import json_line, make_console

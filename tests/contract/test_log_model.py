@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from libs.events.ids import START
-from libs.events.log import Committed, Conflict, EventLog, Idempotency, Item, Outcome, Parked, Snapshot, Step
+from libs.events.log import Committed, Conflict, EventLog, Idempotency, Item, Outcome, Snapshot, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import (
     AttemptFailed,
@@ -30,6 +30,7 @@ from libs.events.model import (
     RoutingStarted,
     TxSubmitted,
 )
+from libs.events.parked import Parked
 from libs.events.reactions import ROUTER, TERMINAL, WORKERS
 from libs.events.redis_log import open_redis_log
 from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from libs.events.log import Committed, EventLog, Item, Parked, Snapshot
+from libs.events.log import Committed, EventLog, Item, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderCancelled, OrderFailed, Status
+from libs.events.parked import Parked
 from libs.events.parking import NotDiscardable, discard
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log

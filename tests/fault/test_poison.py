@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from libs.events.ids import partition_of
-from libs.events.log import Committed, Parked
+from libs.events.log import Committed
 from libs.events.model import OrderRequested, Status
+from libs.events.parked import Parked
 from libs.events.reactions import NEXT_ACTOR, ROUTER, STATUS_AFTER
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from libs.events import log, upkeep, worker_limits
+from libs.events import log, parked, upkeep, worker_limits
 from libs.orders import connection as postgres, folding
 from libs.service import http, settings, tokens
 from services.executor import rpc
@@ -40,7 +40,9 @@ def bounds() -> tuple[Bound, ...]:
             "503; workers try again",
         ),
         Bound("steps in one script call", log.STEPS_PER_COMMIT_MAX, "libs/events/log.py", "the next call"),
-        Bound("audit of discarded items, of a partition", log.DISCARDED_MAX, "libs/events/log.py", "the oldest go"),
+        Bound(
+            "audit of discarded items, of a partition", parked.DISCARDED_MAX, "libs/events/parked.py", "the oldest go"
+        ),
         Bound("age of waiting work, s", _SETTINGS["overload_wait_s"].default, "`OVERLOAD_WAIT_S`", "new orders: 503"),
         Bound("memory of Redis, MiB", _SETTINGS["redis_memory_mb"].default, "`REDIS_MEMORY_MB`", "new orders: 503"),
         Bound("age of archived entries in Redis, s", _SETTINGS["log_keep_s"].default, "`LOG_KEEP_S`", "trimmed"),
