@@ -6,22 +6,20 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import asyncpg
-import orjson
 
 from libs.events.ids import Position
 from libs.orders import sql
 from libs.orders.heads import Head
 from libs.orders.locks import Lock, alone
+from libs.orders.rebuild_report import COMPARE_TIMEOUT_S, Report, note_differences
 from libs.orders.refolding import Heads, heads_after
 from libs.orders.store import ORDERS, Checkpoint, Connection, OrderStore, StoreError, open_store
 
 ENTRIES_PER_PARTITION = 2_000
 LOCK_TIMEOUT = "5s"  # how long a switch waits for readers, and everybody else for the switch
-COMPARE_TIMEOUT_S = 3_600
-SHOWN_MAX = 20
 
 
 class RebuildRefused(StoreError):
@@ -38,26 +36,6 @@ class Side:
 
 NEXT = Side("rebuild", "orders.rebuild")
 PREVIOUS = Side("previous", "orders.previous")
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """An order that is not the same on both sides. `fields`: name to (live, rebuilt); a side without it has None."""
-
-    order_id: str
-    fields: Mapping[str, tuple[object, object]]
-
-
-@dataclass
-class Report:
-    """What a rebuild did. `differences` holds the first of them, `differing` counts them all."""
-
-    events: int = 0
-    seconds: float = 0.0
-    orders: int = 0
-    differing: int = 0
-    differences: list[Difference] = field(default_factory=list)
-    switched: bool = False
 
 
 class Rebuild:
@@ -114,7 +92,7 @@ class Rebuild:
             report.orders = await connection.fetchval(
                 sql.COUNT.format(schema=self._side.schema), timeout=COMPARE_TIMEOUT_S
             )
-            await self._differences(connection, at, report, late=False)
+            await note_differences(connection, self._side.schema, at, report, late=False)
         return at
 
     async def switch(self, compared_at: Mapping[int, Position] | None, report: Report, *, accept: bool) -> None:
@@ -131,7 +109,7 @@ class Rebuild:
                 await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
                 await self._fall_in_step(connection)
                 if compared_at is not None:
-                    await self._differences(connection, compared_at, report, late=True)
+                    await note_differences(connection, self._side.schema, compared_at, report, late=True)
                     if report.differing and not accept:
                         raise RebuildRefused(f"{report.differing} orders differ: nothing was switched")
                 await self._swap(connection)
@@ -180,17 +158,6 @@ class Rebuild:
             self._projection.forget()
             await self._projection.write(connection, epoch, batch)
             at |= batch.until()
-
-    async def _differences(
-        self, connection: Connection, since: Mapping[int, Position], report: Report, *, late: bool
-    ) -> None:
-        await connection.execute(sql.COMPARING)
-        query = sql.DIFFERENCES.format(schema=self._side.schema, late="" if late else "NOT")
-        positions = [position.position for position in since.values()]
-        async for row in connection.cursor(query, list(since), positions, timeout=COMPARE_TIMEOUT_S):
-            report.differing += 1
-            if len(report.differences) < SHOWN_MAX:
-                report.differences.append(_difference(row))
 
     async def _swap(self, connection: Connection) -> None:
         await connection.execute(
@@ -271,10 +238,3 @@ async def drop(dsn: str, side: Side) -> None:
 
 def _positions(rows: Sequence[asyncpg.Record]) -> dict[int, Position]:
     return {row["partition"]: Position(row["ms"], row["position"]) for row in rows}
-
-
-def _difference(row: asyncpg.Record) -> Difference:
-    live, rebuilt = (orjson.loads(row[side]) if row[side] else {} for side in ("live", "shadow"))
-    names = sorted(live.keys() | rebuilt.keys())
-    changed = {n: (live.get(n), rebuilt.get(n)) for n in names if live.get(n) != rebuilt.get(n)}
-    return Difference(str(row["id"]), changed)

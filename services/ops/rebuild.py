@@ -6,7 +6,8 @@ from cyclopts import Parameter
 
 from libs.events.errors import EventLogError
 from libs.orders import rebuild as blue_green
-from libs.orders.rebuild import NEXT, PREVIOUS, RebuildRefused, Report
+from libs.orders.rebuild import NEXT, PREVIOUS, RebuildRefused
+from libs.orders.rebuild_report import Report
 from services.ops.show import json_line, make_console
 from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE, Refusal, find_settings, refusing
 
