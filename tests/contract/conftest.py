@@ -7,6 +7,7 @@ import pytest
 from libs.events.memory_log import MemoryLog
 from libs.events.redis_log import open_redis_log
 from tests.contract.notifier_rig import PARTITIONS, Notifier, running
+from tests.contract.repair_rig import World, open_world
 
 
 @pytest.fixture(params=["memory", "redis", "cluster"])
@@ -26,3 +27,14 @@ async def notifier(request: pytest.FixtureRequest, redis_url: str) -> AsyncItera
         await log.start(create=True)
         async with running(log) as made:
             yield made
+
+
+@pytest.fixture(params=["redis", "cluster"])
+def world_url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+async def world(request: pytest.FixtureRequest, world_url: str, database_url: str) -> AsyncIterator[World]:
+    async with open_world(world_url, database_url, clustered="cluster" in request.node.callspec.id) as made:
+        yield made

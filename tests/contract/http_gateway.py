@@ -1,13 +1,15 @@
 """A gateway for tests: the real application on a real port, over parts the test chooses."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import orjson
+import pytest
+import uvloop
 from aiohttp import ClientSession, TCPConnector
 
 from libs.events.envelope import Envelope
@@ -37,6 +39,9 @@ SECRET = "a secret that is long enough for HS256"
 OLD_SECRET = "the secret that signed before this one"
 RATE = Rate(1_000, 60)
 ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 10}
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 
 
 class NothingProjected:

@@ -1,6 +1,5 @@
 """Orders over HTTP: placed once, seen at once, by their owner only."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -15,7 +14,7 @@ from libs.events.model import OrderRequested
 from libs.orders.store import StoreUnavailable
 from services.gateway import commands, limits
 from tests.builders import route_selected, routing_started, then, tx_submitted
-from tests.contract.http_gateway import ORDER, PARTITIONS, Client, NothingProjected, gateway
+from tests.contract.http_gateway import PARTITIONS, Client, NothingProjected, gateway
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -176,61 +175,6 @@ async def test_somebody_elses_order_is_like_one_that_does_not_exist(client: Clie
             assert all(document == documents[0] for document in documents)
         assert (await stranger.get("/api/orders")).body["orders"] == []
     assert await _entries(log) == 1
-
-
-# Idempotency
-
-
-async def test_the_same_key_and_body_give_the_same_order(client: Client, log: TroubledLog) -> None:
-    first = await client.post(Idempotency_Key="k1")
-    again = await client.post({"tokenOut": "usdc", "tokenIn": "SOL", "amount": "10.0"}, Idempotency_Key="k1")
-    assert (again.status, again.body) == (202, first.body)
-    assert again.headers["Idempotent-Replayed"] == "true"
-    assert again.headers["Location"] == first.headers["Location"]
-    assert "Idempotent-Replayed" not in first.headers
-    assert await _entries(log) == 1
-
-
-async def test_a_replay_shows_the_order_as_it_is_now(client: Client, log: TroubledLog) -> None:
-    made = (await client.post(Idempotency_Key="k1")).body
-    held = await log.find(made["orderId"])
-    assert held
-    await log.commit(then(held, routing_started())[0])
-    assert (await client.post(Idempotency_Key="k1")).body["status"] == "ROUTING"
-
-
-async def test_the_same_key_with_another_body_is_refused(client: Client, log: TroubledLog) -> None:
-    await client.post(Idempotency_Key="k1")
-    for change in ({"amount": 11}, {"tokenOut": "JUP"}, {"slippageBps": 50}):
-        answer = await client.post({**ORDER, **change}, Idempotency_Key="k1")
-        assert (answer.status, answer.code) == (422, "idempotency_key_reused")
-    assert await _entries(log) == 1
-
-
-async def test_a_key_belongs_to_its_user(client: Client) -> None:
-    mine = await client.post(Idempotency_Key="k1")
-    theirs = await client.other("user-2").post({**ORDER, "amount": 1}, Idempotency_Key="k1")
-    assert theirs.status == 202
-    assert theirs.body["orderId"] != mine.body["orderId"]
-
-
-async def test_one_key_sent_many_times_at_once_makes_one_order(client: Client, log: TroubledLog) -> None:
-    answers = await asyncio.gather(*(client.post(Idempotency_Key="k1") for _ in range(20)))
-    assert {answer.status for answer in answers} == {202}
-    assert len({answer.body["orderId"] for answer in answers}) == 1
-    assert sum("Idempotent-Replayed" not in answer.headers for answer in answers) == 1
-    assert await _entries(log) == 1
-
-
-@pytest.mark.parametrize("key", ["x" * 256, "schlüssel", " ", "a\tb"])
-async def test_an_unusable_key_is_refused(client: Client, log: TroubledLog, key: str) -> None:
-    answer = await client.post(Idempotency_Key=key)
-    assert (answer.status, answer.code) == (400, "invalid_idempotency_key")
-    assert await _entries(log) == 0
-
-
-async def test_the_longest_key_is_accepted(client: Client) -> None:
-    assert (await client.post(Idempotency_Key="x" * 255)).status == 202
 
 
 # Trouble with the log

@@ -3,24 +3,19 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import uvloop
 from aiohttp import ClientSession, TCPConnector, WSMsgType, WSServerHandshakeError, web
 
 from libs.service.health import serve
-from libs.service.settings import ConfigurationError
 from services.gateway import limits
 from services.gateway.tunnel import Tunnels
-from tests.contract.http_gateway import Client, gateway
+from tests.contract.http_gateway import Client, Run, both_loops, gateway
 from tests.waiting import eventually
-
-Run = Callable[[Coroutine[Any, Any, None]], None]
-both_loops = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
 
 MIB = 1024 * 1024
 FLOOD_FRAME, FLOOD_FRAMES = b"x" * MIB, 64
@@ -276,69 +271,6 @@ async def test_an_ordinary_get_is_told_to_upgrade() -> None:
         assert (answer.status, answer.code) == (400, "malformed_request")
 
 
-async def _says_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.close()
-
-
-async def _talks_nonsense(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"220 mail.example.com ESMTP\r\n\r\n")
-    await writer.drain()
-
-
-async def _never_ends(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nX: " + b"x" * 2 * limits.ANSWER_BYTES_MAX)
-    await writer.drain()
-
-
-async def _promises_much(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: %d\r\n\r\n" % (2 * limits.ANSWER_BYTES_MAX))
-    await writer.drain()
-
-
-async def _counts_backwards(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: -5\r\n\r\n")
-    await writer.drain()
-
-
-async def _stays_silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    await reader.read()
-
-
-@pytest.mark.parametrize(
-    "answer", [_says_nothing, _talks_nonsense, _never_ends, _promises_much, _counts_backwards, _stays_silent]
-)
-@both_loops
-def test_a_notifier_that_answers_nothing_sensible_is_away(
-    run: Run,
-    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(limits, "ANSWER_TIMEOUT_S", 0.3)
-
-    async def body() -> None:
-        writers: list[asyncio.StreamWriter] = []
-
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writers.append(writer)
-            await answer(reader, writer)
-
-        server = await asyncio.start_server(accept, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        async with server, gateway(tunnels=Tunnels(f"http://127.0.0.1:{port}")) as client:
-            said = await client.get("/api/ws/orders", Connection="Upgrade", Upgrade="websocket")
-            assert (said.status, said.code) == (503, "notifier_unavailable")
-            for writer in writers:
-                writer.close()
-
-    run(body())
-
-
-async def test_a_notifier_that_is_not_there_is_away() -> None:
-    async with gateway(tunnels=Tunnels("http://127.0.0.1:9")) as client:
-        said = await client.get("/api/ws/orders", Connection="Upgrade", Upgrade="websocket")
-        assert (said.status, said.code) == (503, "notifier_unavailable")
-
-
 async def test_more_tunnels_than_may_be_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     async with tunnelled() as (client, _, _), client.session.ws_connect(f"{client.url}/api/ws/echo"):
         monkeypatch.setattr(limits, "TUNNELS_MAX", 1)
@@ -360,9 +292,3 @@ def test_open_tunnels_do_not_hold_up_the_end_of_the_gateway(run: Run) -> None:
             await eventually(lambda: notifier.closed == 1)
 
     run(body())
-
-
-@pytest.mark.parametrize("url", ["https://127.0.0.1:1", "ws://127.0.0.1:1", "127.0.0.1:8081", "http://"])
-def test_an_address_of_the_notifier_that_cannot_be_used_is_refused_at_start(url: str) -> None:
-    with pytest.raises(ConfigurationError, match="NOTIFIER_URL"):
-        Tunnels(url)

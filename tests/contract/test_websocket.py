@@ -3,23 +3,19 @@
 import asyncio
 import socket
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from aiohttp import WSServerHandshakeError
 
 from libs.events.errors import LogUnavailable, PositionGap
-from libs.events.ids import new_order_id, partition_of_user
 from libs.events.log import Snapshot
 from libs.events.memory_log import MemoryLog
-from libs.service.tokens import InvalidToken, issue_token, verify_token
 from services.notifier.app import PATH
 from tests.builders import attempt_failed, route_selected, routing_started
 from tests.contract.notifier_rig import (
     LIMITS,
     PARTITIONS,
-    SECRET,
     UPGRADE,
     WHOLE_STORY,
     HeldBackLog,
@@ -151,111 +147,6 @@ async def test_many_sockets_on_one_order_all_get_the_same(notifier: Notifier) ->
     assert all(one == told[0] for one in told)
 
 
-# Who may connect
-
-
-async def test_a_wrong_token_in_the_header_is_refused_before_the_upgrade(notifier: Notifier) -> None:
-    async with notifier.session.get(notifier.url, headers=UPGRADE | {"Authorization": "Bearer bad"}) as answer:
-        problem = await answer.json(content_type="application/problem+json")
-        assert (answer.status, problem["status"], problem["code"]) == (401, 401, "token_invalid")
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
-
-
-async def test_a_scheme_other_than_bearer_is_refused(notifier: Notifier) -> None:
-    async with notifier.session.get(notifier.url, headers=UPGRADE | {"Authorization": "Basic YTpi"}) as answer:
-        assert answer.status == 401
-
-
-async def test_the_token_may_come_as_the_first_message(notifier: Notifier) -> None:
-    order = await notifier.requested()
-    async with notifier.connect(order_id=order.order.id) as ws:
-        await notifier.sign_in(ws, "alice")
-        assert (await ws.receive_json())["orders"][0]["orderId"] == order.order.id
-
-
-@pytest.mark.parametrize("first", ['{"op":"auth","token":"bad"}', '{"op":"hello"}', "not json", "[]", ""])
-async def test_any_other_first_message_closes_the_socket(notifier: Notifier, first: str) -> None:
-    async with notifier.connect() as ws:
-        await ws.send_str(first)
-        assert (await closed_with(ws))[0] == 4401
-
-
-async def test_a_socket_that_never_says_who_it_is_is_closed() -> None:
-    async with running(MemoryLog(PARTITIONS), replace(LIMITS, auth_wait_s=0.01)) as notifier, notifier.connect() as ws:
-        assert (await closed_with(ws))[0] == 4401
-
-
-@pytest.mark.parametrize("whose", ["somebody else's", "nobody's", "malformed"])
-async def test_orders_of_others_and_unknown_ones_are_one_answer(notifier: Notifier, whose: str) -> None:
-    foreign = await notifier.requested("bob")
-    unknown = new_order_id(partition_of_user("alice", PARTITIONS))
-    order_id = {"somebody else's": foreign.order.id, "nobody's": unknown, "malformed": "../../etc"}[whose]
-
-    headers = UPGRADE | {"Authorization": "Bearer alice"}
-    async with notifier.session.get(notifier.url, headers=headers, params={"orderId": order_id}) as answer:
-        problem = await answer.json(content_type="application/problem+json")
-        assert (answer.status, problem["code"]) == (404, "order_not_found")
-    async with notifier.connect(order_id=order_id) as ws:
-        await notifier.sign_in(ws, "alice")
-        assert await closed_with(ws) == (4404, "no such order")
-
-
-async def test_a_plain_request_is_told_to_upgrade(notifier: Notifier) -> None:
-    async with notifier.session.get(notifier.url) as answer:
-        assert answer.status == 426
-
-
-async def test_the_connection_ends_with_its_token() -> None:
-    token = issue_token("alice", SECRET, lifetime=timedelta(seconds=2))
-    async with running(MemoryLog(PARTITIONS), verify=lambda token: verify_token(token, SECRET)) as notifier:
-        async with notifier.connect(token) as ws:
-            assert (await ws.receive_json())["type"] == "snapshot"
-            assert await closed_with(ws) == (4401, "token expired, reconnect with a new one")
-        with pytest.raises(WSServerHandshakeError, match="401"):
-            await notifier.session.ws_connect(notifier.url, headers={"Authorization": f"Bearer {token}"})
-
-
-async def test_a_new_token_of_the_same_user_prolongs_the_connection() -> None:
-    short, long = (issue_token("alice", SECRET, lifetime=timedelta(seconds=s)) for s in (2, 3600))
-    async with (
-        running(MemoryLog(PARTITIONS), verify=lambda token: verify_token(token, SECRET)) as notifier,
-        notifier.connect(short) as ws,
-    ):
-        await ws.receive_json()
-        await notifier.sign_in(ws, long)
-        assert (await ws.receive_json())["type"] == "authenticated"
-        await eventually(lambda: expired(short), what="the first token is over")
-        await ws.send_json({"op": "ping"})
-        assert await ws.receive_json() == {"type": "pong"}
-
-
-async def test_a_token_of_another_user_ends_the_connection(notifier: Notifier) -> None:
-    async with notifier.connect("alice") as ws:
-        await ws.receive_json()
-        await notifier.sign_in(ws, "bob")
-        assert (await closed_with(ws))[0] == 4401
-
-
-async def test_a_user_has_a_limited_number_of_sockets() -> None:
-    async with running(MemoryLog(PARTITIONS), replace(LIMITS, sockets_per_user_max=1)) as notifier:
-        async with notifier.connect("alice") as first:
-            await first.receive_json()
-            with pytest.raises(WSServerHandshakeError, match="429"):
-                await notifier.session.ws_connect(notifier.url, headers={"Authorization": "Bearer alice"})
-            async with notifier.connect() as second:
-                await notifier.sign_in(second, "alice")
-                assert (await closed_with(second))[0] == 4429
-        async with notifier.connect() as bob:
-            await notifier.sign_in(bob, "bob")
-            assert (await bob.receive_json())["type"] == "snapshot"
-
-
-async def test_a_full_process_sends_new_sockets_elsewhere() -> None:
-    async with running(MemoryLog(PARTITIONS), replace(LIMITS, sockets_max=1)) as notifier, notifier.connect("alice"):
-        with pytest.raises(WSServerHandshakeError, match="503"):
-            await notifier.session.ws_connect(notifier.url, headers={"Authorization": "Bearer bob"})
-
-
 # What clients may say
 
 
@@ -341,14 +232,6 @@ async def test_a_restart_closes_with_a_code_that_lets_clients_come_back(notifier
         assert reason.startswith("restarting, reconnect in ")
         with pytest.raises(WSServerHandshakeError, match="503"):
             await notifier.session.ws_connect(notifier.url, headers={"Authorization": "Bearer alice"})
-
-
-def expired(token: str) -> bool:
-    try:
-        verify_token(token, SECRET)
-    except InvalidToken:
-        return True
-    return False
 
 
 async def never_reading(notifier: Notifier, order_id: str) -> socket.socket:

@@ -58,7 +58,7 @@ def points(service: str) -> list[str]:
 def test_every_point_in_the_code_is_one_the_test_crashes_at() -> None:
     source = "".join(path.read_text() for top in ("libs", "services") for path in (ROOT / top).rglob("*.py"))
     assert set(re.findall(r'crossing\("([^"]+)"\)', source)) == {name for each in CROSSINGS.values() for name in each}
-    # Those of a repair are crossed in tests/contract/test_repair.py: here nothing is lost.
+    # Those of a repair are crossed in tests/contract/test_repair_meanwhile.py: here nothing is lost.
     single = {name for name in re.findall(r'crash_point\("([^"]+)"\)', source) if not name.startswith("repair.")}
     assert single == {name for each in SINGLE_POINTS.values() for name in each}
 

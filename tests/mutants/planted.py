@@ -126,7 +126,7 @@ MUTANTS = (
         "libs/events/commit.lua",
         "if head[4] ~= ARGV[1] then",
         "if false then",
-        ("tests/contract/test_repair.py",),
+        ("tests/contract/test_repair_meanwhile.py",),
     ),
     Mutant(
         "a hole in the positions is read over",
@@ -147,14 +147,14 @@ MUTANTS = (
         "services/projector/repair.py",
         "            held = await self._redis.close()\n",
         "            await self._redis.close()\n",
-        ("tests/contract/test_repair.py",),
+        ("tests/contract/test_repair_meanwhile.py",),
     ),
     Mutant(
         "who was frozen in the middle of a repair goes on with it",
         "libs/events/redis_repair.py",
         "if redis.call('HGET', KEYS[1], 'mender') ~= ARGV[1] then",
         "if false then",
-        ("tests/contract/test_repair.py",),
+        ("tests/contract/test_repair_meanwhile.py",),
     ),
     Mutant(
         "trimmed although a reader registered meanwhile",

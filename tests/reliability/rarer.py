@@ -1,6 +1,6 @@
 """Faults that come seldom, or to one part only: the second half of the matrix."""
 
-from tests.reliability.row import CONTRACT, FAULT, FILES, PROJECTOR, PROXY, REPAIR, SOCKET, Row
+from tests.reliability.row import CONTRACT, FAULT, FILES, MEANWHILE, PROJECTOR, PROXY, REPAIR, SOCKET, Row
 
 RARER = (
     Row(
@@ -48,7 +48,7 @@ RARER = (
         "keys deleted, entries taken off the end, a part of the log damaged while the rest is written",
         "put back at its place; no position twice; nothing tells of what is nowhere",
         (
-            REPAIR + "test_a_partition_that_is_whole_is_written_to_until_the_log_is_closed",
+            MEANWHILE + "test_a_partition_that_is_whole_is_written_to_until_the_log_is_closed",
             REPAIR + "test_entries_taken_off_the_end_are_put_back",
             REPAIR + "test_what_is_nowhere_any_more_leaves_nothing_behind",
         ),
@@ -57,7 +57,7 @@ RARER = (
         "whoever repairs is frozen in the middle, and another takes over",
         "what the first one still sends is refused",
         (
-            REPAIR + "test_who_was_frozen_in_the_middle_of_a_repair_undoes_nothing",
+            MEANWHILE + "test_who_was_frozen_in_the_middle_of_a_repair_undoes_nothing",
             CONTRACT + "test_order_store.py::test_a_lock_that_could_not_be_given_back_is_not_kept",
         ),
     ),

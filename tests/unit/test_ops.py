@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -16,12 +15,10 @@ from libs.events.memory_log import MemoryLog
 from libs.events.model import EVENT_TYPES, Event
 from libs.events.order import Order
 from libs.orders.store import OrderStore
-from services.ops.__main__ import main
 from services.ops.history import Selection, past, tips
 from services.ops.replay import ARCHIVE, LOG, replay
 from services.ops.show import Describer, describe, event_line, replay_json, replay_table
-from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE, Refusal, Stack, find_settings
-from services.ops.times import to_ms
+from services.ops.stack import Stack
 from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -105,32 +102,6 @@ async def everything(log: MemoryLog) -> list[Entry]:
 async def chosen(log: MemoryLog, store: Archive | None, selection: Selection) -> list[Entry]:
     ends = await tips(log, range(log.partitions))
     return [entry async for entry in past(log, as_store(store) if store else None, ends, selection)]
-
-
-# Times
-
-
-@pytest.mark.parametrize(
-    ("text", "ms"),
-    [
-        ("0s", 1767323045000),
-        ("10m", 1767322445000),
-        ("2h", 1767315845000),
-        ("1 d", 1767236645000),
-        ("2026-01-02T03:04:05Z", 1767323045000),
-        ("2026-01-02T03:04:05", 1767323045000),
-        ("2026-01-02T04:04:05.250+01:00", 1767323045250),
-        ("2026-01-02", 1767312000000),
-    ],
-)
-def test_times_are_durations_or_moments(text: str, ms: int) -> None:
-    assert to_ms(text, NOW) == ms
-
-
-@pytest.mark.parametrize("text", ["", "yesterday", "10", "m", "-5m", "10 weeks", "2026-13-01", "999999999d"])
-def test_other_times_are_refused_in_a_sentence(text: str) -> None:
-    with pytest.raises(ValueError, match="neither a duration"):
-        to_ms(text, NOW)
 
 
 # History
@@ -335,64 +306,3 @@ async def test_an_entry_that_is_no_event_is_still_shown() -> None:
     entry = Entry(0, Position(1, 1), {"type": "TxConfirmed", "data": "{", "subject": "x", "version": "1"})
     assert await Describer(Stack(MemoryLog(1), None).find).body(entry) is None
     assert "cannot be shown" in event_line(entry, None, order_known=False, short=False).plain
-
-
-# Finding the stack
-
-
-@pytest.fixture
-def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    for name in ("REDIS_URL", "REDIS_HOST", "DATABASE_URL", "PORT"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    return tmp_path
-
-
-def test_without_a_stack_there_is_one_line_and_exit_2(nowhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["events"]) == EXIT_USAGE
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert "make run" in captured.err
-
-
-def test_the_data_folder_names_the_running_stack(nowhere: Path) -> None:
-    state = {"redis_url": "redis://there:1/0", "database_url": "postgresql://there/x", "base_url": "http://there:8"}
-    (nowhere / "stack.json").write_text(json.dumps(state))
-    settings, base_url = find_settings()
-    assert (settings.redis(), settings.database_url, base_url) == tuple(state.values())
-
-
-def test_the_environment_wins_over_the_data_folder(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (nowhere / "stack.json").write_text('{"redis_url": "redis://there:1/0", "database_url": ""}')
-    monkeypatch.setenv("REDIS_URL", "redis://here:1/0")
-    settings, _ = find_settings()
-    assert settings.redis() == "redis://here:1/0"
-
-
-def test_a_broken_stack_file_is_one_line(nowhere: Path) -> None:
-    (nowhere / "stack.json").write_text("{")
-    with pytest.raises(Refusal, match=r"stack\.json cannot be read"):
-        find_settings()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (["events", "--bogus"], EXIT_USAGE),
-        (["fly"], EXIT_USAGE),
-        (["replay"], EXIT_USAGE),
-        (["events", "--since", "yesterday"], EXIT_USAGE),
-        (["events", "--type", "Foo"], EXIT_USAGE),
-        (["events", "--follow", "--until", "1m"], EXIT_USAGE),
-        (["journey", "--base", "localhost"], EXIT_USAGE),
-        (["status"], EXIT_UNREACHABLE),
-        (["journey", "--base", "http://127.0.0.1:1"], EXIT_UNREACHABLE),
-    ],
-)
-def test_exit_codes_tell_scripts_what_happened(
-    nowhere: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int
-) -> None:
-    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
-    assert main(arguments) == code
-    assert EXIT_DIFFERS not in (EXIT_USAGE, EXIT_UNREACHABLE)

@@ -1,0 +1,86 @@
+"""What the log over Redis promises beyond what every log does."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
+
+from libs.events import redis_commit
+from libs.events.errors import LogUnavailable
+from libs.events.log import Committed
+from libs.events.redis_log import RedisLog, open_redis_log
+from tests.builders import a_request
+
+PARTITIONS = 4
+
+
+async def requested(log: RedisLog, user: str) -> None:
+    step, _ = a_request(PARTITIONS, user)
+    assert isinstance(await log.commit(step), Committed)
+
+
+async def test_commits_survive_a_redis_that_forgot_its_scripts(redis_url: str) -> None:
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log.start(create=True)
+        await requested(log, "user-1")
+        for reply in await log._redis.send([["SCRIPT", "FLUSH"]]):
+            assert reply in (b"OK", "OK")
+        await requested(log, "user-1")
+
+
+async def test_concurrent_commits_share_calls(redis_url: str) -> None:
+    """Group commit: many steps at once take far fewer calls than steps."""
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log.start(create=True)
+        before = await calls_of_scripts(log)
+        await asyncio.gather(*(requested(log, f"user-{number}") for number in range(400)))
+
+        assert await calls_of_scripts(log) - before < 40
+
+
+async def calls_of_scripts(log: RedisLog) -> int:
+    [info] = await log._redis.send([["INFO", "commandstats"]])
+    text = info.decode() if isinstance(info, bytes) else info
+    lines = [line for line in text.splitlines() if line.startswith("cmdstat_evalsha:")]
+    return int(lines[0].split("calls=")[1].split(",")[0]) if lines else 0
+
+
+async def test_an_unreachable_redis_is_said_to_be_unavailable() -> None:
+    async with open_redis_log("redis://127.0.0.1:1/0", PARTITIONS) as log:
+        with pytest.raises(LogUnavailable):
+            await log.start(create=True)
+
+
+async def test_another_number_of_partitions_is_refused(redis_url: str) -> None:
+    async with AsyncExitStack() as stack:
+        log = await stack.enter_async_context(open_redis_log(redis_url, PARTITIONS))
+        await log.start(create=True)
+        other = await stack.enter_async_context(open_redis_log(redis_url, PARTITIONS - 1))
+        with pytest.raises(Exception, match="set PARTITIONS to match"):
+            await other.start()
+
+
+async def test_steps_that_wait_for_redis_are_bounded(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_commit, "STEPS_WAITING_MAX", 20)
+    async with open_redis_log(redis_url, 1) as redis_log:
+        await redis_log._redis.send([["FLUSHALL"]])
+        await redis_log.start(create=True)
+        steps = [a_request(1)[0] for _ in range(50)]
+        outcomes = await asyncio.gather(*map(redis_log.commit, steps), return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, LogUnavailable)]
+    assert len(refused) == 30
+    assert "20 steps wait for Redis already" in str(refused[0])
+    assert sum(isinstance(outcome, Committed) for outcome in outcomes) == 20
+
+
+async def test_of_many_steps_those_that_found_room_are_said_to_be_written(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_commit, "STEPS_WAITING_MAX", 20)
+    async with open_redis_log(redis_url, 1) as redis_log:
+        await redis_log._redis.send([["FLUSHALL"]])
+        await redis_log.start(create=True)
+        outcomes = await redis_log.commit_many([a_request(1)[0] for _ in range(30)])
+        written = (await redis_log.tip(0)).position
+    assert [type(outcome) for outcome in outcomes] == [Committed] * 20 + [LogUnavailable] * 10
+    assert written == 20

@@ -1,0 +1,67 @@
+"""How `swaplog` finds the stack, and what it says where there is none."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from services.ops.__main__ import main
+from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE, Refusal, find_settings
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    for name in ("REDIS_URL", "REDIS_HOST", "DATABASE_URL", "PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_without_a_stack_there_is_one_line_and_exit_2(nowhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["events"]) == EXIT_USAGE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "make run" in captured.err
+
+
+def test_the_data_folder_names_the_running_stack(nowhere: Path) -> None:
+    state = {"redis_url": "redis://there:1/0", "database_url": "postgresql://there/x", "base_url": "http://there:8"}
+    (nowhere / "stack.json").write_text(json.dumps(state))
+    settings, base_url = find_settings()
+    assert (settings.redis(), settings.database_url, base_url) == tuple(state.values())
+
+
+def test_the_environment_wins_over_the_data_folder(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (nowhere / "stack.json").write_text('{"redis_url": "redis://there:1/0", "database_url": ""}')
+    monkeypatch.setenv("REDIS_URL", "redis://here:1/0")
+    settings, _ = find_settings()
+    assert settings.redis() == "redis://here:1/0"
+
+
+def test_a_broken_stack_file_is_one_line(nowhere: Path) -> None:
+    (nowhere / "stack.json").write_text("{")
+    with pytest.raises(Refusal, match=r"stack\.json cannot be read"):
+        find_settings()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["events", "--bogus"], EXIT_USAGE),
+        (["fly"], EXIT_USAGE),
+        (["replay"], EXIT_USAGE),
+        (["events", "--since", "yesterday"], EXIT_USAGE),
+        (["events", "--type", "Foo"], EXIT_USAGE),
+        (["events", "--follow", "--until", "1m"], EXIT_USAGE),
+        (["journey", "--base", "localhost"], EXIT_USAGE),
+        (["status"], EXIT_UNREACHABLE),
+        (["journey", "--base", "http://127.0.0.1:1"], EXIT_UNREACHABLE),
+    ],
+)
+def test_exit_codes_tell_scripts_what_happened(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    assert main(arguments) == code
+    assert EXIT_DIFFERS not in (EXIT_USAGE, EXIT_UNREACHABLE)
