@@ -1,67 +1,31 @@
 """The projector follows the log into Postgres: everything once, whatever goes away, and loudly when it cannot."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
-from libs.events.errors import LogMismatch, LogUnavailable, PositionGap
-from libs.events.ids import START, Position
-from libs.events.log import Committed, Entry, EventLog, Only, Snapshot
-from libs.events.memory_log import MemoryLog
-from libs.events.model import Event
 from libs.events.redis_log import RedisLog, open_redis_log
 from libs.orders import connection
-from libs.orders.rows import Undecodable
-from libs.orders.store import CheckpointMoved, OrderStore, open_store
+from libs.orders.store import OrderStore, open_store
 from libs.service.health import Health
 from services.projector import janitor
-from services.projector.handlers import READER, Log, Projector
+from services.projector.handlers import READER, Projector
 from services.projector.janitor import Janitor
-from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.builders import a_request, routing_started, then
+from tests.contract.projector_rig import (
+    JOURNEY,
+    PARTITIONS,
+    StartedMemoryLog,
+    assert_postgres_is_the_fold_of,
+    caught_up,
+    journey,
+    projecting,
+)
 from tests.folded import folded
 from tests.servers import flush_redis
 from tests.waiting import eventually
-
-PARTITIONS = 4
-JOURNEY = (routing_started(), attempt_failed(), routing_started(2), route_selected(2), tx_submitted(2), tx_confirmed(2))
-
-
-class StartedMemoryLog(MemoryLog):
-    """A log in memory that can be away, and can be spoiled."""
-
-    def __init__(self) -> None:
-        super().__init__(PARTITIONS)
-        self.away = False
-        self.spoil: Mapping[int, str] = {}
-        self.epoch_now = "memory"
-        self.readers: dict[str, Mapping[int, Position]] = {}
-
-    @property
-    def epoch(self) -> str:
-        return self.epoch_now
-
-    async def start(self) -> None:
-        if self.away:
-            raise LogUnavailable("away")
-
-    async def read(
-        self, after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
-    ) -> list[Entry]:
-        if self.away:
-            raise LogUnavailable("away")
-        entries = await super().read(after, count, block_ms, only)
-        return [
-            Entry(entry.partition, entry.at, {**entry.fields, "data": self.spoil[entry.at.position]})
-            if entry.at.position in self.spoil
-            else entry
-            for entry in entries
-        ]
-
-    async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
-        self.readers[name] = dict(at)
 
 
 @pytest.fixture
@@ -84,46 +48,6 @@ async def redis_log(redis_url: str) -> AsyncIterator[RedisLog]:
     async with open_redis_log(redis_url, PARTITIONS) as log:
         await log.start(create=True)
         yield log
-
-
-@asynccontextmanager
-async def projecting(log: Log, store: OrderStore, health: Health | None = None) -> AsyncIterator[asyncio.Task[None]]:
-    stop = asyncio.Event()
-    projector = Projector(log, store.projection(), health or Health("redis", "postgres"))
-    task = asyncio.create_task(projector.run(stop))
-    try:
-        yield task
-    finally:
-        stop.set()
-        with suppress(Exception):  # a test that expects an end awaits the task itself
-            await task
-
-
-async def journey(log: EventLog, user: str, bodies: Sequence[Event] = JOURNEY) -> Snapshot:
-    step, snapshot = a_request(log.partitions, user)
-    assert isinstance(await log.commit(step), Committed)
-    for body in bodies:
-        step, snapshot = then(snapshot, body)
-        assert isinstance(await log.commit(step), Committed)
-    return snapshot
-
-
-async def whole(log: EventLog) -> list[Entry]:
-    entries = await log.read(dict.fromkeys(range(PARTITIONS), START), 100_000, 0)
-    return sorted(entries, key=lambda entry: (entry.partition, entry.at.position))
-
-
-async def caught_up(log: EventLog, store: OrderStore) -> bool:
-    tips = {partition: await log.tip(partition) for partition in range(PARTITIONS)}
-    return {partition: point.at for partition, point in (await store.checkpoints()).items()} == tips
-
-
-async def assert_postgres_is_the_fold_of(log: EventLog, store: OrderStore) -> None:
-    entries = await whole(log)
-    archived = [entry for partition in range(PARTITIONS) for entry in await store.archived(partition, 0, 100_000)]
-    assert archived == entries
-    orders = folded(entries)
-    assert await store.get_many(list(orders)) == orders
 
 
 async def test_postgres_becomes_the_fold_of_the_log_while_it_is_written(redis_log: RedisLog, store: OrderStore) -> None:
@@ -214,15 +138,6 @@ async def test_before_the_tables_exist_it_waits(direct: asyncpg.Connection, stor
         await eventually(lambda: health.ready)
 
 
-async def test_garbage_in_the_log_stops_it_with_the_place(store: OrderStore) -> None:
-    log = StartedMemoryLog()
-    await journey(log, "user-1")
-    log.spoil = {3: "{"}
-    async with projecting(log, store) as task:
-        with pytest.raises(Undecodable, match=r"entry \d+-3 is not an event"):
-            await task
-
-
 async def test_events_of_a_later_release_are_archived_and_pass(redis_log: RedisLog, store: OrderStore) -> None:
     step, snapshot = a_request(PARTITIONS)
     await redis_log.commit(step)
@@ -232,54 +147,6 @@ async def test_events_of_a_later_release_are_archived_and_pass(redis_log: RedisL
     async with projecting(redis_log, store):
         await eventually(lambda: caught_up(redis_log, store))
     await assert_postgres_is_the_fold_of(redis_log, store)
-
-
-async def test_another_log_stops_it(store: OrderStore) -> None:
-    log = StartedMemoryLog()
-    await journey(log, "user-1")
-    async with projecting(log, store):
-        await eventually(lambda: caught_up(log, store))
-    log.epoch_now = "another"
-    async with projecting(log, store) as task:
-        with pytest.raises(LogMismatch, match="the log now there has epoch another"):
-            await task
-
-
-async def test_a_log_that_lost_its_tail_stops_it(store: OrderStore) -> None:
-    log = StartedMemoryLog()
-    await journey(log, "user-1")
-    async with projecting(log, store):
-        await eventually(lambda: caught_up(log, store))
-    async with projecting(StartedMemoryLog(), store) as task:
-        with pytest.raises(LogMismatch, match="Redis lost its tail"):
-            await task
-
-
-async def test_a_hole_in_the_log_stops_it(redis_log: RedisLog, redis_url: str, store: OrderStore) -> None:
-    snapshot = await journey(redis_log, "user-1")
-    partition = (await whole(redis_log))[0].partition
-    third = (await redis_log.history(snapshot.order.id))[2].at
-    await redis_log._redis.send([["XDEL", redis_log._keys[partition].log, str(third)]])
-    async with projecting(redis_log, store) as task:
-        with pytest.raises(PositionGap):
-            await task
-
-
-async def test_a_second_projector_is_stopped_by_the_checkpoint(store: OrderStore, direct: asyncpg.Connection) -> None:
-    log = StartedMemoryLog()
-    await journey(log, "user-1")
-    async with projecting(log, store) as one, projecting(log, store) as other:
-        await eventually(lambda: one.done() or other.done() or _go_on(log), what="one of the two has stopped")
-        loser = one if one.done() else other
-        with pytest.raises(CheckpointMoved, match="another process writes the same projection"):
-            await loser
-        await eventually(lambda: caught_up(log, store))
-    await assert_postgres_is_the_fold_of(log, store)
-
-
-async def _go_on(log: EventLog) -> bool:
-    await journey(log, "user-1")
-    return False
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ MATRIX = (
             CONTRACT + "test_upkeep.py::test_an_endless_run_stays_small",
             CONTRACT + "test_upkeep.py::test_what_a_reader_needs_stays_and_an_expired_one_is_forgotten",
             CONTRACT + "test_upkeep.py::test_a_reader_of_the_archive_does_not_notice",
-            CONTRACT + "test_upkeep.py::test_an_ended_order_is_let_go_and_can_not_be_made_again",
+            CONTRACT + "test_letting_go.py::test_an_ended_order_is_let_go_and_can_not_be_made_again",
         ),
     ),
     Row(

@@ -77,7 +77,7 @@ RARER = (
         (
             "tests/unit/test_worker.py::test_an_item_of_an_order_that_ended_long_ago_is_dropped",
             "tests/unit/test_worker.py::test_an_order_that_is_not_there_any_more_is_not_passed_over_in_silence",
-            CONTRACT + "test_upkeep.py::test_the_item_of_an_order_that_was_let_go_is_given_back",
+            CONTRACT + "test_letting_go.py::test_the_item_of_an_order_that_was_let_go_is_given_back",
         ),
     ),
     Row(
