@@ -17,7 +17,8 @@ from libs.events.record import item_fields, record
 from libs.events.redis_client import FENCED
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import ask
-from libs.events.redis_nodes import Nodes
+from libs.events.redis_node import Commands
+from libs.events.redis_nodes import Nodes, answered
 from libs.events.repair import KEPT, Held, Restored, layout_of
 
 RECENT_MAX = 1_000
@@ -66,17 +67,22 @@ class RedisRepair:
         """See `LogRepair.look`."""
         return await self._look("")
 
+    async def glance(self) -> list[Held]:
+        """See `LogRepair.glance`."""
+        replies = answered(await self._redis.send(self._looks("")))
+        return [_held(partition, reply) for partition, reply in enumerate(replies) if reply is not None]
+
     async def close(self) -> list[Held]:
         """See `LogRepair.close`."""
         self._name = uuid4().hex
         return await self._look(self._name)
 
     async def _look(self, name: str) -> list[Held]:
-        def commands(run: str) -> list[list[Any]]:
-            return [["EVAL", LOOK, 3, keys.meta, keys.log, keys.readers, name, run] for keys in self._keys]
-
-        replies = await ask(self._redis, commands)
+        replies = await ask(self._redis, self._looks(name))
         return [_held(partition, reply) for partition, reply in enumerate(replies)]
+
+    def _looks(self, name: str) -> Commands:
+        return lambda run: [["EVAL", LOOK, 3, each.meta, each.log, each.readers, name, run] for each in self._keys]
 
     async def keeps_all(self) -> bool:
         """See `LogRepair.keeps_all`. A server that was a replica once may have missed what its primary had synced."""

@@ -76,9 +76,10 @@ class RedisUpkeep:
 
     async def readers(self) -> list[Reader]:
         """See `Upkeep.readers`."""
-        time, *flats = await ask(self._redis, [["TIME"], *(["HGETALL", keys.readers] for keys in self._keys)])
+        looks = [["TIME"], *(["HGETALL", keys.readers] for keys in self._keys)]
+        time, *flats = answered(await self._redis.send(looks))
         now = int(time[0])
-        return [reader for partition, flat in enumerate(flats) for reader in _readers(partition, flat, now)]
+        return [reader for partition, flat in enumerate(flats) for reader in _readers(partition, flat or [], now)]
 
     async def forget_reader(self, reader: Reader) -> None:
         """See `Upkeep.forget_reader`."""
@@ -108,7 +109,7 @@ class RedisUpkeep:
             by_partition.setdefault(partition, []).append(self._keys[partition].order(order_id))
         commands = [["EVAL", RETIRE, len(keys), *keys, *sorted(RETIRED_FIELDS)] for keys in by_partition.values()]
         if commands:
-            await ask(self._redis, commands)
+            answered(await self._redis.send(commands))
 
     async def pressure(self) -> Pressure:
         """See `Upkeep.pressure`."""

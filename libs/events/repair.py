@@ -74,6 +74,10 @@ class LogRepair(Protocol):
         """Each partition as it is."""
         ...
 
+    async def glance(self) -> list[Held]:
+        """`look`, without the partitions whose Redis is away; one that is there at the least."""
+        ...
+
     async def keeps_all(self) -> bool:
         """Whether a restart loses nothing: each write is on this very server's disk before its reply."""
         ...

@@ -37,7 +37,7 @@ class Upkeep(Protocol):
     """Every method raises LogUnavailable when Redis is away."""
 
     async def readers(self) -> list[Reader]:
-        """Every registered reader, expired ones too."""
+        """Every registered reader, expired ones too; of partitions whose Redis is away nothing is known."""
         ...
 
     async def forget_reader(self, reader: Reader) -> None:
@@ -54,7 +54,8 @@ class Upkeep(Protocol):
     async def retire(self, order_ids: Sequence[str]) -> None:
         """Forget the state of orders that have ended and are archived: `find` gives None for them from now on.
 
-        Their versions stay for a day, so that nothing can make them a second time.
+        Their versions stay for a day, so that nothing can make them a second time. Those whose Redis is away stay
+        as they are.
         """
         ...
 

@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from libs.events.crash import crossing
@@ -41,7 +42,7 @@ class Mender(Protocol):
 
     async def mend(self) -> None: ...
 
-    async def glance(self, at: Mapping[int, Position]) -> None: ...
+    async def glance(self, at: Mapping[int, Position]) -> set[int]: ...
 
 
 class Sweeper(Protocol):
@@ -68,6 +69,7 @@ class Projector:
         self._projection = projection
         self._health = health
         self._reported_at = 0.0
+        self._away: list[int] = []
         self._failures = 0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -118,24 +120,34 @@ class Projector:
     async def _report(self, at: Mapping[int, Position]) -> None:
         """Publish how far the archive is, and see that the log did not fall behind it."""
         self._reported_at = _now()
+        there = dict(at)
         if self._mender:
-            await self._mender.glance(at)
-        for partition, position in at.items():
-            tip = await self._log.tip(partition)
-            if tip.position < position.position:
-                raise LogMismatch(
-                    f"partition {partition}: the log ends at {tip}, but Postgres has it up to {position}: "
-                    "Redis lost its tail or came back from an older copy"
-                )
-            observe.lag(partition, tip.position - position.position)
+            there = {partition: at[partition] for partition in await self._mender.glance(at)}
+        self._away = sorted(at.keys() - there)
+        for partition, position in there.items():
+            with suppress(LogUnavailable):  # of a cluster one node may have gone just now: no reason to stop for all
+                await self._compare(partition, position)
         with crossing("reader.report"):
             await self._log.register_reader(READER, at)
         if self._sweeper:
-            await self._sweeper.sweep(at)
+            with suppress(LogUnavailable):
+                await self._sweeper.sweep(there)
+
+    async def _compare(self, partition: int, position: Position) -> None:
+        tip = await self._log.tip(partition)
+        if tip.position < position.position:
+            raise LogMismatch(
+                f"partition {partition}: the log ends at {tip}, but Postgres has it up to {position}: "
+                "Redis lost its tail or came back from an older copy"
+            )
+        observe.lag(partition, tip.position - position.position)
 
     def _healthy(self) -> None:
         self._failures = 0
-        self._health.ok("redis")
+        if self._away:
+            self._health.trouble("redis", f"partitions {', '.join(map(str, self._away))} are away")
+        else:
+            self._health.ok("redis")
         self._health.ok("postgres")
 
     async def _wait_for(self, need: str, error: Exception, stop: asyncio.Event) -> None:

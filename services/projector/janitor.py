@@ -48,7 +48,7 @@ class Janitor:
         self._ended.extend((due, entry.fields["subject"]) for entry in entries if entry.fields["type"] in ENDS)
 
     async def sweep(self, archived: Mapping[int, Position]) -> None:
-        """Trim every partition, if it is time again. `archived`: how far Postgres is.
+        """Trim these partitions, if it is time again. `archived`: how far Postgres is.
 
         Raises:
             LogUnavailable: Redis is away, or being checked.
@@ -56,7 +56,6 @@ class Janitor:
         if time.monotonic() - self._swept_at < SWEEP_EVERY_S:
             return
         self._swept_at = time.monotonic()
-        await self._retire()
         readers = await self._log.readers()
         for reader in readers:
             if reader.silent_s > READER_EXPIRES_S:
@@ -69,6 +68,7 @@ class Janitor:
             mine = [reader for reader in readers if reader.partition == partition]
             before = keep_from(at, mine, pressure.now_ms - int(keep_s * 1_000))
             observe.trimmed(partition, await self._log.trim(partition, before))
+        await self._retire()
 
     async def _retire(self) -> None:
         now = time.monotonic()

@@ -46,16 +46,17 @@ class Repair:
         self._store, self._recovery, self._projection = store, Recovery(store), projection
         self._window = window
 
-    async def glance(self, at: Mapping[int, Position]) -> None:
-        """Once a second: is the log still as it was?
+    async def glance(self, at: Mapping[int, Position]) -> set[int]:
+        """Once a second: is the log still as it was? Gives the partitions that are there: no other is read meanwhile.
 
         Raises:
             LogReplaced: no; `mend` must look at it.
         """
-        held = await self._redis.look()
+        held = await self._redis.glance()
         verdicts = {one.partition: judge(one, Checkpoint(self._log.epoch, at[one.partition])) for one in held}
         if any(verdict.lost or verdict.alarm for verdict in verdicts.values()) or not _open(held):
             raise LogReplaced("; ".join(told(verdicts)) or "somebody missed work, or Redis restarted")
+        return set(verdicts)
 
     async def mend(self) -> None:
         """Leave a log that is whole, and open.

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+import asyncpg
 import pytest
 
 from deploy.local.processes import spawn
@@ -14,7 +15,13 @@ from libs.events.ids import START, Position, partition_of_user
 from libs.events.log import Committed, Entry
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
+from libs.orders.store import OrderStore, open_store
+from libs.service.health import Health
 from libs.service.shared import Rate, SharedUnavailable, open_shared
+from services.projector import janitor
+from services.projector.handlers import Projector
+from services.projector.janitor import Janitor
+from services.projector.repair import Repair
 from tests.builders import a_request
 from tests.cluster import Cluster, ClusterNode, paused, redis_cluster
 from tests.waiting import eventually
@@ -79,6 +86,54 @@ async def test_who_asks_all_of_them_waits_for_a_silent_one_only_once(world: Worl
             await world.log.pressure()
             assert time.monotonic() - began < SOON_S
     await eventually(world.answers, what="the node is asked again once it answers")
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[OrderStore]:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("TRUNCATE events, orders, checkpoints")
+    await connection.close()
+    async with open_store(database_url) as opened:
+        yield opened
+
+
+async def test_the_other_partitions_are_archived_and_trimmed_meanwhile(
+    world: World, store: OrderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0.5)
+    log, health, stop = world.log, Health("redis", "postgres"), asyncio.Event()
+    projection, sweeper = store.projection(), Janitor(log, keep_s=0, memory_max_bytes=2**30)
+    projector = Projector(log, projection, health, Repair(log, store, projection), sweeper)
+    running = asyncio.create_task(projector.run(stop))
+
+    async def archived() -> bool:
+        at = await store.checkpoints()
+        return all([at[n].at == await log.tip(n) for n in world.others])
+
+    async def is_trimmed() -> bool:
+        return bool(await trimmed_to(log, world.others))
+
+    await eventually(lambda: health.ready, what="it is at work")
+    await world.order(there=True)
+    async with paused(world.node):
+        await eventually(lambda: not health.ready, what="it says so", within_s=25)
+        for _ in range(300):  # Redis trims whole nodes of a stream: a hundred entries
+            await world.order()
+        await eventually(archived, what="the others are archived", within_s=25)
+        await eventually(is_trimmed, what="the others are trimmed", within_s=25)
+        assert not health.ready
+    await eventually(lambda: health.ready, what="it is well again")
+    await world.order(there=True)
+    world.others = list(range(PARTITIONS))
+    await eventually(archived, what="all is archived")
+    stop.set()
+    await running
+
+
+async def trimmed_to(log: RedisLog, partitions: list[int]) -> int:
+    """The farthest beginning of these partitions, less one."""
+    firsts = await log._redis.send([["XRANGE", Keys(n).log, "-", "+", "COUNT", 1] for n in partitions])
+    return max((Position.parse(rows[0][0]).position - 1 for rows in firsts if rows), default=0)
 
 
 async def test_a_cluster_that_is_all_away_is_an_error_of_ours(cluster: Cluster) -> None:

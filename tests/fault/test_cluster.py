@@ -16,6 +16,7 @@ from libs.events.ids import partition_of_user
 from libs.events.reactions import TERMINAL
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
+from libs.orders.store import open_store
 from tests.checker import all_terminal, check_everything
 from tests.cluster import Cluster, ClusterNode, paused, redis_cluster
 from tests.fault.test_loss import ENVIRONMENT
@@ -58,6 +59,11 @@ class World:
     async def ended(self, orders: list[str]) -> bool:
         found = [await self.log.find(order_id) for order_id in orders]
         return all(held is not None and held.order.status in TERMINAL for held in found)
+
+    async def archived(self, orders: list[str]) -> bool:
+        async with open_store(self.stack.database_url) as store:
+            found = await store.get_many(orders)
+        return len(found) == len(orders) and all(order.status in TERMINAL for order in found.values())
 
     async def ends_well(self) -> None:
         """Every promise, over everything that ever happened here; and nothing had to be restored."""
@@ -117,6 +123,7 @@ async def test_a_node_is_away_and_comes_back(world: World, how: str) -> None:
         placed = [order for task in tasks[1:] for order in await task]
         placed += [await each.accepted() for each in others]
         await eventually(lambda: world.ended(placed), what="orders of the other nodes have ended")
+        await eventually(lambda: world.archived(placed), what="orders of the other nodes are archived")
         assert not tasks[0].done()
     assert len(await tasks[0]) == ORDERS
     await world.start()
