@@ -62,7 +62,7 @@ class Settings(BaseModel):
     )
 
     # The log
-    partitions: int = Field(4, ge=1, le=16, description="fixed when the log is created")
+    partitions: int = Field(4, ge=1, le=64, description="fixed when the log is created")
     consumer: str = Field("", description="name of this worker in its group; default host-pid")
 
     log_keep_s: int = Field(900, ge=60, description="how long archived events stay in Redis, while there is room")
