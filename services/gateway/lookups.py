@@ -14,6 +14,7 @@ from libs.events.order import Order
 from libs.orders.listed import Listed
 from libs.orders.presentation import Body, event_body, order_body
 from libs.orders.resume import pages_after, position_of
+from libs.orders.shown import Shown
 from libs.orders.views import PAGE_MAX
 from libs.venues.tokens import TOKENS
 from services.gateway import limits
@@ -22,7 +23,6 @@ from services.gateway.asking import ORDER_ID, Asking, etag, named, order_answer
 from services.gateway.parts import Parts
 from services.gateway.problems import Problem
 from services.gateway.reading import page_size
-from services.gateway.shown import Shown
 from services.gateway.times import parse_time
 
 _TOKENS = [{"symbol": token.symbol, "mint": token.mint, "decimals": token.decimals} for token in TOKENS.values()]
@@ -67,7 +67,7 @@ class Lookups:
             limit = min(limit, limits.EXPANDED_ORDERS_MAX)
         with crossing("orders.list"):
             page, following = await self._page(user, cursor, limit, wanted)
-            bodies = await (self._with_events(page) if expanded else self._of_lists.bodies(page))
+            bodies = await self._with_events(page) if expanded else [one.body for one in await self._of_lists.of(page)]
         following_at = request.rel_url.update_query(cursor=following or "")
         link = {"Link": f'<{following_at}>; rel="next"'} if following else {}
         return answer({"orders": bodies, "nextCursor": following}, headers=link)

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from libs.events.crash import crossing
 from libs.events.ids import Cursor, Position, partition_of_user
 from libs.events.log import Entry
-from libs.events.order import Order
-from libs.orders.presentation import event_body, order_body
+from libs.orders.presentation import event_body
 from libs.orders.resume import Log, NotResumable, pages_after, position_of
+from libs.orders.shown import Shown, ShownOrder, shown
 from services.notifier import observe
 from services.notifier.known import KnownOrders, Views
 from services.notifier.limits import Close, Limits
@@ -29,6 +29,7 @@ class Hub:
         self._log, self._views, self._limits = log, views, limits
         self.listeners = Listeners()
         self._known = KnownOrders(views, limits.orders_kept)
+        self._shown = Shown(views, limits.ended_orders_kept)
         self._settling: dict[Subscriber, Position] = {}
         self._reading = asyncio.Semaphore(limits.snapshots_at_once)
         self._joining_again: set[asyncio.Task[None]] = set()
@@ -112,12 +113,13 @@ class Hub:
             if orders is None:
                 return False
             tip = await self._log.tip(partition)
-            for order in orders:
-                self._known.remember(order)
+            for one in orders:
+                if one.order:
+                    self._known.remember(one.order)
             cursor = str(Cursor(self._log.epoch, partition, before))
-            body = {"type": "snapshot", "cursor": cursor, "orders": [order_body(order) for order in orders]}
+            body = {"type": "snapshot", "cursor": cursor, "orders": [one.body for one in orders]}
             subscriber.send(Message(body, kind="snapshot", cursor=cursor))
-            if subscriber.release({order.id: order.version for order in orders}):
+            if subscriber.release({one.id: one.version for one in orders}):
                 self._settling[subscriber] = tip
                 return True
             if not ask_again:
@@ -238,13 +240,13 @@ class Hub:
 
     # Details
 
-    async def _read(self, subscriber: Subscriber, wanted: set[str] | None) -> list[Order] | None:
+    async def _read(self, subscriber: Subscriber, wanted: set[str] | None) -> list[ShownOrder] | None:
         if wanted is None:
-            orders, _ = await self._views.newest(subscriber.user, None, self._limits.snapshot_orders)
-            return orders
+            page, _ = await self._views.listed(subscriber.user, None, self._limits.snapshot_orders)
+            return await self._shown.of(page)
         found = await asyncio.gather(*(self._views.get(order_id) for order_id in sorted(wanted)))
         # Somebody else's order and no order are one answer: ids must not be probed.
-        mine = [order for order in found if order and order.user == subscriber.user]
+        mine = [shown(order) for order in found if order and order.user == subscriber.user]
         return mine if len(mine) == len(wanted) else None
 
     def _told(self, entry: Entry) -> Told | None:

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from libs.events.envelope import Envelope
 from libs.events.errors import LogUnavailable
 from libs.events.model import EVENT_TYPES, OrderRequested
 from libs.events.order import Order, evolve
+from libs.orders.listed import Listed
 from services.notifier import observe
 
 
@@ -17,7 +18,9 @@ class Views(Protocol):
 
     async def get(self, order_id: str) -> Order | None: ...
 
-    async def newest(self, user: str, before: str | None, limit: int) -> tuple[list[Order], str | None]: ...
+    async def listed(self, user: str, before: str | None, limit: int) -> tuple[list[Listed], str | None]: ...
+
+    async def whole(self, page: Sequence[Listed]) -> dict[str, Order]: ...
 
 
 class KnownOrders:

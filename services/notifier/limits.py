@@ -16,6 +16,7 @@ class Limits:
     unheard_messages_max: int = 16  # inbound, while one is answered; beyond: not read from the socket meanwhile
     snapshot_orders: int = 100  # the newest ones of a socket that carries all orders
     snapshots_at_once: int = 16  # after a reset everybody wants one; the rest wait
+    ended_orders_kept: int = 10_000  # as JSON, for snapshots; beyond: the archive is asked again
     orders_kept: int = 10_000  # tokens of orders lately seen; beyond: the log is asked again
     orders_per_socket_max: int = 100  # subscribed to by name; beyond: an error message, nothing changes
     resume_entries_max: int = 50_000  # of everybody in the partition, since a cursor; beyond: reset and snapshot

@@ -1,7 +1,7 @@
 """A notifier in this process over real sockets, for tests, and orders that move."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from libs.events.log import Committed, Entry, EventLog, Only, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event
 from libs.events.order import Order
+from libs.orders.listed import Listed
 from libs.orders.views import OrderViews
 from libs.service.health import Health, serve
 from libs.service.tokens import Claims, InvalidToken
@@ -56,11 +57,14 @@ class InterruptedViews(OrderViews):
         await self._run("between")
         return order
 
-    async def newest(self, user: str, before: str | None, limit: int) -> tuple[list[Order], str | None]:
+    async def listed(self, user: str, before: str | None, limit: int) -> tuple[list[Listed], str | None]:
         await self._run("before")
-        page = await super().newest(user, before, limit)
+        return await super().listed(user, before, limit)
+
+    async def whole(self, page: Sequence[Listed]) -> dict[str, Order]:
+        orders = await super().whole(page)
         await self._run("between")
-        return page
+        return orders
 
     async def _run(self, name: str) -> None:
         interruption = getattr(self, name)

@@ -16,9 +16,9 @@ from libs.events.order import Order
 from libs.orders.batch import Batch
 from libs.orders.listed import Listed
 from libs.orders.presentation import order_body
+from libs.orders.shown import Shown
 from libs.orders.store import OrderStore, open_store
 from libs.orders.views import OrderViews
-from services.gateway.shown import Shown
 from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
 
 JOURNEY = (routing_started(), route_selected(), tx_submitted(), tx_confirmed())
@@ -177,7 +177,7 @@ class Noting(OrderViews):
 
 async def bodies(views: OrderViews, shown: Shown) -> object:
     page, _ = await views.listed("user-1", None, 10)
-    return orjson.loads(orjson.dumps(await shown.bodies(page)))
+    return [orjson.loads(orjson.dumps(one.body)) for one in await shown.of(page)]
 
 
 async def test_an_ended_order_of_a_list_is_read_once_and_an_open_one_as_it_is_now(store: OrderStore) -> None:

@@ -73,6 +73,7 @@ def bounds() -> tuple[Bound, ...]:
         Bound("orders of a batch", gateway.ORDERS_PER_BATCH_MAX, "services/gateway/limits.py", "422"),
         Bound("orders seen for a page", gateway.SCANNED_ORDERS_MAX, "services/gateway/limits.py", "short page"),
         Bound("ended orders kept as JSON, for lists", gateway.SHOWN_ORDERS_KEPT, "gateway limits", "read again"),
+        Bound("the same, for snapshots", n.ended_orders_kept, "notifier Limits.ended_orders_kept", "read again"),
         Bound("sessions of a user", gateway.SESSIONS_MAX, "services/gateway/limits.py", "the oldest ends"),
         Bound("sockets for orders", gateway.ENTRY_SOCKETS_MAX, "services/gateway/limits.py", "503"),
         Bound("of them, of a user", gateway.ENTRY_SOCKETS_PER_USER_MAX, "services/gateway/limits.py", "429"),

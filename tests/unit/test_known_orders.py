@@ -1,9 +1,10 @@
 """What the notifier asks about orders: nothing the entries at hand tell themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from libs.events.envelope import Envelope
 from libs.events.order import Order, evolve
+from libs.orders.listed import Listed
 from services.notifier.known import KnownOrders
 from tests.builders import a_request
 
@@ -19,8 +20,11 @@ class Asked:
         self.asked.append(order_id)
         return self._orders.get(order_id)
 
-    async def newest(self, user: str, before: str | None, limit: int) -> tuple[list[Order], str | None]:
+    async def listed(self, user: str, before: str | None, limit: int) -> tuple[list[Listed], str | None]:
         raise AssertionError(f"nobody needs the newest orders of {user}")
+
+    async def whole(self, page: Sequence[Listed]) -> dict[str, Order]:
+        raise AssertionError("nobody needs a page of orders")
 
 
 def requested() -> Envelope:
