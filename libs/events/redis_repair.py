@@ -26,8 +26,9 @@ COMMANDS_PER_CALL = 500
 SCAN_PAGE = 1_000
 NEVER_A_REPLICA = f"master_replid2:{'0' * 40}"
 
+# All of them also in a Redis that is full: only a log that is open can be trimmed.
 # One call, so that no commit comes in between. With a name it closes the log as well. Says which run was asked.
-LOOK = """
+LOOK = """#!lua flags=allow-oom
 local found = {redis.call('HGETALL', KEYS[1]), redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1),
   redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1), redis.call('HVALS', KEYS[3]), ARGV[2]}
 if ARGV[1] ~= '' then
@@ -36,7 +37,7 @@ if ARGV[1] ~= '' then
 end
 return found"""
 # Any commands, each after the number of its words.
-WRITE = """
+WRITE = """#!lua flags=allow-oom
 if redis.call('HGET', KEYS[1], 'mender') ~= ARGV[1] then
   return 0
 end
@@ -47,7 +48,7 @@ while at <= #ARGV do
   at = at + words + 1
 end
 return 1"""
-OPEN = """
+OPEN = """#!lua flags=allow-oom
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'mender')
 if ARGV[1] ~= ARGV[2] or meta[1] ~= ARGV[3] or meta[2] ~= ARGV[4] then
   return 0

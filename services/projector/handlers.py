@@ -69,7 +69,7 @@ class Projector:
         self._projection = projection
         self._health = health
         self._reported_at = 0.0
-        self._away: list[int] = []
+        self._trouble = ""
         self._failures = 0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -123,12 +123,17 @@ class Projector:
         there = dict(at)
         if self._mender:
             there = {partition: at[partition] for partition in await self._mender.glance(at)}
-        self._away = sorted(at.keys() - there)
+        away = sorted(at.keys() - there)
+        self._trouble = f"partitions {', '.join(map(str, away))} are away" if away else ""
         for partition, position in there.items():
             with suppress(LogUnavailable):  # of a cluster one node may have gone just now: no reason to stop for all
                 await self._compare(partition, position)
-        with crossing("reader.report"):
-            await self._log.register_reader(READER, at)
+        try:
+            with crossing("reader.report"):
+                await self._log.register_reader(READER, at)
+        except LogUnavailable as error:
+            # A Redis that is full refuses it, and must be archived and trimmed; if one is away the next read says so.
+            self._trouble = str(error)
         if self._sweeper:
             with suppress(LogUnavailable):
                 await self._sweeper.sweep(there)
@@ -144,8 +149,8 @@ class Projector:
 
     def _healthy(self) -> None:
         self._failures = 0
-        if self._away:
-            self._health.trouble("redis", f"partitions {', '.join(map(str, self._away))} are away")
+        if self._trouble:
+            self._health.trouble("redis", self._trouble)
         else:
             self._health.ok("redis")
         self._health.ok("postgres")

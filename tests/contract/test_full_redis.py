@@ -1,0 +1,72 @@
+"""A Redis that takes no more writes is the one that must be trimmed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import asyncpg
+import pytest
+
+from libs.events import redis_upkeep
+from libs.events.errors import LogReplaced, LogUnavailable
+from libs.events.ids import START
+from libs.events.log import Committed
+from libs.events.redis_log import open_redis_log
+from libs.orders.store import OrderStore, open_store
+from libs.service.health import Health
+from services.projector import janitor
+from services.projector.handlers import Projector
+from services.projector.janitor import Janitor
+from services.projector.repair import Repair
+from tests.builders import a_request
+from tests.contract.projector_rig import PARTITIONS
+from tests.waiting import eventually
+
+NOTHING_S = -1.0  # no entry is kept for its age
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[OrderStore]:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("TRUNCATE events, orders, checkpoints")
+    await connection.close()
+    async with open_store(database_url) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_it_is_trimmed_and_takes_orders_again(
+    redis_url: str, store: OrderStore, monkeypatch: pytest.MonkeyPatch, *, restarted: bool
+) -> None:
+    monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0.3)
+    for module in (janitor, redis_upkeep):
+        monkeypatch.setattr(module, "READER_EXPIRES_S", 1)
+    stop = asyncio.Event()
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log._redis.send([["FLUSHALL"]])
+        await log.start(create=True)
+        await log.register_reader("slow", dict.fromkeys(range(PARTITIONS), START))
+        await log.commit_many([a_request(PARTITIONS, f"user-{number % 50}")[0] for number in range(3_000)])
+        if restarted:
+            await log._redis.send([["HSET", keys.meta, "run", "of before"] for keys in log._keys])
+        used = int((await log._redis.ask("INFO", "memory")).partition("used_memory:")[2].split()[0])
+        await log._redis.send([["CONFIG", "SET", "maxmemory", used - 100_000]])
+
+        async def an_order_comes_in() -> bool:
+            with suppress(LogUnavailable, LogReplaced):
+                if restarted:
+                    await log.start()
+                return isinstance(await log.commit(a_request(PARTITIONS)[0]), Committed)
+            return False
+
+        try:
+            assert not await an_order_comes_in()
+            projection = store.projection()
+            sweeper = Janitor(log, keep_s=NOTHING_S, memory_max_bytes=2**30)
+            projector = Projector(log, projection, Health("redis", "postgres"), Repair(log, store, projection), sweeper)
+            running = asyncio.create_task(projector.run(stop))
+            await eventually(an_order_comes_in, what="an order comes in again", within_s=25)
+            stop.set()
+            await running
+        finally:
+            await log._redis.send([["CONFIG", "SET", "maxmemory", 0]])
