@@ -6,6 +6,7 @@ They live in Redis beside the log, under keys of their own, each with an expiry.
 import asyncio
 import math
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from libs.service.tokens import Claims
 TICKET_LIFETIME = timedelta(seconds=30)
 TICKET_CHARS_MAX = 100
 ANSWER_SECONDS_MAX = 2.0
+AWAY_S = 1.0  # how long a node of a cluster that failed is not asked again
 CONNECTIONS_MAX = 8  # of one process; beyond: wait for one
 
 # The generic cell rate algorithm: one number per key, the time at which all that was asked would have been paid for.
@@ -71,6 +73,7 @@ class Shared:
         self._cluster: Any = None
         self._finding = asyncio.Lock()
         self._room = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._away_until: dict[str, float] = {}
 
     async def make_ticket(self, claims: Claims) -> tuple[str, datetime]:
         """A ticket that stands for `claims` once, and until when."""
@@ -78,14 +81,16 @@ class Shared:
         until = min(datetime.now(UTC) + TICKET_LIFETIME, claims.expires_at)
         value = f"{claims.user_id} {claims.expires_at.isoformat()}"
         left_ms = max(1, int((until - datetime.now(UTC)).total_seconds() * 1000))
-        await self._ask("SET", _ticket_key(ticket), value, "PX", left_ms)
+        key = _ticket_key(ticket)
+        await self._ask(key, "SET", key, value, "PX", left_ms)
         return ticket, until
 
     async def take_ticket(self, ticket: str) -> Claims | None:
         """What the ticket stands for; None: it is none, was used, or is too old."""
         if not 0 < len(ticket) <= TICKET_CHARS_MAX:
             return None
-        value = await self._ask("GETDEL", _ticket_key(ticket))
+        key = _ticket_key(ticket)
+        value = await self._ask(key, "GETDEL", key)
         if not value:
             return None
         user, _, expires_at = str(value).rpartition(" ")
@@ -94,25 +99,49 @@ class Shared:
     async def spend(self, what: str, rate: Rate, cost: int = 1) -> Spent:
         """Count `cost` of `what` against its rate; nothing is counted when that is refused."""
         every_ms = rate.seconds * 1000 / rate.count
-        allowed, free_ms, wait_ms = await self._ask(
-            "EVAL", _SPEND, 1, f"swaplog:rate:{what}", every_ms, rate.count, cost
-        )
+        key = f"swaplog:rate:{what}"
+        allowed, free_ms, wait_ms = await self._ask(key, "EVAL", _SPEND, 1, key, every_ms, rate.count, cost)
         free = float(free_ms)
         return Spent(bool(allowed), math.floor(free / every_ms), rate.seconds - free / 1000, float(wait_ms) / 1000)
 
-    async def _ask(self, *command: Any) -> Any:
+    async def _ask(self, key: str, *command: Any) -> Any:
+        node, asked = self._node_of(key), False
+        self._check_there(node)
         try:
             # A client of a cluster does not wait for one of its connections, it refuses.
             async with asyncio.timeout(ANSWER_SECONDS_MAX), self._room:
-                try:
-                    return await (self._cluster or self._node).execute_command(*command)
-                except MovedError:
-                    async with self._finding:
-                        self._cluster = self._cluster or await self._in_cluster()
-                    return await self._cluster.execute_command(*command)
+                asked = True
+                reply = await self._answer(*command)
         # A timeout is an OSError; uvloop raises RuntimeError; what a cluster's client raises is no RedisError.
         except (RedisError, RedisClusterException, OSError, RuntimeError) as error:
+            if node and asked:
+                self._away_until[node] = time.monotonic() + AWAY_S
             raise SharedUnavailable(str(error) or type(error).__name__) from error
+        self._away_until.pop(node, None)
+        return reply
+
+    async def _answer(self, *command: Any) -> Any:
+        try:
+            return await (self._cluster or self._node).execute_command(*command)
+        except MovedError:
+            async with self._finding:
+                self._cluster = self._cluster or await self._in_cluster()
+            return await self._cluster.execute_command(*command)
+
+    def _node_of(self, key: str) -> str:
+        """The node of a cluster that has the key; empty where that is not known."""
+        try:
+            return str(self._cluster.get_node_from_key(key).name) if self._cluster else ""
+        except RedisClusterException:
+            return ""
+
+    def _check_there(self, node: str) -> None:
+        """One at a time finds out whether a node is back: all who wait for it would leave no room for the others."""
+        until, now = self._away_until.get(node, 0.0), time.monotonic()
+        if now < until:
+            raise SharedUnavailable("a node of the cluster is away")
+        if until:
+            self._away_until[node] = now + ANSWER_SECONDS_MAX
 
 
 def _ticket_key(ticket: str) -> str:

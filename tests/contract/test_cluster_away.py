@@ -136,6 +136,33 @@ async def trimmed_to(log: RedisLog, partitions: list[int]) -> int:
     return max((Position.parse(rows[0][0]).position - 1 for rows in firsts if rows), default=0)
 
 
+async def test_rates_and_tickets_of_the_others_are_not_held_up(cluster: Cluster) -> None:
+    node, rate = cluster.nodes[0], Rate(1_000, 1)
+    async with open_shared(cluster.url) as shared:
+        there, here = list[str](), list[str]()
+        for name in (f"user {number}" for number in range(20)):
+            await shared.spend(name, rate)
+            (there if await cluster.node_of(f"swaplog:rate:{name}") is node else here).append(name)
+        async with paused(node):
+            with pytest.raises(SharedUnavailable):
+                await shared.spend(there[0], rate)
+            began = time.monotonic()
+            waiting = [asyncio.create_task(shared.spend(name, rate)) for name in there * 10]
+            await asyncio.sleep(0.1)
+            for name in here:
+                assert (await shared.spend(name, rate)).allowed
+            told = await asyncio.gather(*waiting, return_exceptions=True)
+            assert all(isinstance(one, SharedUnavailable) for one in told)
+            assert time.monotonic() - began < 1
+
+        async def answers() -> bool:
+            with suppress(SharedUnavailable):
+                return (await shared.spend(there[0], rate)).allowed
+            return False
+
+        await eventually(answers, what="the node is asked again once it answers")
+
+
 async def test_a_cluster_that_is_all_away_is_an_error_of_ours(cluster: Cluster) -> None:
     async with open_shared(cluster.url) as shared:
         for number in range(5):
