@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from deploy.local.ports import Claims
@@ -21,6 +22,10 @@ from tests.servers import (
     redis_server,
     throw_away_folders,
 )
+
+# A machine may be busy: how long an example takes says nothing.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 TESTS = Path(__file__).parent
 STORES_GIVEN_BY = (*URL_VARIABLES, "DATABASE_URL")

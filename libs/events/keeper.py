@@ -39,7 +39,7 @@ class Keeper:
         duties = [self._every(limits.renew_every_s, self._renew), self._every(limits.claim_every_s, self._claim)]
         if NEXT_ACTOR[AttemptFailed] == self._service:
             duties.append(self._every(limits.timers_every_s, self._move_due))
-        await asyncio.gather(*duties, return_exceptions=True)
+        await asyncio.gather(*duties)
 
     async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -48,6 +48,9 @@ class Keeper:
                 await act()
             except EventLogError as error:
                 self._say.debug("upkeep_failed", reason=str(error))
+            except Exception:
+                # Without this duty retries would never come and items in hand would be taken away: next time, then.
+                self._say.exception("upkeep_broken", duty=act.__name__)
 
     async def _renew(self) -> None:
         with crossing("work.renew"):
