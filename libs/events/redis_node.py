@@ -39,14 +39,22 @@ class Node:
         try:
             return await self.pipe.send(commands)
         except LogUnavailable:
-            if self._is_there():
-                self._coming_back = asyncio.create_task(self._come_back())
+            self._is_away()
             raise
 
     async def ask(self, *command: Any, raw: bool = False) -> Any:
         """See `Readers.ask`, and `send`."""
         self._check_there()
-        return await self.readers.ask(*command, raw=raw)
+        try:
+            return await self.readers.ask(*command, raw=raw)
+        except LogUnavailable as error:
+            if error.__cause__:  # no answer; a refusal has no other error behind it
+                self._is_away()
+            raise
+
+    def _is_away(self) -> None:
+        if self._is_there():
+            self._coming_back = asyncio.create_task(self._come_back())
 
     def _is_there(self) -> bool:
         return self._coming_back is None or self._coming_back.done()

@@ -88,6 +88,19 @@ async def test_who_asks_all_of_them_waits_for_a_silent_one_only_once(world: Worl
     await eventually(world.answers, what="the node is asked again once it answers")
 
 
+async def test_a_question_without_an_answer_is_enough_to_know_it(world: World) -> None:
+    await world.order()
+    await world.log._redis.send([["SCRIPT", "FLUSH"]])  # so that a commit has something for all of them
+    async with paused(world.node):
+        (partition, *_) = set(range(PARTITIONS)) - set(world.others)
+        with pytest.raises(LogUnavailable):
+            await world.log.tip(partition)
+        began = time.monotonic()
+        await world.order()
+        assert time.monotonic() - began < SOON_S
+    await eventually(world.answers, what="the node is asked again once it answers")
+
+
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[OrderStore]:
     connection = await asyncpg.connect(database_url)
