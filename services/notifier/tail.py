@@ -18,6 +18,7 @@ from services.notifier.limits import Limits
 
 BACKOFF_BASE_S, BACKOFF_CAP_S = 0.1, 5.0
 REGISTER_EVERY_S = 5.0
+SHORTEST_BLOCK_MS = 1
 
 
 class Tail:
@@ -81,8 +82,12 @@ class Tail:
         """Nobody listens: it is enough to know where the log ends, and that it is the one it was."""
         self._hub.listeners.came.clear()
         with crossing("log.read"):
-            tips = {partition: await self._log.tip(partition) for partition in self._at}
-            await self._log.read(tips, 1, 0, self._hub.listeners.want)  # sees to it that Redis is not being checked
+            tips = dict(self._at)
+            for partition in tips:
+                with suppress(LogUnavailable):  # a part may be away: sockets of the others must find us ready
+                    tips[partition] = await self._log.tip(partition)
+            # Sees to it that Redis is not being checked, or away as a whole: so does only a read that waits.
+            await self._log.read(tips, 1, SHORTEST_BLOCK_MS, self._hub.listeners.want)
         if self._hub.listeners:
             return  # what is before these tips may not be in the snapshot of who came meanwhile
         self._at = tips

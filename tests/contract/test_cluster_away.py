@@ -16,14 +16,19 @@ from libs.events.log import Committed, Entry
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
 from libs.orders.store import OrderStore, open_store
+from libs.orders.views import OrderViews
 from libs.service.health import Health
 from libs.service.shared import Rate, SharedUnavailable, open_shared
+from services.notifier.hub import Hub
+from services.notifier.tail import Tail
 from services.projector import janitor
 from services.projector.handlers import Projector
 from services.projector.janitor import Janitor
 from services.projector.repair import Repair
 from tests.builders import a_request
 from tests.cluster import Cluster, ClusterNode, paused, redis_cluster
+from tests.contract.http_gateway import NothingProjected
+from tests.contract.notifier_rig import LIMITS
 from tests.waiting import eventually
 
 PARTITIONS = 4
@@ -147,6 +152,26 @@ async def trimmed_to(log: RedisLog, partitions: list[int]) -> int:
     """The farthest beginning of these partitions, less one."""
     firsts = await log._redis.send([["XRANGE", Keys(n).log, "-", "+", "COUNT", 1] for n in partitions])
     return max((Position.parse(rows[0][0]).position - 1 for rows in firsts if rows), default=0)
+
+
+async def test_a_notifier_nobody_listens_to_stays_ready_for_the_others(world: World) -> None:
+    log, stop, said = world.log, asyncio.Event(), list[str]()
+
+    async def nothing_to_reopen() -> None:
+        return
+
+    hub = Hub(log, OrderViews(log, NothingProjected()), LIMITS)
+    tail = Tail(log, hub, LIMITS, name="notifier", reopen=nothing_to_reopen)
+    following = asyncio.create_task(tail.follow(stop, said.append))
+    await eventually(lambda: said[-1:] == [""], what="it is at work")
+    async with paused(world.node):
+        await log.register_reader("who notices that the node is away", AT)
+        await asyncio.sleep(0.5)
+        said.clear()
+        await asyncio.sleep(2)
+        assert set(said) == {""}
+    stop.set()
+    await following
 
 
 async def test_rates_and_tickets_of_the_others_are_not_held_up(cluster: Cluster) -> None:
