@@ -1,14 +1,17 @@
 """Orders as clients see them, many at once. One whose end is archived never looks different again: written once."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import orjson
 
+from libs.events.model import Status
 from libs.events.order import Order
 from libs.orders.listed import Listed
 from libs.orders.presentation import Body, order_body
+
+Key = tuple[str, Status, tuple[object, ...]]
 
 
 class Views(Protocol):
@@ -36,23 +39,28 @@ class Shown:
 
     def __init__(self, views: Views, kept: int) -> None:
         self._views, self._kept = views, kept
-        self._ended: OrderedDict[str, ShownOrder] = OrderedDict()
+        self._ended: OrderedDict[Key, ShownOrder] = OrderedDict()
 
     async def of(self, page: Sequence[Listed]) -> list[ShownOrder]:
         """Each in its order; without those whose events are gone. `page`: orders the caller may see."""
-        final = {one.id for one in page if one.archived_end}
-        ended = {order_id: self._ended[order_id] for order_id in final if order_id in self._ended}
+        keys = {one.id: _key(one) for one in page if one.archived_end}
+        ended = {order_id: self._ended[key] for order_id, key in keys.items() if key in self._ended}
         orders = await self._views.whole([one for one in page if one.id not in ended])
-        ended |= {order_id: _ended(orders[order_id]) for order_id in final & orders.keys()}
-        self._keep(ended[one.id] for one in page if one.id in ended)
+        ended |= {order_id: _ended(orders[order_id]) for order_id in keys if order_id in orders}
+        self._keep({keys[order_id]: order for order_id, order in ended.items()})
         return [found for one in page if (found := ended.get(one.id) or _open(orders, one.id))]
 
-    def _keep(self, ended: Iterable[ShownOrder]) -> None:
-        for one in ended:
-            self._ended[one.id] = one
-            self._ended.move_to_end(one.id)
+    def _keep(self, ended: Mapping[Key, ShownOrder]) -> None:
+        for key, order in ended.items():
+            self._ended[key] = order
+            self._ended.move_to_end(key)
         while len(self._ended) > self._kept:
             self._ended.popitem(last=False)
+
+
+def _key(one: Listed) -> Key:
+    """By all that the row says: one that a rebuild put right is another."""
+    return one.id, one.status, one.row
 
 
 def _open(orders: Mapping[str, Order], order_id: str) -> ShownOrder | None:

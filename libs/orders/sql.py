@@ -57,7 +57,8 @@ ORDER BY id DESC LIMIT 1"""  # noqa: S608
 # By both columns of `orders_of_user`, as one value: an equality on the first would let Postgres walk through all orders
 # by their ids instead, and throw away those of others.
 NEWEST_BEFORE = """
-SELECT id, status, created_at FROM orders WHERE (user_id, id) < ($1, $2) AND user_id >= $1
+SELECT id, status, created_at, version, amount_out, updated_at
+FROM orders WHERE (user_id, id) < ($1, $2) AND user_id >= $1
 ORDER BY user_id DESC, id DESC LIMIT $3"""
 NEWEST_ID = UUID(int=2**128 - 1)
 HISTORY = f"SELECT {_EVENTS} FROM events WHERE order_id = $1 ORDER BY version"  # noqa: S608

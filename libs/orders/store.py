@@ -7,7 +7,6 @@ from uuid import UUID
 from libs.events.envelope import Envelope
 from libs.events.ids import Position
 from libs.events.log import Entry
-from libs.events.model import Status
 from libs.events.order import Order
 from libs.orders import sql
 from libs.orders.connection import (
@@ -19,7 +18,7 @@ from libs.orders.connection import (
     StoreUnavailable,
     open_database,
 )
-from libs.orders.listed import Listed
+from libs.orders.listed import Listed, listed_row
 from libs.orders.named import orders_of
 from libs.orders.projection import Checkpoint, Projection, checkpoints_of
 from libs.orders.refolding import Refolding
@@ -59,7 +58,7 @@ class OrderStore:
         """A user's orders, newest first, with ids below `before`; those the archive let go of are listed too."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(sql.NEWEST_BEFORE, user, UUID(before) if before else sql.NEWEST_ID, limit)
-            return [Listed(str(row["id"]), Status(row["status"]), row["created_at"]) for row in rows]
+            return [listed_row(row) for row in rows]
 
     async def history(self, order_id: str) -> list[tuple[Envelope, Position]]:
         """The order's archived events, in version order."""

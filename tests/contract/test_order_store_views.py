@@ -217,3 +217,17 @@ async def test_only_so_many_ended_orders_are_kept(store: OrderStore) -> None:
     for _ in range(2):
         assert await bodies(views, shown) == [order_body(order) for order in orders]
     assert views.asked == [[order.id for order in orders], [orders[0].id]]
+
+
+async def test_a_row_that_was_put_right_is_shown_as_it_says_now(store: OrderStore) -> None:
+    log = ForgetfulLog()
+    ended = (await an_order(log, *JOURNEY)).order
+    await project(log, store)
+    views = OrderViews(log, store)
+    shown = Shown(views, 10)
+    await bodies(views, shown)
+    async with store.connection() as connection:
+        await connection.execute("UPDATE orders SET amount_out = amount_out + 1")
+        assert await bodies(views, shown) != [order_body(ended)]
+        await connection.execute("UPDATE orders SET amount_out = amount_out - 1")
+    assert await bodies(views, shown) == [order_body(ended)]

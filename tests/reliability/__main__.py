@@ -21,6 +21,7 @@ from tests.reliability.matrix import MATRIX
 from tests.reliability.render import DATA, PAGE, PARTS, ROOT, page
 
 PYTHON = sys.executable
+PARALLEL = ("-n", "auto", "--dist", "loadscope", "--no-loadscope-reorder")  # as `make test` has it
 
 
 def run_tests(folder: Path) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def run_tests(folder: Path) -> dict[str, Any]:
     report = folder / "junit.xml"
     wanted = sorted({test for row in MATRIX for test in row.tests})
     files = sorted({test.partition("::")[0] for test in wanted})
-    subprocess.run([PYTHON, "-m", "pytest", "-q", f"--junitxml={report}", *files], cwd=ROOT, check=False)
+    subprocess.run([PYTHON, "-m", "pytest", "-q", *PARALLEL, f"--junitxml={report}", *files], cwd=ROOT, check=False)
     results = dict(sorted(_result(case) for case in ET.parse(report).iter("testcase")))
     mine = {name: result for name, result in results.items() if name.partition("[")[0] in wanted}
     return {

@@ -49,12 +49,20 @@ MATRIX = (
     Row(
         "a node of a Redis Cluster is killed or frozen, and comes back",
         "orders of its partitions wait, the others' go on; all end once, and nothing had to be restored",
-        (FAULT + "test_cluster.py::test_a_node_is_away_and_comes_back",),
+        (
+            FAULT + "test_cluster.py::test_a_node_is_away_and_comes_back",
+            CONTRACT + "test_cluster_away.py::test_who_asks_all_of_them_waits_for_a_silent_one_only_once",
+            CONTRACT + "test_cluster_away.py::test_the_other_partitions_are_archived_and_trimmed_meanwhile",
+            CONTRACT + "test_cluster_away.py::test_rates_and_tickets_of_the_others_are_not_held_up",
+        ),
     ),
     Row(
         "a partition moves to another node of the cluster under load",
         "its orders wait for a moment; all end once, and nothing had to be restored",
-        (FAULT + "test_cluster.py::test_a_partition_moves_to_another_node",),
+        (
+            FAULT + "test_cluster.py::test_a_partition_moves_to_another_node",
+            CONTRACT + "test_cluster_moving.py::test_its_orders_wait_and_the_others_do_not",
+        ),
     ),
     Row(
         "Redis back without the end of its file, as it was some time ago, or empty",
@@ -166,6 +174,7 @@ MATRIX = (
         (
             CONTRACT + "test_upkeep.py::test_orders_are_refused_while_work_waits_and_taken_again",
             CONTRACT + "test_upkeep.py::test_orders_are_refused_while_redis_is_full",
+            CONTRACT + "test_full_redis.py::test_it_is_trimmed_and_takes_orders_again",
             CONTRACT + "test_redis_log.py::test_steps_that_wait_for_redis_are_bounded",
         ),
     ),
