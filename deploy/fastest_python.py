@@ -47,7 +47,7 @@ def candidates(path: str) -> list[Path]:
 def probe(interpreter: Path) -> tuple[str, float] | None:
     """Its real path and how many CPU seconds it takes for some work; None: it will not do."""
     try:
-        told = subprocess.run(  # noqa: S603
+        told = subprocess.run(  # noqa: S603 - interpreters on the caller's own PATH
             [interpreter, "-I", "-c", PROBE], capture_output=True, text=True, timeout=WITHIN_S, check=True
         )
     except (OSError, subprocess.SubprocessError):

@@ -1,13 +1,17 @@
 """Fixtures several contract tests share."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from libs.events.memory_log import MemoryLog
-from libs.events.redis_log import open_redis_log
+from libs.events.redis_log import RedisLog, open_redis_log
+from libs.orders.store import OrderStore, open_store
 from tests.contract.notifier_rig import PARTITIONS, Notifier, running
 from tests.contract.repair_rig import World, open_world
+from tests.servers import flush_redis
 
 
 @pytest.fixture(params=["memory", "redis", "cluster"])
@@ -38,3 +42,27 @@ def world_url(request: pytest.FixtureRequest) -> str:
 async def world(request: pytest.FixtureRequest, world_url: str, database_url: str) -> AsyncIterator[World]:
     async with open_world(world_url, database_url, clustered="cluster" in request.node.callspec.id) as made:
         yield made
+
+
+@pytest.fixture
+async def redis_log(redis_url: str) -> AsyncIterator[RedisLog]:
+    """A new log in an empty Redis."""
+    await asyncio.to_thread(flush_redis, redis_url)
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log.start(create=True)
+        yield log
+
+
+@pytest.fixture
+async def direct(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that knows nothing of the store; the tables are empty."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("TRUNCATE events, orders, checkpoints")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def store(database_url: str, direct: asyncpg.Connection) -> AsyncIterator[OrderStore]:
+    async with open_store(database_url) as opened:
+        yield opened

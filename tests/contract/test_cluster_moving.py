@@ -1,10 +1,9 @@
 """A slot that is half here and half there, for as long as whoever moves it takes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
-import asyncpg
 import pytest
 from redis.crc import key_slot
 
@@ -14,7 +13,7 @@ from libs.events.log import Committed, Item
 from libs.events.reactions import ROUTER
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
-from libs.orders.store import OrderStore, open_store
+from libs.orders.store import OrderStore
 from libs.service.health import Health
 from services.projector.handlers import Projector
 from services.projector.repair import Repair
@@ -30,15 +29,6 @@ USERS = [next(f"u{n}" for n in range(99) if partition_of_user(f"u{n}", PARTITION
 def cluster() -> Iterator[Cluster]:
     with redis_cluster(durable=True) as made:
         yield made
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[OrderStore]:
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("TRUNCATE events, orders, checkpoints")
-    await connection.close()
-    async with open_store(database_url) as opened:
-        yield opened
 
 
 async def comes_in(log: RedisLog, user: str) -> bool:
@@ -77,7 +67,7 @@ async def test_its_orders_wait_and_the_others_do_not(cluster: Cluster, store: Or
                 taken += await log.take(ROUTER, "me", 40, 200)
             with suppress(LogUnavailable):
                 await log.claim(ROUTER, "other", 60_000)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # between attempts: the slot stays half moved for some seconds
 
         async def others_archived() -> bool:
             at = await store.checkpoints()

@@ -1,10 +1,8 @@
 """A Redis that takes no more writes is the one that must be trimmed."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
-import asyncpg
 import pytest
 
 from libs.events import redis_upkeep
@@ -12,7 +10,7 @@ from libs.events.errors import LogReplaced, LogUnavailable
 from libs.events.ids import START
 from libs.events.log import Committed
 from libs.events.redis_log import open_redis_log
-from libs.orders.store import OrderStore, open_store
+from libs.orders.store import OrderStore
 from libs.service.health import Health
 from services.projector import janitor
 from services.projector.handlers import Projector
@@ -23,15 +21,6 @@ from tests.contract.projector_rig import PARTITIONS
 from tests.waiting import eventually
 
 NOTHING_S = -1.0  # no entry is kept for its age
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[OrderStore]:
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("TRUNCATE events, orders, checkpoints")
-    await connection.close()
-    async with open_store(database_url) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("restarted", [False, True])

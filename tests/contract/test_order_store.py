@@ -1,7 +1,7 @@
 """What Postgres promises: the log to the byte, orders as its fold, and a checkpoint that moves with them or never."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import asyncpg
@@ -24,21 +24,6 @@ from tests.waiting import eventually
 PARTITIONS = 4
 EPOCH = "e1"
 JOURNEY = (routing_started(), attempt_failed(), routing_started(2), route_selected(2), tx_submitted(2), tx_confirmed(2))
-
-
-@pytest.fixture
-async def direct(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that knows nothing of the store; the tables are empty."""
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("TRUNCATE events, orders, checkpoints")
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def store(database_url: str, direct: asyncpg.Connection) -> AsyncIterator[OrderStore]:
-    async with open_store(database_url) as opened:
-        yield opened
 
 
 async def journey(log: MemoryLog, user: str, bodies: Sequence[Event] = JOURNEY) -> Snapshot:

@@ -90,14 +90,6 @@ async def entries() -> list[Entry]:
     return await log.read({0: START}, 100, 0)
 
 
-@pytest.fixture
-async def direct(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("TRUNCATE events, orders, checkpoints")
-    yield connection
-    await connection.close()
-
-
 @pytest.mark.parametrize(("lost", "went_in"), [("reply", True), ("request", False)])
 async def test_after_a_broken_commit_the_checkpoint_decides(
     database_url: str, direct: asyncpg.Connection, lost: str, went_in: bool

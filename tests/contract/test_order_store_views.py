@@ -1,9 +1,8 @@
 """An order is seen the instant it is in the log, never older than the log knows it, and after the log forgot it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
-import asyncpg
 import orjson
 import pytest
 
@@ -17,7 +16,7 @@ from libs.orders.batch import Batch
 from libs.orders.listed import Listed
 from libs.orders.presentation import order_body
 from libs.orders.shown import Shown
-from libs.orders.store import OrderStore, open_store
+from libs.orders.store import OrderStore
 from libs.orders.views import OrderViews
 from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
 
@@ -47,15 +46,6 @@ class ForgetfulLog(MemoryLog):
         if order_id in self.forgotten:
             return []
         return [entry for entry in await super().history(order_id) if entry.at.position >= self.trimmed_below]
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[OrderStore]:
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("TRUNCATE events, orders, checkpoints")
-    await connection.close()
-    async with open_store(database_url) as opened:
-        yield opened
 
 
 async def an_order(log: MemoryLog, *bodies: Event, user: str = "user-1") -> Snapshot:

@@ -1,7 +1,6 @@
 """The projector follows the log into Postgres: everything once, whatever goes away, and loudly when it cannot."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -24,30 +23,7 @@ from tests.contract.projector_rig import (
     projecting,
 )
 from tests.folded import folded
-from tests.servers import flush_redis
 from tests.waiting import eventually
-
-
-@pytest.fixture
-async def direct(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("TRUNCATE events, orders, checkpoints")
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def store(database_url: str, direct: asyncpg.Connection) -> AsyncIterator[OrderStore]:
-    async with open_store(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def redis_log(redis_url: str) -> AsyncIterator[RedisLog]:
-    await asyncio.to_thread(flush_redis, redis_url)
-    async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log.start(create=True)
-        yield log
 
 
 async def test_postgres_becomes_the_fold_of_the_log_while_it_is_written(redis_log: RedisLog, store: OrderStore) -> None:

@@ -7,11 +7,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import asyncpg
 import pytest
 
 from libs.events.redis_log import RedisLog, open_redis_log
-from libs.orders.store import OrderStore, open_store
+from libs.orders.store import OrderStore
 from tests.builders import a_request, routing_started, then
 from tests.servers import flush_redis
 from tests.waiting import eventually
@@ -24,15 +23,6 @@ async def log(redis_url: str) -> AsyncIterator[RedisLog]:
     await asyncio.to_thread(flush_redis, redis_url)
     async with open_redis_log(redis_url, PARTITIONS) as opened:
         await opened.start(create=True)
-        yield opened
-
-
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[OrderStore]:
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("TRUNCATE events, orders, checkpoints")
-    await connection.close()
-    async with open_store(database_url) as opened:
         yield opened
 
 

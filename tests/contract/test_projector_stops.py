@@ -1,18 +1,14 @@
 """What ends a projector, and loudly: nothing it could wait for makes up for it."""
 
-import asyncio
-from collections.abc import AsyncIterator
-
 import asyncpg
 import pytest
 
 from libs.events.errors import LogMismatch, PositionGap
 from libs.events.log import EventLog
-from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.redis_log import RedisLog
 from libs.orders.rows import Undecodable
-from libs.orders.store import CheckpointMoved, OrderStore, open_store
+from libs.orders.store import CheckpointMoved, OrderStore
 from tests.contract.projector_rig import (
-    PARTITIONS,
     StartedMemoryLog,
     assert_postgres_is_the_fold_of,
     caught_up,
@@ -20,30 +16,7 @@ from tests.contract.projector_rig import (
     projecting,
     whole,
 )
-from tests.servers import flush_redis
 from tests.waiting import eventually
-
-
-@pytest.fixture
-async def direct(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("TRUNCATE events, orders, checkpoints")
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
-async def store(database_url: str, direct: asyncpg.Connection) -> AsyncIterator[OrderStore]:
-    async with open_store(database_url) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def redis_log(redis_url: str) -> AsyncIterator[RedisLog]:
-    await asyncio.to_thread(flush_redis, redis_url)
-    async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log.start(create=True)
-        yield log
 
 
 async def test_garbage_in_the_log_stops_it_with_the_place(store: OrderStore) -> None:

@@ -53,14 +53,6 @@ class Projected:
 
 
 @pytest.fixture
-async def direct(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("TRUNCATE events, orders, checkpoints")
-    yield connection
-    await connection.close()
-
-
-@pytest.fixture
 async def system(database_url: str, direct: asyncpg.Connection) -> AsyncIterator[Projected]:
     async with open_store(database_url) as store:
         projected = Projected(store, database_url)

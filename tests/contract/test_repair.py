@@ -131,11 +131,11 @@ async def test_what_was_read_before_a_loss_is_not_told_of_the_log_after_it(world
     names = [f"user-{number}" for number in range(20)]
     first, lost = (next(n for n in names if partition_of_user(n, PARTITIONS) == part) for part in range(PARTITIONS))
     reading = asyncio.create_task(world.log.read(seen, 100, 900))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # its reads are under way, and tell nobody so
     await an_order(world.log, first)
     assert {entry.partition for entry in await reading} == {0}
     await an_order(world.log, lost)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.1)  # the read of its partition ended, unasked for
     await world.lose_everything()
     await world.mended()
     assert await world.log.read(seen, 100, 900) == []
