@@ -75,7 +75,9 @@ class Hub:
             finally:
                 if not there:
                     self.listeners.discard(subscriber, new)
-                    subscriber.release({})
+                    subscriber.drop(new)
+                    if not subscriber.release({}):
+                        self._join_again(subscriber)
             if there:
                 subscriber.orders |= new
             return there

@@ -45,5 +45,6 @@ class Listeners:
         return user in self._by_user or order_id in self._by_order
 
     def of(self, fields: Mapping[str, str]) -> list[Subscriber]:
-        """Who is to be told of an entry."""
-        return [*self._by_user.get(fields["user"], ()), *self._by_order.get(fields["subject"], ())]
+        """Who is to be told of an entry: its owner's alone, also while it is not known yet whose the order is."""
+        user, chose = fields["user"], self._by_order.get(fields["subject"], ())
+        return [*self._by_user.get(user, ()), *(one for one in chose if one.user == user)]

@@ -69,6 +69,10 @@ class Subscriber:
         if forget:
             self._versions, self._reached = None, 0
 
+    def drop(self, order_ids: set[str]) -> None:
+        """Keep nothing of these orders: their snapshot will not come."""
+        self._held = [told for told in self._held or () if told.order_id not in order_ids]
+
     def release(self, versions: dict[str, int]) -> bool:
         """The snapshot, with these versions, is sent: pass on what came since. False: see `deliver`."""
         held, self._held, self._held_bytes = self._held or [], None, 0

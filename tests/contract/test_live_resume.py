@@ -8,6 +8,7 @@ from aiohttp import ClientWebSocketResponse, WSServerHandshakeError
 
 from libs.events.ids import Cursor, Position, partition_of_user
 from libs.events.memory_log import MemoryLog
+from services.notifier.limits import Close
 from tests.builders import routing_started
 from tests.contract.notifier_rig import (
     LIMITS,
@@ -16,6 +17,7 @@ from tests.contract.notifier_rig import (
     WHOLE_STORY,
     HeldBackLog,
     Notifier,
+    closed_with,
     running,
 )
 from tests.waiting import eventually
@@ -195,6 +197,38 @@ async def test_a_subscription_that_cannot_be_is_refused_and_changes_nothing(noti
         await ws.receive_json()
         await ws.send_json({"op": "subscribe", "orderIds": [mine.order.id]})
         assert (await ws.receive_json())["code"] == "subscribed_to_all"
+
+
+@pytest.mark.parametrize("beside_an_own_order", [False, True])
+async def test_a_refused_subscription_tells_nothing_that_came_meanwhile(
+    notifier: Notifier, beside_an_own_order: bool
+) -> None:
+    mine, other, foreign = await notifier.requested(), await notifier.requested(), await notifier.requested("bob")
+
+    async def both_move() -> None:
+        await notifier.happens_and_is_told(foreign, routing_started())
+        await notifier.happens_and_is_told(other, routing_started())
+
+    async with notifier.connect("alice", mine.order.id) as ws:
+        await ws.receive_json()
+        notifier.views.before = both_move
+        wanted = [foreign.order.id, other.order.id] if beside_an_own_order else [foreign.order.id]
+        await ws.send_json({"op": "subscribe", "orderIds": wanted})
+        assert (await ws.receive_json())["code"] == "order_not_found"
+        await notifier.happens(mine, routing_started())
+        assert (await ws.receive_json())["orderId"] == mine.order.id
+
+
+async def test_a_socket_that_is_refused_tells_nothing_that_came_meanwhile(notifier: Notifier) -> None:
+    foreign = await notifier.requested("bob")
+
+    async def moves() -> None:
+        await notifier.happens_and_is_told(foreign, routing_started())
+
+    async with notifier.connect(order_id=foreign.order.id) as ws:
+        notifier.views.before = moves
+        await notifier.sign_in(ws, "alice")
+        assert await closed_with(ws) == (Close.NOT_FOUND.code, Close.NOT_FOUND.reason)
 
 
 async def test_a_ticket_opens_one_socket(notifier: Notifier) -> None:
