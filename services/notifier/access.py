@@ -1,6 +1,5 @@
 """Who may listen, and to what: every refusal before the upgrade is a plain HTTP answer."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,13 +9,13 @@ from aiohttp import web
 from libs.events.ids import partition_of
 from libs.service.shared import SharedUnavailable
 from libs.service.tokens import Claims, InvalidToken
-from services.notifier import observe
 from services.notifier.hub import Hub
 from services.notifier.known import Views
 from services.notifier.limits import Limits
 from services.notifier.problems import (
     BUSY,
     INVALID_PARAMETER,
+    NO_SUCH_ORDER,
     ORDER_NOT_FOUND,
     TICKET_INVALID,
     TOKEN_INVALID,
@@ -66,8 +65,10 @@ class Access:
         if len(orders) > self.limits.orders_per_socket_max:
             most = self.limits.orders_per_socket_max
             return problem(request, INVALID_PARAMETER, f"A connection carries at most {most} orders by name.")
-        if claims and (refusal := await self._refusal_of(request, claims.user_id, orders)):
-            return refusal
+        if claims and self.too_many(claims.user_id):
+            return problem(request, TOO_MANY_CONNECTIONS, "Close one first.")
+        if not all(map(self.is_order_id, orders)) and claims:
+            return problem(request, ORDER_NOT_FOUND, NO_SUCH_ORDER)
         return Wish(claims, orders or None, cursor)
 
     def opened(self) -> None:
@@ -111,23 +112,6 @@ class Access:
         except SharedUnavailable:
             return problem(request, UNAVAILABLE, "Tickets cannot be checked now; try again with a new one.")
         return claims or problem(request, TICKET_INVALID, "It was used, or is older than 30 seconds: get a new one.")
-
-    async def _refusal_of(self, request: web.Request, user: str, orders: set[str]) -> web.Response | None:
-        if self.too_many(user):
-            return problem(request, TOO_MANY_CONNECTIONS, "Close one first.")
-        if not orders:
-            return None
-        try:
-            known = all(map(self.is_order_id, orders)) and await self._are_all_of(user, orders)
-        except Exception as error:
-            observe.snapshot_failed(user, repr(error))
-            return problem(request, UNAVAILABLE, "Try again.")
-        # Somebody else's order and no order are one answer: ids must not be probed.
-        return None if known else problem(request, ORDER_NOT_FOUND, "You have no order with this id.")
-
-    async def _are_all_of(self, user: str, orders: set[str]) -> bool:
-        found = await asyncio.gather(*map(self._views.get, orders))
-        return all(order is not None and order.user == user for order in found)
 
 
 def _bearer(header: str) -> str:

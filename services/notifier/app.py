@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 from libs.service.health import Health, health_routes
 from libs.service.takeover import Taken, take_over
 from services.notifier.access import Access
+from services.notifier.admission import admitted
 from services.notifier.connection import Surroundings
 from services.notifier.conversation import Conversation
 from services.notifier.hub import Hub
@@ -34,11 +35,16 @@ class OrdersSocket:
         if isinstance(wish, web.Response):
             return wish
         conversation = Conversation(self._around, wish)
-        head = _switching(request.headers[hdrs.SEC_WEBSOCKET_KEY])
-        transport, early = take_over(request, conversation)
-        transport.write(head)
-        conversation.begin(transport)
-        conversation.data_received(early)
+
+        async def upgrade() -> None:
+            transport, early = take_over(request, conversation)
+            transport.write(_switching(request.headers[hdrs.SEC_WEBSOCKET_KEY]))
+            conversation.stand(transport)
+            conversation.data_received(early)
+
+        if wish.claims:
+            return await admitted(request, conversation, wish.claims, wish.cursor, upgrade)
+        await upgrade()
         return Taken()
 
 

@@ -1,10 +1,11 @@
 """A listener's connection once HTTP is over: all that is kept of it while it lasts, and how it ends."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from libs.service.tokens import Claims
 from services.notifier import observe
 from services.notifier.access import Access
 from services.notifier.hub import Hub
@@ -14,6 +15,9 @@ from services.notifier.wheel import Wheel
 from services.notifier.wire import Message
 
 NEVER = float("inf")
+
+Answer = Callable[[], Awaitable[None]]
+"""Ends the talk in HTTP: the connection stands then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,17 @@ class Connection(asyncio.Protocol):
     No task, no timer, no buffer of its own: there are thousands.
     """
 
-    __slots__ = ("_around", "_cut_at", "_expires_at", "_talk", "subscriber", "transport", "wake_tick")
+    __slots__ = (
+        "_around",
+        "_cut_at",
+        "_expires_at",
+        "_talk",
+        "_unanswered",
+        "refused",
+        "subscriber",
+        "transport",
+        "wake_tick",
+    )
 
     transport: asyncio.Transport
 
@@ -40,40 +54,67 @@ class Connection(asyncio.Protocol):
         self._around = around
         self._cut_at = self._expires_at = NEVER
         self._talk: asyncio.Task[None] | None = None
+        self._unanswered: Answer | None = None
+        self.refused: Close | None = None
+        """Why it ended before the client was answered."""
         self.wake_tick = 0
         self.subscriber = Subscriber("", orders, self, around.limits)
 
-    def begin(self, transport: asyncio.Transport) -> None:
-        """The connection is this object's from now on."""
-        self.transport = transport
+    def stand(self, transport: asyncio.Transport) -> None:
+        """The client is answered, and its connection is this object's from now on."""
+        self.transport, self._unanswered = transport, None
         self._around.access.opened()
+        self._look_again()
 
-    def join(self, user: str, expires_at: datetime, cursor: str | None) -> None:
-        """The client may listen: it gets what it missed, and then everything."""
-        self.subscriber.user = user
-        self._around.access.opened_for(user)
-        observe.subscribed(user, self.subscriber.orders)
-        self.lasts_until(expires_at)
-        self._talk = asyncio.create_task(self._joined(cursor))
+    def join(self, claims: Claims, cursor: str | None, answer: Answer | None = None) -> Coroutine[None, None, None]:
+        """The client may listen: it gets what it missed, and then everything.
+
+        Where it was not answered yet, `answer` does so once it is known that its orders are there; else see `refused`.
+        """
+        self._unanswered = answer
+        self.subscriber.user = claims.user_id
+        self._around.access.opened_for(claims.user_id)
+        observe.subscribed(claims.user_id, self.subscriber.orders)
+        self.lasts_until(claims.expires_at)
+        return self._joined(cursor)
 
     async def _joined(self, cursor: str | None) -> None:
-        await self._around.hub.join_or_close(self.subscriber, cursor)
-        self._talk = None
+        self._talk = asyncio.current_task()
+        try:
+            await self._around.hub.join_or_close(self.subscriber, cursor)
+        finally:
+            self._talk = None
+            if self._unanswered is not None:
+                self._forget()
 
     def lasts_until(self, expires_at: datetime) -> None:
         """The token ends then, and the connection with it."""
         left_s = (expires_at - datetime.now(UTC)).total_seconds()
         self._expires_at = _now() + max(0.0, left_s)
-        self._look_again()
+        if self._unanswered is None:
+            self._look_again()
 
     # The wire
 
+    async def begin(self) -> None:
+        """See `Wire.begin`."""
+        if self._unanswered is None or self.refused is not None:
+            return
+        try:
+            await self._unanswered()
+        except ConnectionResetError:  # it has left
+            self.refused = Close.TRY_LATER
+
     @property
     def closed(self) -> bool:
+        if self._unanswered is not None:
+            return self.refused is not None
         return self._cut_at != NEVER or self.transport.is_closing()
 
     def send(self, messages: Sequence[Message]) -> int:
         """See `Wire.send`."""
+        if self._unanswered is not None:
+            return 0  # only that it must forget all it has, and it has nothing
         self.transport.write(b"".join(map(self.encode, messages)))
         return self.transport.get_write_buffer_size()
 
@@ -83,6 +124,13 @@ class Connection(asyncio.Protocol):
 
     def close(self, close: Close, reason: str) -> None:
         """See `Wire.close`."""
+        if self._unanswered is not None:
+            self.refused = close
+        else:
+            self.say_farewell(close, reason)
+
+    def say_farewell(self, close: Close, reason: str) -> None:
+        """Say why, and `end`."""
         raise NotImplementedError
 
     def end(self, last: bytes) -> None:
@@ -96,13 +144,16 @@ class Connection(asyncio.Protocol):
     # What the loop and the wheel do
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
-        access, subscriber = self._around.access, self.subscriber
         self._cut_at = 0.0
-        access.closed()
-        if subscriber.user:
-            self._around.hub.leave(subscriber)
-            access.closed_for(subscriber.user)
-            observe.left(subscriber.user, subscriber.orders)
+        self._around.access.closed()
+        if self.subscriber.user:
+            self._forget()
+
+    def _forget(self) -> None:
+        subscriber = self.subscriber
+        self._around.hub.leave(subscriber)
+        self._around.access.closed_for(subscriber.user)
+        observe.left(subscriber.user, subscriber.orders)
 
     def look(self, now: float) -> float | None:
         """See `Turning.look`."""

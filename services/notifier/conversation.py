@@ -38,29 +38,26 @@ class Conversation(Connection):
 
     def __init__(self, around: Surroundings, wish: Wish) -> None:
         super().__init__(around, wish.orders)
-        self._wish: Wish | None = wish
+        self._wish: Wish | None = None if wish.claims else wish
         self._frames = FrameReader(around.limits.message_bytes_max)
         self._unheard: list[bytes] = []
         self._broken = False
         self._heard_at = self._pinged_at = 0.0
         self._auth_by = NEVER
 
-    def begin(self, transport: asyncio.Transport) -> None:
-        """See `Connection.begin`."""
-        super().begin(transport)
+    def stand(self, transport: asyncio.Transport) -> None:
+        """See `Connection.stand`."""
         self._heard_at = asyncio.get_running_loop().time()
-        if self._wish and self._wish.claims:
-            self._sign_in(self._wish.claims)
-        else:
+        if self._wish:
             self._auth_by = self._heard_at + self._around.limits.auth_wait_s
-            self._look_again()
+        super().stand(transport)
 
     # The wire
 
     def encode(self, message: Message) -> bytes:
         return message.frame
 
-    def close(self, close: Close, reason: str) -> None:
+    def say_farewell(self, close: Close, reason: str) -> None:
         self._end(close.code, reason)
 
     def _end(self, code: int, reason: str = "") -> None:
@@ -126,7 +123,8 @@ class Conversation(Connection):
 
     async def _joined(self, cursor: str | None) -> None:
         await super()._joined(cursor)
-        self._go_on()
+        if self.refused is None:
+            self._go_on()
 
     # What is said
 
@@ -163,7 +161,7 @@ class Conversation(Connection):
         elif subscriber.orders and not all(map(access.is_order_id, subscriber.orders)):
             subscriber.close(Close.NOT_FOUND)
         else:
-            self.join(claims.user_id, claims.expires_at, wish.cursor if wish else None)
+            self._talk = asyncio.create_task(self.join(claims, wish.cursor if wish else None))
 
     def _renew(self, claims: Claims | None) -> None:
         if claims is None or claims.user_id != self.subscriber.user:

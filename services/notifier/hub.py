@@ -44,7 +44,7 @@ class Hub:
     async def join(self, subscriber: Subscriber, cursor: str | None = None) -> bool:
         """Send what happened since `cursor`, else a snapshot, and then everything that follows.
 
-        False: no such order, or not this user's.
+        False: no such order, or not this user's; then it has not begun.
 
         Raises:
             LogUnavailable: the orders cannot be read now.
@@ -54,13 +54,16 @@ class Hub:
             # position. The other way round it would be in neither.
             self.listeners.add(subscriber, subscriber.orders)
             subscriber.hold()
-            if cursor is not None:
-                try:
-                    return await self._resume(subscriber, cursor)
-                except NotResumable as why:
-                    observe.not_resumed(subscriber.user, str(why))
-                    subscriber.send(Message({"type": "reset", "reason": str(why)}, kind="reset"))
-            return await self._snapshot(subscriber, subscriber.orders)
+            if subscriber.orders is None:
+                await subscriber.begin()
+            if cursor is None:
+                return await self._snapshot(subscriber, subscriber.orders)
+            try:
+                return await self._resume(subscriber, cursor)
+            except NotResumable as why:
+                observe.not_resumed(subscriber.user, str(why))
+                reset = Message({"type": "reset", "reason": str(why)}, kind="reset")
+                return await self._snapshot(subscriber, subscriber.orders, reset)
 
     async def subscribe(self, subscriber: Subscriber, order_ids: Sequence[str]) -> bool:
         """Listen to these orders too. False, and nothing changes: one of them is not there, or not this user's."""
@@ -96,6 +99,7 @@ class Hub:
             # Somebody else's order and no order are one answer: ids must not be probed.
             if wanted is not None and await self._read(subscriber, wanted) is None:
                 return False
+            await subscriber.begin()
             async for entries, at in pages_after(self._log, user, reached, self._limits.resume_entries_max):
                 reached = at
                 mine = [entry for entry in entries if wanted is None or entry.fields["subject"] in wanted]
@@ -104,7 +108,9 @@ class Hub:
         subscriber.release_after(reached.position)
         return True
 
-    async def _snapshot(self, subscriber: Subscriber, wanted: set[str] | None, *, ask_again: bool = True) -> bool:
+    async def _snapshot(
+        self, subscriber: Subscriber, wanted: set[str] | None, *before_it: Message, ask_again: bool = True
+    ) -> bool:
         while True:
             partition = partition_of_user(subscriber.user, self._log.partitions)
             # Before the orders are read: nothing up to here can be missing in them.
@@ -115,12 +121,14 @@ class Hub:
             if orders is None:
                 return False
             tip = await self._log.tip(partition)
+            await subscriber.begin()
             for one in orders:
                 if one.order:
                     self._known.remember(one.order)
             cursor = str(Cursor(self._log.epoch, partition, before))
             body = {"type": "snapshot", "cursor": cursor, "orders": [one.body for one in orders]}
-            subscriber.send(Message(body, kind="snapshot", cursor=cursor))
+            subscriber.send(*before_it, Message(body, kind="snapshot", cursor=cursor))
+            before_it = ()
             if subscriber.release({one.id: one.version for one in orders}):
                 self._settling[subscriber] = tip
                 return True

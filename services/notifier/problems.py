@@ -28,6 +28,9 @@ BUSY = Kind("busy", 503, "Too much at once", _LATER)
 UNAVAILABLE = Kind("log_unavailable", 503, "Orders cannot be read now", _LATER)
 
 
+NO_SUCH_ORDER = "You have no order with this id."
+
+
 def problem(request: web.Request, kind: Kind, detail: str) -> web.Response:
     """An RFC 9457 problem document."""
     document = {

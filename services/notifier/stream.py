@@ -2,7 +2,8 @@
 
 from aiohttp import web
 
-from libs.service.takeover import Taken, take_over
+from libs.service.takeover import take_over
+from services.notifier.admission import admitted
 from services.notifier.connection import Connection, Surroundings
 from services.notifier.limits import Close
 from services.notifier.problems import TOKEN_INVALID, problem
@@ -27,7 +28,7 @@ class EventStream(Connection):
     def encode(self, message: Message) -> bytes:
         return message.sse
 
-    def close(self, close: Close, reason: str) -> None:
+    def say_farewell(self, close: Close, reason: str) -> None:
         last = Message({"type": "close", "code": close.code, "reason": reason}, kind="close")
         self.end(last.sse + _END)
         self.transport.close()
@@ -46,12 +47,14 @@ class OrdersStream:
             return wish
         if wish.claims is None:
             return problem(request, TOKEN_INVALID, "Send the token of a login, or ?ticket=.")
-        response = web.StreamResponse(headers=_HEADERS)
-        response.enable_chunked_encoding()
-        await response.prepare(request)
-        await response.write(_RETRY)
         stream = EventStream(self._around, wish.orders)
-        transport, _ = take_over(request, stream)
-        stream.begin(transport)
-        stream.join(wish.claims.user_id, wish.claims.expires_at, wish.cursor)
-        return Taken()
+
+        async def answer() -> None:
+            response = web.StreamResponse(headers=_HEADERS)
+            response.enable_chunked_encoding()
+            await response.prepare(request)
+            await response.write(_RETRY)
+            transport, _ = take_over(request, stream)
+            stream.stand(transport)
+
+        return await admitted(request, stream, wish.claims, wish.cursor, answer)

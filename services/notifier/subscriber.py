@@ -62,6 +62,10 @@ class Subscriber:
         """Whether it was told to go, or has gone."""
         return self._wire.closed
 
+    async def begin(self) -> None:
+        """Its orders are there: the client is answered before it is sent anything."""
+        await self._wire.begin()
+
     def hold(self, *, forget: bool = True) -> None:
         """From now on keep events until a release: a snapshot is about to be read; `forget`: of all there is."""
         if forget or self._held is None:

@@ -50,6 +50,10 @@ class Wire(Protocol):
         """Whether nothing more can be sent."""
         ...
 
+    async def begin(self) -> None:
+        """Answer the client, unless it has been: nothing was sent before, and nothing stands in the way now."""
+        ...
+
     def send(self, messages: Sequence[Message]) -> int:
         """Hand messages over; gives how many bytes the client has not taken yet."""
         ...
