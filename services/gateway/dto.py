@@ -42,7 +42,10 @@ class BatchItemBody(OrderBody):
 
 
 class OrderRequest(NamedTuple):
-    """An order as asked for, in our own terms. `amount_in`: base units. None: the client left the choice to us."""
+    """An order as asked for, in our own terms. `amount_in`: base units. None: the client left the choice to us.
+
+    `late`: its time is over, so nothing new may come of it; asked under a key before, it is still that order.
+    """
 
     token_in: Token
     token_out: Token
@@ -51,6 +54,7 @@ class OrderRequest(NamedTuple):
     expires_at: datetime | None
     terms: Terms | None = None
     quote_id: str | None = None
+    late: FieldError | None = None
 
     def fingerprint(self) -> str:
         """The same for two bodies that ask for the same, however they are written."""
@@ -138,11 +142,13 @@ def _order(order: OrderBody, now: datetime) -> OrderRequest:
         errors.append(FieldError("#/tokenOut", "same_token", "tokenIn and tokenOut are the same token."))
     amount_in = _amount(order.amount, token_in, errors)
     within = limits.EXPIRES_IN_MAX if order.limit_price is None else limits.LIMIT_EXPIRES_IN_MAX
-    expires_at = read_time(order.expires_at, now, within, errors)
     terms = read_terms(order, token_in, token_out, amount_in, errors)
-    if errors or token_in is None or token_out is None:
+    wrong = len(errors)
+    expires_at = read_time(order.expires_at, now, within, errors)
+    late = errors[-1] if expires_at is not None and expires_at <= now else None
+    if wrong or token_in is None or token_out is None or (errors and not late):
         raise Invalid(*errors)
-    return OrderRequest(token_in, token_out, amount_in, order.slippage_bps, expires_at, terms, order.quote_id)
+    return OrderRequest(token_in, token_out, amount_in, order.slippage_bps, expires_at, terms, order.quote_id, late)
 
 
 def _token(text: str, pointer: str, errors: list[FieldError]) -> Token | None:

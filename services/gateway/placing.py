@@ -107,6 +107,8 @@ class Placing:
     ) -> tuple[Step, Order]:
         key = _one_key(key, asked)
         fingerprint = asked.fingerprint() if key else None
+        if asked.late and not (key and await log.order_of_key(asker.user, key)):
+            raise Invalid(asked.late)
         if asked.quote_id is not None:
             asked = await self._held_to_quote(log, asked, asked.quote_id, key, asker.user)
         step, made = order_step(

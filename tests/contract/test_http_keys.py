@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -76,3 +77,20 @@ async def test_an_unusable_key_is_refused(client: Client, log: MemoryLog, key: s
 
 async def test_the_longest_key_is_accepted(client: Client) -> None:
     assert (await client.post(Idempotency_Key="x" * 255)).status == 202
+
+
+async def test_a_repetition_outlives_the_end_of_what_was_asked(client: Client, log: MemoryLog) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=0.4)).isoformat()
+    keyed, named = {**ORDER, "expiresAt": soon}, {**ORDER, "expiresAt": soon, "clientOrderId": "c1"}
+    first = [await client.post(keyed, Idempotency_Key="k1"), await client.post(named)]
+    [in_batch] = (await client.post({"orders": [keyed]}, "/api/orders/batch", Idempotency_Key="b")).body["results"]
+    await asyncio.sleep(0.5)  # until the orders' time is over
+    again = [await client.post(keyed, Idempotency_Key="k1"), await client.post(named)]
+    assert [(answer.status, answer.body) for answer in again] == [(202, answer.body) for answer in first]
+    [repeated] = (await client.post({"orders": [keyed]}, "/api/orders/batch", Idempotency_Key="b")).body["results"]
+    assert repeated == {**in_batch, "replayed": True}
+    other = await client.post({**keyed, "amount": 11}, Idempotency_Key="k1")
+    assert (other.status, other.code) == (422, "idempotency_key_reused")
+    for late in (await client.post(keyed), await client.post(keyed, Idempotency_Key="k2")):
+        assert (late.code, late.body["errors"][0]["code"]) == ("invalid_body", "time_out_of_range")
+    assert await _entries(log) == 3
