@@ -8,9 +8,12 @@ from aiohttp import web
 from services.gateway import dto, limits
 from services.gateway.answers import SECRET, answer
 from services.gateway.asking import Asking
+from services.gateway.cors import cors_headers
 from services.gateway.parts import Parts
 from services.gateway.problems import Problem
 from services.gateway.quotes import Asked, Given
+from services.gateway.rates import rate_headers
+from services.gateway.reading import REQUEST_ID
 
 _STREAM = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -33,7 +36,7 @@ class Quoting:
         quotes = self._parts.quotes.improvements(self._asked(request), user)
         with self._parts.quotes.streaming(user):
             first = await anext(quotes)  # while it can still be refused
-            response = web.StreamResponse(headers=_STREAM)
+            response = web.StreamResponse(headers={**_STREAM, **self._of_every_answer(request)})
             await response.prepare(request)
             await response.write(_event(first))
             async for given in quotes:
@@ -41,6 +44,11 @@ class Quoting:
                 await asyncio.sleep(0)
             await response.write_eof()
         return response
+
+    def _of_every_answer(self, request: web.Request) -> dict[str, str]:
+        # The middleware gives them to an answer that is whole; this one's headers have left by then.
+        rates, cors = rate_headers(request), cors_headers(request, self._parts.cors_origins)
+        return {"X-Request-Id": request[REQUEST_ID], **rates, **cors}
 
     def _asked(self, request: web.Request) -> Asked:
         wanted = {name: request.query[name] for name in ("tokenIn", "tokenOut", "amount") if name in request.query}

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from libs.events.memory_log import MemoryLog
+from libs.service.shared import open_shared
 from services.gateway import limits
 from tests.contract.fake_venue import FakeVenue, a_quote, answers, running_world
 from tests.contract.http_gateway import ORDER, PARTITIONS, Client, gateway
@@ -27,10 +28,10 @@ class Market(FakeVenue):
 
 
 @asynccontextmanager
-async def market(*venues: FakeVenue, log: MemoryLog | None = None) -> AsyncIterator[Client]:
+async def market(*venues: FakeVenue, log: MemoryLog | None = None, **more: Any) -> AsyncIterator[Client]:
     async with running_world() as world:
         known = [await world.venue(venue, f"venue-{place}") for place, venue in enumerate(venues)]
-        async with gateway(venues=known, log=log) as client:
+        async with gateway(venues=known, log=log, **more) as client:
             yield client
 
 
@@ -137,6 +138,19 @@ async def test_a_stream_tells_only_what_is_better(monkeypatch: pytest.MonkeyPatc
             venue.out = 1_600_000_000
             told.append(await next_quote(stream))
     assert told == ["1500", "1520", "1600"]
+
+
+async def test_a_stream_has_the_headers_of_every_answer(redis_url: str) -> None:
+    async with (
+        open_shared(redis_url) as shared,
+        market(Market(1_500_000_000), shared=shared, cors_origins=frozenset({"https://app.example"})) as client,
+    ):
+        asked = {"Origin": "https://app.example", "X-Request-Id": "mine", "Authorization": f"Bearer {client.token}"}
+        url = client.url + ASKED.replace("/quotes", "/quotes/stream")
+        async with client.session.get(url, headers=asked) as stream:
+            assert stream.headers["Access-Control-Allow-Origin"] == "https://app.example"
+            assert stream.headers["X-Request-Id"] == "mine"
+            assert stream.headers["RateLimit"].startswith('"reads"')
 
 
 async def test_streams_of_one_user_are_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
