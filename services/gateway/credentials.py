@@ -34,6 +34,7 @@ class Credentials:
     def __init__(self, accounts: Accounts, session_lifetime: timedelta) -> None:
         self._accounts, self._lifetime = accounts, session_lifetime
         self._seen: dict[str, tuple[datetime, ApiKey | None]] = {}
+        self._drops = 0
 
     async def begin_session(self, user: str) -> str:
         """A refresh token for a new session."""
@@ -102,24 +103,33 @@ class Credentials:
 
     async def drop_key(self, user: str, key_id: str) -> bool:
         """Whether there was such a key. Other processes may take it for `API_KEY_KEPT` longer."""
-        if _uuid(key_id) is None:
+        if (found := _uuid(key_id)) is None:
             return False
-        for text, (_, key) in list(self._seen.items()):
-            if key and key.key_id == key_id:
-                del self._seen[text]
         statement = "DELETE FROM api_keys WHERE id = $1 AND user_id = $2 RETURNING id"
-        return await self._accounts.row(statement, key_id, user) is not None
+        try:
+            return await self._accounts.row(statement, key_id, user) is not None
+        finally:
+            # Only now: who asked meanwhile was still told of it.
+            self._drops += 1
+            for text, (_, key) in list(self._seen.items()):
+                if key and key.key_id == str(found):
+                    del self._seen[text]
 
     async def key_of(self, text: str) -> ApiKey | None:
         """The key this secret belongs to, if it still holds."""
         now, digest = datetime.now(UTC), sha256(text.encode()).hexdigest()
         until, known = self._seen.get(digest, (now, None))
         if until <= now:
+            drops = self._drops
             known = await self._look_up(text)
-            if len(self._seen) >= limits.API_KEYS_SEEN_MAX:
-                del self._seen[next(iter(self._seen))]
-            self._seen[digest] = (now + limits.API_KEY_KEPT, known)
+            if drops == self._drops:  # else it may be of one that is deleted by now
+                self._remember(digest, known, now + limits.API_KEY_KEPT)
         return known if known and (known.expires_at is None or now < known.expires_at) else None
+
+    def _remember(self, digest: str, known: ApiKey | None, until: datetime) -> None:
+        if len(self._seen) >= limits.API_KEYS_SEEN_MAX:
+            del self._seen[next(iter(self._seen))]
+        self._seen[digest] = (until, known)
 
     async def _look_up(self, text: str) -> ApiKey | None:
         parts = _parts(text, KEY_PREFIX)

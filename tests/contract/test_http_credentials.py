@@ -1,7 +1,7 @@
 """Sessions that renew themselves, API keys with scopes, secrets that change: over HTTP and a real Postgres."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -141,6 +141,40 @@ async def test_keys_are_listed_without_their_secret_and_can_be_deleted(client: C
     assert (await client.ask("DELETE", path)).code == "api_key_not_found"
     assert (await client.get("/api/orders", Authorization=f"Bearer {first['key']}")).code == "token_invalid"
     assert (await client.ask("DELETE", "/api/keys/nonsense")).status == 404
+
+
+@pytest.mark.parametrize(("told_after", "spelled"), [(False, str.lower), (False, str.upper), (True, str.lower)])
+async def test_a_key_in_use_while_it_is_deleted_is_worth_nothing_after(
+    pool: asyncpg.Pool, told_after: bool, spelled: Callable[[str], str]
+) -> None:
+    read, deleted = asyncio.Event(), asyncio.Event()
+    using: list[asyncio.Task[Any]] = []
+
+    class Meanwhile(Accounts):
+        async def row(self, statement: str, *values: object) -> asyncpg.Record | None:
+            deletes = statement.startswith("DELETE FROM api_keys")
+            if deletes:
+                using.append(asyncio.create_task(used()))
+                await (read.wait() if told_after else using[0])
+            row = await super().row(statement, *values)
+            if deletes:
+                deleted.set()
+            elif statement.startswith("SELECT * FROM api_keys"):
+                read.set()
+                if told_after:
+                    await deleted.wait()
+            return row
+
+    async with gateway(accounts=Meanwhile(pool)) as client:
+        client.token = (await client.post(ANN, "/api/auth/signup")).body["token"]
+        key = await made_key(client, "orders:read")
+
+        async def used() -> Any:
+            return await client.get("/api/orders", Authorization=f"Bearer {key['key']}")
+
+        assert (await client.ask("DELETE", f"/api/keys/{spelled(key['keyId'])}")).status == 204
+        await using[0]
+        assert (await used()).code == "token_invalid"
 
 
 async def test_keys_of_others_are_not_there(client: Client) -> None:
