@@ -12,6 +12,7 @@ from libs.orders.presentation import order_body
 from services.gateway import dto, observe
 from services.gateway.answers import answer
 from services.gateway.asking import Asking, named, order_answer
+from services.gateway.bodies import quoted
 from services.gateway.commands import cancel
 from services.gateway.cors import cors_headers
 from services.gateway.fates import report
@@ -107,7 +108,7 @@ class Api:
     def result(
         self, outcome: Placed | Order | BaseException, request: web.Request, order_id: str | None = None
     ) -> dict[str, object]:
-        named = {} if order_id is None else {"orderId": order_id}
+        named = {} if order_id is None else {"orderId": quoted(order_id)}
         if isinstance(outcome, Placed):
             replayed = {"replayed": True} if outcome.replayed else {}
             return {"status": 202, "order": order_body(outcome.order), **replayed}

@@ -161,6 +161,13 @@ async def test_many_are_cancelled_at_once_each_with_its_own_outcome(client: Clie
     assert (again.status, again.body["cancelled"]) == (200, 1)
 
 
+async def test_an_id_that_is_none_does_not_hide_what_became_of_the_others(client: Client, log: Stage) -> None:
+    first = await placed(client)
+    answer = await client.post(b'{"orderIds":["%s","\\ud800"]}' % first.encode(), "/api/orders/cancel")
+    assert (answer.status, answer.body["cancelled"]) == (207, 1)
+    assert [result["status"] for result in answer.body["results"]] == [200, 404]
+
+
 @pytest.mark.parametrize("ids", [None, [], "x", [1], ["x"] * 101], ids=["none", "no", "text", "number", "many"])
 async def test_a_cancel_of_nothing_is_told_what_is_wrong(client: Client, ids: object) -> None:
     answer = await client.post({} if ids is None else {"orderIds": ids}, "/api/orders/cancel")
