@@ -88,7 +88,7 @@ def verify_token(token: str, secret: str, *older: str) -> Claims:
 def _secret_of(token: str, secret: str, older: tuple[str, ...]) -> str:
     try:
         kid = jwt.get_unverified_header(token).get("kid")
-    except jwt.InvalidTokenError:
+    except (jwt.InvalidTokenError, ValueError):
         return secret
     return next((one for one in older if key_id(one) == kid), secret)
 

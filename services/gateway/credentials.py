@@ -117,6 +117,8 @@ class Credentials:
 
     async def key_of(self, text: str) -> ApiKey | None:
         """The key this secret belongs to, if it still holds."""
+        if not text.isascii():  # and perhaps no text at all: headers bring any bytes
+            return None
         now, digest = datetime.now(UTC), sha256(text.encode()).hexdigest()
         until, known = self._seen.get(digest, (now, None))
         if until <= now:

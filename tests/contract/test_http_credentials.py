@@ -195,6 +195,16 @@ async def test_a_wrong_or_expired_key_is_refused(client: Client, pool: asyncpg.P
     assert (await client.get("/api/orders", Authorization=f"Bearer {key}")).code == "token_invalid"
 
 
+@pytest.mark.parametrize(
+    "header", [b"Authorization: Bearer \xff", b"Authorization: Bearer swk_\xff", b"X-API-Key: swk_\xff"]
+)
+async def test_a_credential_that_is_no_text_is_refused(client: Client, header: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(client.url.rpartition(":")[2]))
+    writer.write(b"GET /api/orders HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+
+
 async def test_a_user_has_so_many_keys_and_no_more(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "API_KEYS_MAX", 2)
     for _ in range(2):

@@ -62,6 +62,7 @@ def test_a_token_verified_before_is_refused_once_it_has_expired(monkeypatch: pyt
         "not.a.token",
         "x" * 3_000,
         "🙂",
+        "\udcff",
         _signed(OTHER),
         _signed(algorithm="HS512"),
         _signed(iss="somebody"),
@@ -76,8 +77,9 @@ def test_a_token_verified_before_is_refused_once_it_has_expired(monkeypatch: pyt
     ],
 )
 def test_anything_else_is_refused(token: str) -> None:
-    with pytest.raises(InvalidToken):
-        verify_token(token, SECRET)
+    for older in ((), ("a secret that signs no more, and did so for nobody here",)):
+        with pytest.raises(InvalidToken):
+            verify_token(token, SECRET, *older)
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
