@@ -20,6 +20,7 @@ from libs.venues.tokens import TOKENS
 from services.gateway import limits
 from services.gateway.answers import answer
 from services.gateway.asking import ORDER_ID, Asking, etag, named, order_answer
+from services.gateway.dto import is_key
 from services.gateway.parts import Parts
 from services.gateway.problems import Problem
 from services.gateway.reading import page_size
@@ -104,12 +105,15 @@ class Lookups:
     async def get_by_client_id(self, request: web.Request) -> web.Response:
         """GET /api/orders/by-client-id/{clientOrderId}: from the log, so it is there as soon as the order is."""
         user, client_id = await self._asking.reader(request), request.match_info["client_id"]
-        order_id = await self._asking.log().order_of_key(user, client_id)
-        order = await self._parts.views.get(order_id) if order_id else None
-        order = order or await self._parts.views.by_client_id(user, client_id)
+        order = await self._by_client_id(user, client_id) if is_key(client_id) else None
         if order is None:
             raise Problem("order_not_found", "You have no order with this clientOrderId.")
         return await self._shown(request, order)
+
+    async def _by_client_id(self, user: str, client_id: str) -> Order | None:
+        order_id = await self._asking.log().order_of_key(user, client_id)
+        order = await self._parts.views.get(order_id) if order_id else None
+        return order or await self._parts.views.by_client_id(user, client_id)
 
     async def _shown(self, request: web.Request, order: Order) -> web.Response:
         if named(request.headers.get(hdrs.IF_NONE_MATCH), order, weak=True):

@@ -9,6 +9,7 @@ import pytest
 from libs.events.log import Outcome, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderCancelled
+from libs.orders.store import open_store
 from tests.builders import route_selected, routing_started, then, tx_submitted
 from tests.contract.http_gateway import ORDER, PARTITIONS, Client, gateway
 
@@ -181,6 +182,12 @@ async def test_an_order_is_found_by_the_clients_own_id_at_once(client: Client) -
     assert (found.body["orderId"], found.body["clientOrderId"]) == (order_id, "mine-1")
     assert (await client.get("/api/orders/by-client-id/mine-2")).code == "order_not_found"
     assert (await client.other("bob").get("/api/orders/by-client-id/mine-1")).code == "order_not_found"
+
+
+@pytest.mark.parametrize("text", ["%00", "mine%00", "%F0%9F%98%80", "x" * 300])
+async def test_what_no_order_could_be_called_is_not_looked_for(log: Stage, database_url: str, text: str) -> None:
+    async with open_store(database_url) as store, gateway(log=log, store=store) as client:
+        assert (await client.get(f"/api/orders/by-client-id/{text}")).code == "order_not_found"
 
 
 async def test_the_clients_own_id_makes_one_order(client: Client) -> None:
