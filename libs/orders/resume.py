@@ -8,6 +8,7 @@ from typing import Protocol
 from libs.events.errors import LogMismatch
 from libs.events.ids import Cursor, Position, partition_of_user
 from libs.events.log import Entry, Reads
+from libs.events.model import U64_MAX
 
 PAGE = 500
 
@@ -30,6 +31,8 @@ def position_of(cursor: str, log: Reads, user: str) -> Position:
         parsed = Cursor.parse(cursor)
     except ValueError:
         raise NotResumable("This is not a cursor.") from None
+    if not (0 <= parsed.at.ms <= U64_MAX and 0 <= parsed.at.position <= U64_MAX):
+        raise NotResumable("This is not a cursor.")  # Redis would refuse it, as if it were away
     if parsed.epoch != log.epoch:
         raise NotResumable("The cursor is from before the log was repaired.")
     if parsed.partition != partition_of_user(user, log.partitions):

@@ -1,11 +1,15 @@
 """`GET /api/events?cursor=`: what happened since, for whoever only asks now and then."""
 
+import asyncio
+
 import pytest
 
 from libs.events.ids import Cursor, Position, partition_of_user
 from libs.events.memory_log import MemoryLog
+from libs.events.redis_log import open_redis_log
 from tests.builders import a_request, routing_started, then
 from tests.contract.http_gateway import PARTITIONS, Client, gateway
+from tests.servers import flush_redis
 
 
 async def story(log: MemoryLog, user: str, events: int) -> list[str]:
@@ -66,3 +70,15 @@ async def test_a_cursor_that_cannot_be_gone_on_from_is_gone() -> None:
         ):
             answer = await client.get(f"/api/events?cursor={cursor}")
             assert (answer.status, answer.code) == (410, "cursor_gone")
+
+
+@pytest.mark.parametrize("place", ["0--5", "99999999999999999999999-1", "18446744073709551616-0"])
+async def test_a_cursor_no_redis_could_read_is_gone_and_not_a_log_that_is_away(redis_url: str, place: str) -> None:
+    await asyncio.to_thread(flush_redis, redis_url)
+    async with open_redis_log(redis_url, PARTITIONS) as log, gateway(log=log) as client:
+        await log.start(create=True)
+        for _ in range(2):
+            await client.post()
+        mine = partition_of_user("user-1", PARTITIONS)
+        answer = await client.get(f"/api/events?cursor={log.epoch}:{mine}:{place}")
+        assert (answer.status, answer.code) == (410, "cursor_gone")
