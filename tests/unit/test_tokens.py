@@ -33,6 +33,11 @@ def test_a_token_says_whose_it_is_and_until_when() -> None:
     assert claims.expires_at == now + timedelta(minutes=5)
 
 
+def test_a_token_of_a_machine_whose_clock_is_ahead_is_good_at_once() -> None:
+    ahead = datetime.now(UTC) + timedelta(seconds=2)
+    assert verify_token(issue_token("u1", SECRET, now=ahead), SECRET).user_id == "u1"
+
+
 def test_a_token_verified_before_is_still_refused_under_another_secret() -> None:
     token = issue_token("u1", SECRET)
     verify_token(token, SECRET)
