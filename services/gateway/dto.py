@@ -84,7 +84,8 @@ def read_order(body: bytes, now: datetime) -> OrderRequest:
 def read_orders(body: bytes, now: datetime, key: str | None) -> list[tuple[OrderRequest, str | None] | Invalid]:
     """The orders of a batch, each with its key; what is wrong with one is its own outcome.
 
-    `key`: of the whole request; it stands for `key/0`, `key/1` … where an order has none of its own.
+    `key`: of the whole request; it stands for `key/0`, `key/1` … where an order has neither one of its own nor a
+    clientOrderId.
 
     Raises:
         Malformed, Invalid: the batch itself cannot be read.
@@ -124,7 +125,7 @@ def read_item(item: object, now: datetime, key: str | None = None) -> tuple[Orde
         if not isinstance(item, dict):
             raise Invalid(FieldError("#", "object_expected", "An order is a JSON object."))
         order = validate(BatchItemBody, item)
-        key = order.idempotency_key or key
+        key = order.idempotency_key or (None if order.client_order_id else key)  # that id is as good as a key
         if key is not None and not is_key(key):
             raise Invalid(
                 FieldError("#/idempotencyKey", "key_invalid", "A key is printable ASCII, up to 255 characters.")

@@ -53,6 +53,18 @@ async def test_the_key_of_the_request_stands_for_one_of_each_order() -> None:
         assert one.body["orderId"] == ids[1]
 
 
+async def test_an_order_with_an_id_of_the_clients_has_its_key_in_it() -> None:
+    async with gateway() as client:
+        asked = batch({**ORDER, "clientOrderId": "mine"}, ORDER)
+        first = await client.post(asked, PATH, Idempotency_Key="k")
+        assert (first.status, first.body["accepted"]) == (202, 2)
+        again = await client.post(asked, PATH, Idempotency_Key="k")
+        assert [result.get("replayed") for result in again.body["results"]] == [True, True]
+        named, keyed = (result["order"]["orderId"] for result in first.body["results"])
+        assert (await client.get("/api/orders/by-client-id/mine")).body["orderId"] == named
+        assert (await client.post(ORDER, Idempotency_Key="k/1")).body["orderId"] == keyed
+
+
 async def test_an_order_may_bring_its_own_key_and_a_reused_one_is_told() -> None:
     async with gateway() as client:
         mine, other = {**ORDER, "idempotencyKey": "mine"}, {**ORDER, "idempotencyKey": "mine", "amount": "2"}
