@@ -16,10 +16,10 @@ _KEPT_S = 3_600
 def cors_headers(request: web.Request, origins: frozenset[str]) -> Mapping[str, str]:
     """What lets a page of one of `origins` read the answer."""
     origin = request.headers.get(hdrs.ORIGIN)
-    if not origins or origin is None:
+    if not origins:
         return {}
-    if origin not in origins and "*" not in origins:
-        return {"Vary": "Origin"}
+    if origin is None or (origin not in origins and "*" not in origins):
+        return {"Vary": "Origin"}  # also to whoever has none: a cache may keep it
     return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": _EXPOSED, "Vary": "Origin"}
 
 

@@ -225,3 +225,5 @@ async def test_pages_of_other_origins_may_read_only_when_allowed(log: Stage) -> 
         other = await client.post(Origin="https://evil.example")
         assert "Access-Control-Allow-Origin" not in other.headers
         assert (await client.ask("OPTIONS", "/api/orders", **asked | {"Origin": "https://evil.example"})).status == 405
+        # A cache must not give a page of another origin what it kept for whoever has none.
+        assert (await client.get("/api/tokens")).headers["Vary"] == answer.headers["Vary"] == "Origin"
