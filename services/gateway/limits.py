@@ -29,7 +29,7 @@ API_KEYS_MAX = 20  # of one user
 API_KEYS_SEEN_MAX = 10_000
 TOKENS_KNOWN_MAX = 10_000
 API_KEY_KEPT = timedelta(seconds=15)  # how long a key dropped elsewhere may still be taken here
-API_KEY_SOCKET = timedelta(hours=1)  # what a key's ticket is good for
+API_KEY_SOCKET = timedelta(hours=1)  # how long what was opened with a key lasts
 LOGINS_PER_ACCOUNT = Rate(10, 600)  # from one address: nobody can lock another out
 LOGINS_PER_ACCOUNT_FROM_ALL = Rate(100, 600)  # guessing from many addresses
 LOGINS_FROM = Rate(300, 600)  # one address may be many people

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from libs.service.shared import open_shared
 from libs.service.tokens import issue_token, key_id, verify_token
 from services.gateway import limits
 from services.gateway.accounts import Accounts, open_database
@@ -203,6 +204,21 @@ async def test_a_credential_that_is_no_text_is_refused(client: Client, header: b
     writer.write(b"GET /api/orders HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n")
     assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401 ")
     writer.close()
+
+
+@pytest.mark.parametrize("ends", [None, "2999-12-31T23:59:59.999Z"])
+async def test_what_a_key_opens_lasts_an_hour_and_not_as_long_as_the_key(
+    pool: asyncpg.Pool, redis_url: str, ends: str | None
+) -> None:
+    async with open_shared(redis_url) as shared, gateway(accounts=Accounts(pool), shared=shared) as client:
+        client.token = (await client.post(ANN, "/api/auth/signup")).body["token"]
+        key = await made_key(client, "orders:read", expiresAt=ends)
+        ticket = (await client.post(None, "/api/auth/tickets", X_API_Key=key["key"])).body["ticket"]
+        claims = await shared.take_ticket(ticket)
+        assert claims
+        assert claims.expires_at - datetime.now(UTC) <= limits.API_KEY_SOCKET
+        # To the notifier, which is away here.
+        assert (await client.get("/api/stream/orders", X_API_Key=key["key"])).code == "notifier_unavailable"
 
 
 async def test_a_user_has_so_many_keys_and_no_more(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
