@@ -143,12 +143,13 @@ class Credentials:
 
 def _key(row: object) -> ApiKey:
     fields = dict(row)  # type: ignore[call-overload]  # a Record is no Mapping for mypy
+    ends = fields["expires_at"]
     return ApiKey(
         str(fields["id"]),
         str(fields["user_id"]),
         fields["name"],
         tuple(fields["scopes"]),
-        fields["expires_at"],
+        ends and ends.replace(tzinfo=UTC),  # the last moment there is comes back as infinity, which has no zone
         fields["created_at"],
     )
 

@@ -206,7 +206,7 @@ async def test_a_credential_that_is_no_text_is_refused(client: Client, header: b
     writer.close()
 
 
-@pytest.mark.parametrize("ends", [None, "2999-12-31T23:59:59.999Z"])
+@pytest.mark.parametrize("ends", [None, "2999-12-31T23:59:59.999Z", "9999-12-31T23:59:59.9999999Z"])
 async def test_what_a_key_opens_lasts_an_hour_and_not_as_long_as_the_key(
     pool: asyncpg.Pool, redis_url: str, ends: str | None
 ) -> None:
