@@ -7,6 +7,7 @@ from aiohttp import web
 from libs.service.tokens import issue_token
 from services.gateway import dto_accounts, observe
 from services.gateway.answers import SECRET, answer, nothing
+from services.gateway.callers import Caller
 from services.gateway.credentials import ApiKey
 from services.gateway.parts import Parts
 from services.gateway.problems import Problem
@@ -65,7 +66,7 @@ class SigningIn:
 
     async def make_key(self, request: web.Request) -> web.Response:
         """POST /api/keys: the only time the key itself is shown."""
-        caller = await self._parts.callers.of(request, None)
+        caller = await self._person(request)
         name, scopes, expires_at = dto_accounts.read_key(await read_body(request), self._parts.clock())
         made = await self._parts.credentials.make_key(caller.user, name, scopes, expires_at)
         if made is None:
@@ -76,17 +77,23 @@ class SigningIn:
 
     async def list_keys(self, request: web.Request) -> web.Response:
         """GET /api/keys."""
-        caller = await self._parts.callers.of(request, None)
+        caller = await self._person(request)
         return answer({"keys": [_key_body(key) for key in await self._parts.credentials.keys(caller.user)]})
 
     async def drop_key(self, request: web.Request) -> web.Response:
         """DELETE /api/keys/{key_id}."""
-        caller = await self._parts.callers.of(request, None)
+        caller = await self._person(request)
         key_id = request.match_info["key_id"]
         if not await self._parts.credentials.drop_key(caller.user, key_id):
             raise Problem("api_key_not_found", "You have no API key with this id.")
         observe.key_dropped(key_id, caller.user, request[REQUEST_ID])
         return nothing()
+
+    async def _person(self, request: web.Request) -> Caller:
+        """Who logged in: no key makes keys. Counted as what is read is, for each key has a rate of its own."""
+        caller = await self._parts.callers.of(request, None)
+        await self._parts.rates.spend(request, "reads", caller.user)
+        return caller
 
     async def _begun(self, user: str, status: int) -> web.Response:
         return self._tokens(user, await self._parts.credentials.begin_session(user), status)

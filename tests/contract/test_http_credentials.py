@@ -8,11 +8,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from libs.service.shared import open_shared
+from libs.service.shared import Rate, open_shared
 from libs.service.tokens import issue_token, key_id, verify_token
 from services.gateway import limits
 from services.gateway.accounts import Accounts, open_database
 from tests.contract.http_gateway import OLD_SECRET, SECRET, Client, gateway
+from tests.servers import flush_redis
 
 ANN = {"email": "ann@example.com", "password": "correct horse"}
 
@@ -219,6 +220,21 @@ async def test_what_a_key_opens_lasts_an_hour_and_not_as_long_as_the_key(
         assert claims.expires_at - datetime.now(UTC) <= limits.API_KEY_SOCKET
         # To the notifier, which is away here.
         assert (await client.get("/api/stream/orders", X_API_Key=key["key"])).code == "notifier_unavailable"
+
+
+async def test_keys_are_asked_about_as_often_as_anything_else(pool: asyncpg.Pool, redis_url: str) -> None:
+    await asyncio.to_thread(flush_redis, redis_url)
+    async with (
+        open_shared(redis_url) as shared,
+        gateway(accounts=Accounts(pool), shared=shared, rate=Rate(3, 3_600)) as client,
+    ):
+        client.token = (await client.post(ANN, "/api/auth/signup")).body["token"]
+        key = await made_key(client, "orders:read")
+        assert (await client.get("/api/keys")).status == 200
+        assert (await client.ask("DELETE", f"/api/keys/{key['keyId']}")).status == 204
+        made = await client.post({"name": "x", "scopes": ["orders:read"]}, "/api/keys")
+        for refused in (made, await client.get("/api/keys"), await client.ask("DELETE", "/api/keys/x")):
+            assert (refused.status, refused.code) == (429, "rate_limited")
 
 
 async def test_a_user_has_so_many_keys_and_no_more(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
