@@ -166,21 +166,20 @@ def _check_parameters(request: web.Request, *known: str) -> None:
 
 
 def _start(request: web.Request) -> str | None:
-    """Where the page begins: the cursor, else the end of the time asked for."""
+    """Where the page begins: the cursor, or the end of the time asked for, whichever is earlier."""
     cursor, to = request.query.get("cursor"), _time(request, "to")
-    if cursor is not None:
-        if not ORDER_ID.fullmatch(cursor):
-            raise Problem("invalid_parameter", "cursor is not one this list gave out.")
-        return cursor
+    if cursor is not None and not ORDER_ID.fullmatch(cursor):
+        raise Problem("invalid_parameter", "cursor is not one this list gave out.")
     if to is None:
-        return None
+        return cursor
     # Ids are UUIDv7: they begin with the millisecond in which they were made.
     ms = f"{max(0, int(to.timestamp() * 1000)):012x}"
-    return f"{ms[:8]}-{ms[8:12]}-7000-8000-000000000000"
+    end = f"{ms[:8]}-{ms[8:12]}-7000-8000-000000000000"
+    return min(cursor or end, end)
 
 
 def _statuses(request: web.Request) -> frozenset[Status]:
-    text = request.query.get("status")
+    text = ",".join(request.query.getall("status", ()))  # some write a list by repeating its name
     try:
         return frozenset(Status(name.strip().upper()) for name in text.split(",")) if text else frozenset()
     except ValueError:

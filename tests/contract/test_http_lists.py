@@ -54,6 +54,7 @@ async def test_a_list_may_be_of_some_statuses(client: Client, log: Stage) -> Non
     await client.ask("DELETE", f"/api/orders/{cancelled}")
     assert await listed(client, "status=ROUTING") == [routing]
     assert await listed(client, "status=cancelled,PENDING") == [cancelled, pending]
+    assert await listed(client, "status=CANCELLED&status=PENDING") == [cancelled, pending]
     assert (await client.get("/api/orders?status=DONE")).code == "invalid_parameter"
     assert (await client.get("/api/orders?statuses=OPEN")).code == "invalid_parameter"
 
@@ -85,6 +86,8 @@ async def test_a_list_may_be_of_a_time(client: Client) -> None:
     assert await listed(client, f"from={ago}&to={soon}".replace("+", "%2B")) == ids[::-1]
     assert await listed(client, f"from={soon}") == []
     assert await listed(client, f"to={ago}") == []
+    assert await listed(client, f"to={ago}&cursor={ids[1]}") == []
+    assert await listed(client, f"to={soon}&cursor={ids[1]}".replace("+", "%2B")) == ids[:1]
     assert (await client.get("/api/orders?from=yesterday")).code == "invalid_parameter"
 
 
