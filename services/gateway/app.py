@@ -1,6 +1,5 @@
 """The gateway as an aiohttp application: its addresses, and one middleware around them all."""
 
-import asyncio
 import time
 
 from aiohttp import hdrs, web
@@ -9,12 +8,12 @@ from aiohttp.typedefs import Handler, Middleware
 from libs.events.errors import LogMismatch
 from libs.service.health import Health, health_routes
 from services.gateway import limits, observe
-from services.gateway.accounts import DatabaseUnavailable
 from services.gateway.api import Api
 from services.gateway.cors import cors_headers, preflight
 from services.gateway.descriptions import description_routes
 from services.gateway.entry import PATH as ENTRY_PATH, OrderEntry
 from services.gateway.fates import report
+from services.gateway.in_time import in_time
 from services.gateway.lookups import Lookups
 from services.gateway.parts import Parts
 from services.gateway.problems import problem_response
@@ -81,7 +80,7 @@ def _middleware(parts: Parts) -> Middleware:
         request_id = request[REQUEST_ID] = request_id_of(request.headers.get("X-Request-Id"))
         try:
             if request.method in _SAFE and not request.path.startswith(_ENDLESS):
-                response = await _in_time(handler, request)
+                response = await in_time(handler(request))
             else:
                 response = preflight(request, parts.cors_origins) or await handler(request)
         except ConnectionResetError:
@@ -103,12 +102,3 @@ def _middleware(parts: Parts) -> Middleware:
         return response
 
     return answer
-
-
-async def _in_time(handler: Handler, request: web.Request) -> web.StreamResponse:
-    """Bound what only reads: a store that stays silent must not keep the client waiting. Writes bound themselves."""
-    try:
-        async with asyncio.timeout(limits.READ_DEADLINE_S):
-            return await handler(request)
-    except TimeoutError:
-        raise DatabaseUnavailable(f"no answer within {limits.READ_DEADLINE_S} s") from None

@@ -13,6 +13,7 @@ from libs.orders.presentation import order_body
 from libs.service.tokens import issue_token
 from services.gateway.answers import answer
 from services.gateway.callers import sent_key
+from services.gateway.in_time import in_time
 from services.gateway.parts import Parts
 from services.gateway.placing import Asker
 from services.gateway.problems import Problem
@@ -61,7 +62,7 @@ class Asking:
         if ORDER_ID.fullmatch(order_id) and int(order_id[-3:], 16) == partition_of_user(
             user, self._parts.log.partitions
         ):
-            order = await self._parts.views.get(order_id)
+            order = await in_time(self._parts.views.get(order_id))
             if order and order.user == user:
                 return order
         raise Problem("order_not_found", "You have no order with this id.")

@@ -19,6 +19,7 @@ from services.gateway import limits, observe
 from services.gateway.bodies import FieldError, Invalid
 from services.gateway.commands import SOURCE, Replayed, place, place_many
 from services.gateway.dto import OrderRequest
+from services.gateway.in_time import in_time
 from services.gateway.quotes import Asked, Quotes
 
 
@@ -163,7 +164,7 @@ class Placing:
         return limits.LIMIT_EXPIRES_IN_MAX if waits else self._lifetime
 
     async def _made_before(self, order_id: str, asker: Asker) -> Placed:
-        order = await self._views.get(order_id)
+        order = await in_time(self._views.get(order_id))
         if order is None:
             raise LogUnavailable(f"order {order_id} of an idempotency key cannot be found")
         observe.order_replayed(order_id, asker.user, asker.request_id)

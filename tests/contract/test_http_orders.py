@@ -1,5 +1,6 @@
 """Orders over HTTP: placed once, seen at once, by their owner only."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -253,6 +254,22 @@ async def test_a_database_that_is_away_stops_only_what_needs_it(log: TroubledLog
         answer = await client.get("/api/orders")
         assert (answer.status, answer.code) == (503, "database_unavailable")
         assert "secret" not in str(answer.body)
+
+
+async def test_a_silent_database_keeps_no_write_waiting(log: TroubledLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(NothingProjected):
+        async def get(self, order_id: str) -> None:
+            await asyncio.sleep(30)
+
+    monkeypatch.setattr(limits, "READ_DEADLINE_S", 0.05)
+    async with gateway(log=log, store=Silent()) as client, asyncio.timeout(5):
+        made = (await client.post(Idempotency_Key="k1")).body["orderId"]
+        await client.ask("DELETE", f"/api/orders/{made}")
+        await log.retire([made])  # as the log does a minute after the end
+        again, cancel = await client.post(Idempotency_Key="k1"), await client.ask("DELETE", f"/api/orders/{made}")
+        assert [answer.code for answer in (again, cancel)] == ["database_unavailable"] * 2
+        many = await client.post({"orderIds": [made]}, "/api/orders/cancel")
+        assert [result["problem"]["code"] for result in many.body["results"]] == ["database_unavailable"]
 
 
 async def test_the_unexpected_is_a_500_that_tells_nothing(
