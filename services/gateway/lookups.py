@@ -123,7 +123,8 @@ class Lookups:
         return answer(await self._expanded(order), headers={"ETag": etag(order)})
 
     async def _expanded(self, order: Order) -> dict[str, object]:
-        return {**order_body(order), "events": await self._events(order)}
+        # Without what happened after the order was read: the two would contradict each other.
+        return {**order_body(order), "events": (await self._events(order))[: order.version]}
 
     async def get_events(self, request: web.Request) -> web.Response:
         """GET /api/orders/{id}/events."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from libs.events.log import Outcome, Step
+from libs.events.log import Entry, Outcome, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderCancelled
 from libs.orders.store import open_store
@@ -99,6 +99,26 @@ async def test_events_come_along_when_asked_for(client: Client, log: Stage) -> N
     alone = (await client.get(f"/api/orders/{order_id}?expand=events")).body
     assert alone["events"] == order["events"]
     assert (await client.get("/api/orders?expand=everything")).code == "invalid_parameter"
+
+
+async def test_events_that_come_along_are_those_of_the_order_as_it_is_told() -> None:
+    class Busy(Stage):
+        """Something happens to each order after it was read and before its events are."""
+
+        async def history(self, order_id: str) -> list[Entry]:
+            held = await self.find(order_id)
+            assert held
+            await self.moves(order_id, routing_started(held.order.version))
+            return await super().history(order_id)
+
+    async with gateway(log=Busy(PARTITIONS)) as client:
+        order_id = await placed(client)
+        for told in (
+            (await client.get("/api/orders?expand=events")).body["orders"][0],
+            (await client.get(f"/api/orders/{order_id}?expand=events")).body,
+        ):
+            assert told["version"] == told["events"][-1]["version"]
+            assert told["status"] == told["events"][-1]["status"]
 
 
 async def test_an_order_that_has_not_changed_is_not_sent_again(client: Client, log: Stage) -> None:
