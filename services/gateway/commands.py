@@ -24,6 +24,7 @@ class OutcomeUndecided(Exception):
         super().__init__(reason)
         self.order_id = step.order_id
         self.key = step.idempotency.key if step.idempotency else None
+        self.places = step.expected_version == 0
 
 
 class KeyReused(Exception):

@@ -44,8 +44,7 @@ def _problem_of(error: Exception) -> Problem:
             return Problem("idempotency_key_reused", detail, existingOrderId=error.order_id)
         case OutcomeUndecided():
             found_by = error.order_id if error.key is None else f"by-client-id/{quote(error.key, safe='')}"
-            detail = "Ask again with the same Idempotency-Key, or look it up."
-            return Problem("outcome_unknown", detail, lookUp=f"/api/orders/{found_by}")
+            return Problem("outcome_unknown", _advice(error), lookUp=f"/api/orders/{found_by}")
         case Malformed():
             return Problem("malformed_body", str(error))
         case Invalid():
@@ -55,6 +54,14 @@ def _problem_of(error: Exception) -> Problem:
         case web.HTTPException():
             return problem_of_status(error)
     return Problem("internal_error", "The error was recorded under this requestId.")
+
+
+def _advice(unknown: OutcomeUndecided) -> str:
+    if unknown.key is not None:
+        return "Ask again with the same Idempotency-Key, or look it up."
+    if unknown.places:
+        return "Look it up before you ask again: without an Idempotency-Key that would be another order."
+    return "Ask again, or look it up."
 
 
 def report(error: Exception, request: web.Request) -> Problem:

@@ -208,6 +208,7 @@ async def test_an_outcome_that_stays_unknown_is_said_to_be_and_where_to_look(
     assert (answer.status, answer.code) == (503, "outcome_unknown")
     assert answer.headers["Retry-After"]
     assert (await client.get(answer.body["lookUp"])).status == found
+    assert ("another order" in answer.body["detail"]) == (not key), "without a key it must not be sent again unseen"
 
 
 @pytest.mark.parametrize("trouble", ["away", "another"])
@@ -339,3 +340,14 @@ async def test_a_cancel_whose_reply_is_lost_is_asked_after(client: Client, log: 
     answer = await client.ask("DELETE", f"/api/orders/{made}")
     assert (answer.status, answer.body["status"]) == (200, "CANCELLED")
     assert await _entries(log) == 2
+
+
+async def test_a_cancel_of_which_nothing_is_known_may_be_asked_again(
+    client: Client, log: TroubledLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "OUTCOME_DEADLINE_S", 0.05)
+    made = (await client.post(Idempotency_Key="k1")).body["orderId"]
+    log.troubles = ["reply lost", *["away"] * 100]
+    answer = await client.ask("DELETE", f"/api/orders/{made}")
+    assert (answer.code, answer.body["lookUp"]) == ("outcome_unknown", f"/api/orders/{made}")
+    assert answer.body["detail"] == "Ask again, or look it up."
