@@ -65,8 +65,10 @@ class OrderRequest(NamedTuple):
             self.slippage_bps,
             self.expires_at,
         )
-        if self.terms:
-            parts += (self.terms.model_dump_json(),)
+        if terms := self.terms:
+            if terms.metadata:  # members of an object have no order: many a client sends them in another each time
+                terms = terms.model_copy(update={"metadata": dict(sorted(terms.metadata.items()))})
+            parts += (terms.model_dump_json(),)
         if self.quote_id:
             parts += (self.quote_id,)
         return sha256(repr(parts).encode()).hexdigest()

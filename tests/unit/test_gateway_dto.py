@@ -23,6 +23,8 @@ def test_the_fingerprint_is_of_what_is_asked_not_of_how_it_is_written() -> None:
     assert len({order.fingerprint() for order in same}) == 1
     times = [_order(extra=f',"expiresAt":"2026-01-02T{time}"') for time in ("04:00:00Z", "05:00:00.000+01:00")]
     assert len({order.fingerprint() for order in times}) == 1
+    noted = [_order(extra=f',"metadata":{{{pairs}}}') for pairs in ('"a":"1","b":"2"', '"b":"2","a":"1"')]
+    assert len({order.fingerprint() for order in noted}) == 1
 
 
 def test_the_fingerprint_tells_every_difference() -> None:
