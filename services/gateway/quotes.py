@@ -111,8 +111,10 @@ class Quotes:
     @contextmanager
     def streaming(self, who: str) -> Iterator[None]:
         """While a stream is open; raises Problem when there are too many."""
-        if self._streams[who] >= limits.QUOTE_STREAMS_PER_USER_MAX or self._streams.total() >= limits.QUOTE_STREAMS_MAX:
+        if self._streams[who] >= limits.QUOTE_STREAMS_PER_USER_MAX:
             raise Problem("rate_limited", "Too many streams of quotes: close one.", headers={"Retry-After": "1"})
+        if self._streams.total() >= limits.QUOTE_STREAMS_MAX:
+            raise Problem("busy", "Too many streams of quotes are open.")
         self._streams[who] += 1
         try:
             yield

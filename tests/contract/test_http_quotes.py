@@ -162,6 +162,18 @@ async def test_streams_of_one_user_are_so_many(monkeypatch: pytest.MonkeyPatch) 
             assert (await client.get(ASKED.replace("/quotes", "/quotes/stream"))).code == "rate_limited"
 
 
+async def test_who_has_no_stream_is_not_told_to_close_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "QUOTE_STREAMS_MAX", 1)
+    path = ASKED.replace("/quotes", "/quotes/stream")
+    async with market(Market(1_500_000_000)) as client:
+        mine = {"Authorization": f"Bearer {client.token}"}
+        async with client.session.get(client.url + path, headers=mine) as stream:
+            await next_quote(stream)
+            refused = await client.other("bob").get(path)
+    assert (refused.status, refused.code) == (503, "busy")
+    assert "close" not in refused.body["detail"]
+
+
 async def next_quote(stream: Any) -> str:
     while not (line := (await stream.content.readline()).decode()).startswith("data: "):
         assert line, "the stream ended"
