@@ -105,7 +105,8 @@ def problem_of_status(error: web.HTTPException) -> Problem:
 
 def problem_response(problem: Problem, instance: str, request_id: str) -> web.Response:
     """The document as an answer. `instance`: the path asked for."""
-    headers = {"Content-Type": CONTENT_TYPE, **problem.headers}
+    # Some caches keep refusals, too: an order not found would stay so, and for its owner if a stranger had asked.
+    headers = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store", **problem.headers}
     body = orjson.dumps(document(problem, instance, request_id))
     return web.Response(status=problem.kind.status, body=body, headers=headers)
 

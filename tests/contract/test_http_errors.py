@@ -150,6 +150,11 @@ async def test_an_address_that_is_not_there_is_a_404(client: Client) -> None:
         assert (answer.status, answer.code) == (404, "not_found"), path
 
 
+async def test_no_cache_keeps_a_refusal_for_somebody_else(client: Client) -> None:
+    for refused in (await client.get("/api/orders/by-client-id/x"), await client.get("/api/orders", Authorization="")):
+        assert refused.headers["Cache-Control"] == "no-store"
+
+
 async def test_a_method_that_is_not_there_is_a_405_naming_those_that_are(client: Client) -> None:
     for method, path, allowed in (
         ("PUT", "/api/orders", "GET,HEAD,POST"),
