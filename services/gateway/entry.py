@@ -101,7 +101,7 @@ class OrderEntry:
             message = await talk.ws.receive(timeout=limits.ENTRY_AUTH_WAIT_S)
             said = parse(message.data.encode(errors="replace")) if message.type is WSMsgType.TEXT else {}
             if said.get("op") == "auth":
-                return await self._parts.callers.by_text(str(said.get("token")), _SCOPE)
+                return await self._parts.callers.by_text(_whole(str(said.get("token"))), _SCOPE)
         except DatabaseUnavailable:
             await talk.ws.close(code=TRY_LATER, message=b"API keys cannot be checked now, reconnect")
         except (TimeoutError, Malformed, Invalid, Problem):
@@ -164,14 +164,14 @@ class OrderEntry:
         except (Malformed, Invalid):
             return _error("bad_message", "A message is a JSON object with an op.")
         op, name = said.get("op"), said.get("id")
-        if not (name is None or (isinstance(name, str) and len(name) <= limits.IDEMPOTENCY_KEY_CHARS_MAX)):
+        if not (name is None or _is_name(name)):
             return _error("bad_message", "id is a text of your own, given back with the answer.")
         named: Answer = {"op": op, "id": name}
         match op:
             case "ping":
                 return {"type": "pong", "id": name}
             case "auth":
-                return await self._renewed(talk, str(said.get("token")), named)
+                return await self._renewed(talk, _whole(str(said.get("token"))), named)
             case "order.place" | "order.cancel":
                 return {"type": "result", **named, **await self._result(talk, said)}
             case _:
@@ -180,7 +180,7 @@ class OrderEntry:
     async def _renewed(self, talk: _Conversation, token: str, named: Answer) -> Answer:
         try:
             caller = await self._parts.callers.by_text(token, _SCOPE)
-        except (Problem, DatabaseUnavailable) as refused:
+        except Exception as refused:
             return {"type": "result", **named, **self._refusal(talk, refused)}
         if not await self._let_in(talk, caller):
             return _error("unauthorized", "Somebody else's token.")
@@ -217,6 +217,15 @@ class OrderEntry:
 
 def _error(code: str, detail: str, name: object = None) -> Answer:
     return {"type": "error", "id": name, "code": code, "detail": detail}
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= limits.IDEMPOTENCY_KEY_CHARS_MAX and _whole(value) == value
+
+
+def _whole(text: str) -> str:
+    # A lone surrogate is valid in JSON's escapes and in no encoding: it can neither be hashed nor be given back.
+    return text.encode(errors="replace").decode()
 
 
 def _text(value: object) -> str | None:

@@ -191,3 +191,14 @@ async def test_a_restart_answers_what_is_in_hand_and_tells_when_to_come_back() -
 async def _after(answer: asyncio.Task[Any], ws: ClientWebSocketResponse) -> tuple[int | None, str]:
     await answer
     return await closed_with(ws)
+
+
+async def test_half_a_character_is_answered_in_its_place_and_the_rest_goes_on(client: Client) -> None:
+    half = r"\ud800"
+    async with connect(client) as ws:
+        for odd in ('{"op":"ping","id":"%s"}', '{"op":"auth","id":"1","token":"%s"}', '{"op":"auth","token":"swk_%s"}'):
+            await ws.send_str(odd % half)
+        name, token, key, placed = [*[await ws.receive_json(timeout=5) for _ in range(3)], *await asked(ws, place("2"))]
+    assert name["code"] == "bad_message"
+    assert [one["problem"]["code"] for one in (token, key)] == ["token_invalid"] * 2
+    assert placed["status"] == 202
