@@ -31,7 +31,7 @@ from services.gateway.reading import REQUEST_ID, check_handshake
 from services.gateway.tracing import traceparent_of
 
 PATH = "/api/ws/entry"
-UNAUTHORIZED, TRY_LATER = 4401, 1013
+UNAUTHORIZED, TOO_MANY, TRY_LATER = 4401, 4429, 1013
 _SCOPE = "orders:write"
 Answer = dict[str, object]
 
@@ -114,6 +114,10 @@ class OrderEntry:
             await talk.ws.close(code=UNAUTHORIZED, message=b"no valid token that may place orders")
             return False
         if talk.caller is None:
+            # Who says it first on the socket was not counted before.
+            if self._of_user[caller.user] >= limits.ENTRY_SOCKETS_PER_USER_MAX:
+                await talk.ws.close(code=TOO_MANY, message=b"too many connections of this user")
+                return False
             self._of_user[caller.user] += 1
         if talk.expiry:
             talk.expiry.cancel()

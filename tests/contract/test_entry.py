@@ -202,3 +202,14 @@ async def test_half_a_character_is_answered_in_its_place_and_the_rest_goes_on(cl
     assert name["code"] == "bad_message"
     assert [one["problem"]["code"] for one in (token, key)] == ["token_invalid"] * 2
     assert placed["status"] == 202
+
+
+async def test_who_says_who_he_is_has_as_many_sockets_as_may_be(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ENTRY_SOCKETS_PER_USER_MAX", 1)
+    async with connect(client, "") as first, connect(client, "") as second:
+        await first.send_json({"op": "auth", "token": client.token})
+        assert (await asked(first, {"op": "ping"}))[0]["type"] == "pong"
+        await second.send_json({"op": "auth", "token": client.token})
+        assert await closed_with(second) == (4429, "too many connections of this user")
