@@ -109,5 +109,9 @@ def _pointer(path: tuple[int | str, ...]) -> str:
 
 
 def quoted(text: str) -> str:
+    return whole(text[: limits.ECHO_CHARS_MAX])
+
+
+def whole(text: str) -> str:
     # A lone surrogate is valid in JSON's escapes and in no encoding.
-    return text[: limits.ECHO_CHARS_MAX].encode(errors="replace").decode()
+    return text.encode(errors="replace").decode()

@@ -7,20 +7,20 @@ their writes; what is read is bounded, so that a client who sends faster than or
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from aiohttp import WSMsgType, web
+from aiohttp import ClientConnectionError, WSMsgType, web
 
 from libs.events.errors import LogMismatch
 from services.gateway import dto, limits
 from services.gateway.accounts import DatabaseUnavailable
 from services.gateway.api import Api
-from services.gateway.bodies import Invalid, Malformed, parse
+from services.gateway.bodies import Invalid, Malformed, parse, whole
 from services.gateway.callers import Caller, credential_of
 from services.gateway.fates import report
 from services.gateway.frames import RECONNECT_SPREAD_MS, RESTARTING
@@ -92,7 +92,7 @@ class OrderEntry:
                 async with asyncio.timeout(limits.LINGER_S):
                     await talk.answers.join()
             wait_ms = random.randrange(RECONNECT_SPREAD_MS)  # noqa: S311 - spread, not secrecy
-            await talk.ws.close(code=RESTARTING, message=f"restarting, reconnect in {wait_ms} ms".encode())
+            await _close(talk, RESTARTING, f"restarting, reconnect in {wait_ms} ms")
 
         await asyncio.gather(*map(end, self._open), return_exceptions=True)
 
@@ -101,9 +101,9 @@ class OrderEntry:
             message = await talk.ws.receive(timeout=limits.ENTRY_AUTH_WAIT_S)
             said = parse(message.data.encode(errors="replace")) if message.type is WSMsgType.TEXT else {}
             if said.get("op") == "auth":
-                return await self._parts.callers.by_text(_whole(str(said.get("token"))), _SCOPE)
+                return await self._parts.callers.by_text(whole(str(said.get("token"))), _SCOPE)
         except DatabaseUnavailable:
-            await talk.ws.close(code=TRY_LATER, message=b"API keys cannot be checked now, reconnect")
+            await _close(talk, TRY_LATER, "API keys cannot be checked now, reconnect")
         except (TimeoutError, Malformed, Invalid, Problem):
             pass
         return None
@@ -111,12 +111,12 @@ class OrderEntry:
     async def _let_in(self, talk: _Conversation, caller: Caller | None) -> bool:
         """From now on the socket speaks for `caller`, until the credential ends."""
         if caller is None or (talk.caller and talk.caller.user != caller.user):
-            await talk.ws.close(code=UNAUTHORIZED, message=b"no valid token that may place orders")
+            await _close(talk, UNAUTHORIZED, "no valid token that may place orders")
             return False
         if talk.caller is None:
             # Who says it first on the socket was not counted before.
             if self._of_user[caller.user] >= limits.ENTRY_SOCKETS_PER_USER_MAX:
-                await talk.ws.close(code=TOO_MANY, message=b"too many connections of this user")
+                await _close(talk, TOO_MANY, "too many connections of this user")
                 return False
             self._of_user[caller.user] += 1
         if talk.expiry:
@@ -127,7 +127,7 @@ class OrderEntry:
         return True
 
     def _expire(self, talk: _Conversation) -> None:
-        closing = asyncio.ensure_future(talk.ws.close(code=UNAUTHORIZED, message=b"token expired, reconnect"))
+        closing = asyncio.ensure_future(_close(talk, UNAUTHORIZED, "token expired, reconnect"))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
@@ -147,17 +147,20 @@ class OrderEntry:
                 data = message.data if message.type is WSMsgType.TEXT else ""
                 await talk.answers.put(asyncio.create_task(self._answer(talk, data)))
         finally:
-            # What was taken is carried through, though nobody may hear of it.
-            await talk.answers.join()
+            # What was taken is carried through, though nobody may hear of it; but not where nobody is left to tell.
+            told = asyncio.create_task(talk.answers.join())
+            await asyncio.wait([told, telling], return_when=asyncio.FIRST_COMPLETED)
+            told.cancel()
             telling.cancel()
 
     async def _tell(self, talk: _Conversation) -> None:
         while True:
             answer = await (await talk.answers.get())
             try:
-                if not talk.ws.closed:
-                    await talk.ws.send_str(orjson.dumps(answer).decode())
-            except ConnectionError:
+                with _patience(talk, limits.ENTRY_UNREAD_S):
+                    if not talk.ws.closed:
+                        await talk.ws.send_str(orjson.dumps(answer).decode())
+            except (ConnectionError, ClientConnectionError):
                 pass  # it has gone; the log has what was placed
             finally:
                 talk.answers.task_done()
@@ -175,7 +178,7 @@ class OrderEntry:
             case "ping":
                 return {"type": "pong", "id": name}
             case "auth":
-                return await self._renewed(talk, _whole(str(said.get("token"))), named)
+                return await self._renewed(talk, whole(str(said.get("token"))), named)
             case "order.place" | "order.cancel":
                 return {"type": "result", **named, **await self._result(talk, said)}
             case _:
@@ -219,17 +222,31 @@ class OrderEntry:
         return {"status": problem.kind.status, "problem": {**whole, **later}}
 
 
+async def _close(talk: _Conversation, code: int, reason: str) -> None:
+    """Say why and go."""
+    with _patience(talk, 2 * limits.LINGER_S):  # to be told, and to answer
+        await talk.ws.close(code=code, message=reason.encode())
+
+
+@contextmanager
+def _patience(talk: _Conversation, seconds: float) -> Iterator[None]:
+    """Who takes nothing for so long is cut off: closing would wait until what is unsent is taken, for ever."""
+    # Nothing is cancelled: aiohttp cancels whoever else waits for the same connection, too.
+    transport = talk.request.transport
+    cutting = asyncio.get_running_loop().call_later(seconds, transport.abort) if transport else None
+    try:
+        yield
+    finally:
+        if cutting:
+            cutting.cancel()
+
+
 def _error(code: str, detail: str, name: object = None) -> Answer:
     return {"type": "error", "id": name, "code": code, "detail": detail}
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= limits.IDEMPOTENCY_KEY_CHARS_MAX and _whole(value) == value
-
-
-def _whole(text: str) -> str:
-    # A lone surrogate is valid in JSON's escapes and in no encoding: it can neither be hashed nor be given back.
-    return text.encode(errors="replace").decode()
+    return isinstance(value, str) and len(value) <= limits.IDEMPOTENCY_KEY_CHARS_MAX and whole(value) == value
 
 
 def _text(value: object) -> str | None:

@@ -78,6 +78,7 @@ ENTRY_SOCKETS_MAX, ENTRY_SOCKETS_PER_USER_MAX = 2_000, 20
 ENTRY_MESSAGES_IN_HAND_MAX = 128  # of one socket; beyond: it is not read
 ENTRY_AUTH_WAIT_S = 10.0
 ENTRY_PING_S = 25.0
+ENTRY_UNREAD_S = 25.0  # an answer the client does not take; beyond: cut off
 
 # Overload
 PRESSURE_EVERY_S = 1.0

@@ -1,7 +1,9 @@
 """Order entry on a WebSocket: the same checks, keys, rates and commits as over HTTP, answered in order."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +16,8 @@ from libs.service.shared import Rate, open_shared
 from libs.service.tokens import issue_token
 from services.gateway import limits
 from tests.contract.http_gateway import ORDER, PARTITIONS, SECRET, Client, gateway
+from tests.contract.notifier_rig import UPGRADE
+from tests.waiting import eventually
 
 PATH = "/api/ws/entry"
 
@@ -213,3 +217,42 @@ async def test_who_says_who_he_is_has_as_many_sockets_as_may_be(
         assert (await asked(first, {"op": "ping"}))[0]["type"] == "pong"
         await second.send_json({"op": "auth", "token": client.token})
         assert await closed_with(second) == (4429, "too many connections of this user")
+
+
+@asynccontextmanager
+async def deaf(client: Client) -> AsyncIterator[asyncio.StreamWriter]:
+    """A socket that asks until nothing more is taken from it, and reads none of the answers."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", int(client.url.rpartition(":")[2])))
+    _reader, writer = await asyncio.open_connection(sock=sock, limit=64)
+    head = "".join(f"{name}: {value}\r\n" for name, value in UPGRADE.items())
+    writer.write(f"GET {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {client.token}\r\n{head}\r\n".encode())
+    said = b'{"op":"ping","id":"%s"}' % (b"x" * 255)
+    with suppress(TimeoutError):
+        while True:
+            writer.write((b"\x81\xfe" + len(said).to_bytes(2, "big") + bytes(4) + said) * 100)
+            async with asyncio.timeout(0.5):
+                await writer.drain()
+    try:
+        yield writer
+    finally:
+        writer.transport.abort()
+
+
+async def test_who_takes_no_answers_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ENTRY_UNREAD_S", 1.0)
+
+    def is_cut_off() -> bool:
+        writer.write(b"\x8a\x80\x00\x00\x00\x00")  # only who writes hears of it
+        return writer.transport.is_closing()
+
+    async with gateway() as client, deaf(client) as writer:
+        await eventually(is_cut_off)
+
+
+async def test_who_takes_no_answers_holds_up_no_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LINGER_S", 0.1)
+    async with asyncio.timeout(30), AsyncExitStack() as kept, gateway() as client:
+        await kept.enter_async_context(deaf(client))
