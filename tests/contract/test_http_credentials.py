@@ -275,3 +275,13 @@ async def test_a_credential_speaks_for_nobody_else_who_was_named_beside_it(clien
         answer = await client.get("/api/orders", Authorization=beside, X_API_Key=mine)
         assert answer.status == 200
         assert (await client.get("/api/orders", Authorization=beside)).status == 401
+
+
+async def test_a_connection_with_a_key_lasts_an_hour_however_long_the_key_holds(client: Client) -> None:
+    ends = (datetime.now(UTC) + timedelta(days=90)).isoformat()
+    key = (await made_key(client, "orders:write", expiresAt=ends))["key"]
+    headers = {"Authorization": f"Bearer {client.token}"}
+    async with client.session.ws_connect(f"{client.url}/api/ws/entry", headers=headers) as ws:
+        await ws.send_json({"op": "auth", "token": key})
+        told = await ws.receive_json(timeout=60)
+    assert datetime.fromisoformat(told["expiresAt"]) - datetime.now(UTC) < timedelta(hours=1)
