@@ -1,6 +1,6 @@
 """Who a request speaks for, by an access token or an API key, and what it may do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from aiohttp import hdrs, web
@@ -15,12 +15,13 @@ _REALM = 'Bearer realm="swaplog"'
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`key_id`: of the API key that was sent; None: a person with an access token."""
+    """`key_id`: of the API key that was sent, and `key` itself; None: a person with an access token."""
 
     user: str
     scopes: tuple[str, ...]
     expires_at: datetime
     key_id: str | None = None
+    key: str | None = field(default=None, repr=False)
 
     @property
     def claims(self) -> Claims:
@@ -57,6 +58,14 @@ class Callers:
             return known
         return await self._by_key(text, scope) if text.startswith(KEY_PREFIX) else self._by_token(text)
 
+    async def again(self, caller: Caller, scope: str) -> Caller:
+        """Who was let in before, if he still may: a key can be deleted while its socket is open.
+
+        Raises:
+            Problem, DatabaseUnavailable
+        """
+        return await self._by_key(caller.key, scope) if caller.key else caller
+
     def _by_token(self, text: str) -> Caller:
         self._known.pop(text, None)
         if not text:
@@ -83,7 +92,7 @@ class Callers:
             raise Problem("scope_missing", f"The API key lacks the scope {scope}.", needs=scope)
         # A connection is not told that its key was deleted, so it must end before long, however long the key holds.
         longest = datetime.now(UTC) + limits.API_KEY_SOCKET
-        return Caller(key.user_id, key.scopes, min(key.expires_at or longest, longest), key.key_id)
+        return Caller(key.user_id, key.scopes, min(key.expires_at or longest, longest), key.key_id, text)
 
 
 def sent_key(request: web.Request) -> bool:

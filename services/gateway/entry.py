@@ -198,10 +198,11 @@ class OrderEntry:
             if talk.draining:
                 raise Problem("busy", "This gateway restarts; nothing was done.")
             assert talk.caller is not None
-            who = talk.caller.key_id or talk.caller.user
+            caller = await self._parts.callers.again(talk.caller, _SCOPE)
+            who = caller.key_id or caller.user
             await self._parts.rates.spend(talk.request, "writes", who)
             trace = traceparent_of(_text(said.get("traceparent")))
-            asker = Asker(talk.caller.user, talk.request[REQUEST_ID], trace, who)
+            asker = Asker(caller.user, talk.request[REQUEST_ID], trace, who)
             if said["op"] == "order.cancel":
                 order = await self._api.cancel_for(asker, str(said.get("orderId")))
                 return self._api.result(order, talk.request)

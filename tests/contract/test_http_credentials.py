@@ -12,7 +12,7 @@ from libs.service.shared import Rate, open_shared
 from libs.service.tokens import issue_token, key_id, verify_token
 from services.gateway import limits
 from services.gateway.accounts import Accounts, open_database
-from tests.contract.http_gateway import OLD_SECRET, SECRET, Client, gateway
+from tests.contract.http_gateway import OLD_SECRET, ORDER, SECRET, Client, gateway
 from tests.servers import flush_redis
 
 ANN = {"email": "ann@example.com", "password": "correct horse"}
@@ -285,3 +285,18 @@ async def test_a_connection_with_a_key_lasts_an_hour_however_long_the_key_holds(
         await ws.send_json({"op": "auth", "token": key})
         told = await ws.receive_json(timeout=60)
     assert datetime.fromisoformat(told["expiresAt"]) - datetime.now(UTC) < timedelta(hours=1)
+
+
+async def test_who_deletes_a_key_ends_what_is_placed_with_it_on_open_sockets(client: Client) -> None:
+    key, url = await made_key(client, "orders:write"), f"{client.url}/api/ws/entry"
+    by_header = client.session.ws_connect(url, headers={"X-API-Key": key["key"]})
+    statuses = []
+    async with by_header as first, client.session.ws_connect(url) as second:
+        await second.send_json({"op": "auth", "token": key["key"]})
+        for deleted in (False, True):
+            if deleted:
+                assert (await client.ask("DELETE", f"/api/keys/{key['keyId']}")).status == 204
+            for ws in (first, second):
+                await ws.send_json({"op": "order.place", "order": ORDER})
+                statuses.append((await ws.receive_json(timeout=60))["status"])
+    assert statuses == [202, 202, 401, 401]
