@@ -90,6 +90,7 @@ class Hub:
         assert subscriber.orders is not None, "it listens to all orders"
         gone = subscriber.orders.intersection(order_ids)
         self.listeners.discard(subscriber, gone)
+        subscriber.drop(gone)
         subscriber.orders -= gone
 
     async def _resume(self, subscriber: Subscriber, cursor: str) -> bool:
@@ -120,6 +121,8 @@ class Hub:
                     orders = await self._read(subscriber, wanted)
             if orders is None:
                 return False
+            # Some may have been let go of meanwhile.
+            orders = [one for one in orders if wanted is None or one.id in wanted]
             tip = await self._log.tip(partition)
             await subscriber.begin()
             for one in orders:
@@ -254,10 +257,11 @@ class Hub:
         if wanted is None:
             page, _ = await self._views.listed(subscriber.user, None, self._limits.snapshot_orders)
             return await self._shown.of(page)
-        found = await asyncio.gather(*(self._views.get(order_id) for order_id in sorted(wanted)))
+        asked = sorted(wanted)  # it may change while they are read
+        found = await asyncio.gather(*map(self._views.get, asked))
         # Somebody else's order and no order are one answer: ids must not be probed.
         mine = [shown(order) for order in found if order and order.user == subscriber.user]
-        return mine if len(mine) == len(wanted) else None
+        return mine if len(mine) == len(asked) else None
 
     def _told(self, entry: Entry) -> Told | None:
         cursor = str(Cursor(self._log.epoch, entry.partition, entry.at))

@@ -75,7 +75,8 @@ class Subscriber:
 
     def drop(self, order_ids: set[str]) -> None:
         """Keep nothing of these orders: their snapshot will not come."""
-        self._held = [told for told in self._held or () if told.order_id not in order_ids]
+        if self._held is not None:
+            self._held = [told for told in self._held if told.order_id not in order_ids]
 
     def release(self, versions: dict[str, int]) -> bool:
         """The snapshot, with these versions, is sent: pass on what came since. False: see `deliver`."""

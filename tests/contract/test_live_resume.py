@@ -279,3 +279,25 @@ async def test_of_several_orders_all_must_be_ones_own(notifier: Notifier) -> Non
     many = [("orderId", f"{number}") for number in range(101)]
     async with notifier.session.get(notifier.url, headers={**headers, **UPGRADE}, params=many) as answer:
         assert answer.status == 400
+
+
+async def test_an_order_let_go_of_while_a_snapshot_is_read_does_not_close_the_socket(notifier: Notifier) -> None:
+    kept, gone = await notifier.requested(), await notifier.requested()
+    async with notifier.connect("alice", kept.order.id) as ws:
+        await ws.receive_json()
+        await ws.send_json({"op": "subscribe", "orderIds": [gone.order.id]})
+        assert [(await ws.receive_json())["type"] for _ in range(2)] == ["snapshot", "subscribed"]
+
+        (listener,) = notifier.hub.listeners
+
+        async def let_go() -> None:
+            await notifier.happens_and_is_told(gone, routing_started())
+            await ws.send_json({"op": "unsubscribe", "orderIds": [gone.order.id]})
+            await eventually(lambda: listener.orders == {kept.order.id})
+
+        notifier.views.between = let_go
+        notifier.hub.start_over()
+        assert [(await ws.receive_json())["type"] for _ in range(2)] == ["reset", "unsubscribed"]
+        assert [order["orderId"] for order in (await ws.receive_json())["orders"]] == [kept.order.id]
+        await notifier.happens(kept, routing_started())
+        assert (await ws.receive_json())["orderId"] == kept.order.id
