@@ -74,4 +74,6 @@ class KnownOrders:
             # An event this release does not know leads to no status it knows: the order's own is shown.
             elif kind not in EVENT_TYPES or not (order_id in begun or order_id in self._orders):
                 missing.add(order_id)
+            elif order_id in self._orders:
+                self._orders.move_to_end(order_id)  # those that begin in these entries must not push it out
         return missing

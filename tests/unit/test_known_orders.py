@@ -6,7 +6,7 @@ from libs.events.envelope import Envelope
 from libs.events.order import Order, evolve
 from libs.orders.listed import Listed
 from services.notifier.known import KnownOrders
-from tests.builders import a_request
+from tests.builders import a_request, routing_started
 
 
 class Asked:
@@ -60,3 +60,14 @@ async def test_an_event_of_an_unknown_type_has_the_orders_own_status() -> None:
     known = KnownOrders(views, 10)
     await known.learn([event.fields(), another(event, "SomethingOfTomorrow")])
     assert views.asked == [event.subject]
+
+
+async def test_an_order_that_is_needed_is_not_forgotten_for_those_that_begin_in_the_same_entries() -> None:
+    old, recent, new = requested(), requested(), requested()
+    known = KnownOrders(Asked(), 2)
+    for event in (old, recent):
+        known.order_of(event)
+    await known.learn([new.fields(), another(old, "RoutingStarted")])
+    known.order_of(new)
+    moved = old.model_copy(update={"version": 2, "type": "RoutingStarted", "data": routing_started()})
+    assert known.order_of(moved).id == old.subject
