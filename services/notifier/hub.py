@@ -191,7 +191,7 @@ class Hub:
         """Learn what `deliver` will need.
 
         Raises:
-            LogUnavailable: the log cannot be asked now.
+            LogUnavailable, StoreUnavailable: it cannot be asked for now.
         """
         await self._known.learn(entry.fields for entry in entries if self.listeners.of(entry.fields))
 

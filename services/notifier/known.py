@@ -10,6 +10,7 @@ from libs.events.errors import LogUnavailable
 from libs.events.model import EVENT_TYPES, OrderRequested
 from libs.events.order import Order, evolve
 from libs.orders.listed import Listed
+from libs.orders.store import StoreUnavailable
 from services.notifier import observe
 
 
@@ -40,14 +41,14 @@ class KnownOrders:
         """Ask for the orders without which these entries cannot be shown.
 
         Raises:
-            LogUnavailable: the log cannot be asked now.
+            LogUnavailable, StoreUnavailable: they cannot be asked for now.
         """
         missing = self._missing(entries)
         if not missing:
             return
         asked = await asyncio.gather(*map(self._views.get, missing), return_exceptions=True)
         for order_id, answer in zip(missing, asked, strict=True):
-            if isinstance(answer, LogUnavailable):
+            if isinstance(answer, LogUnavailable | StoreUnavailable):
                 raise answer
             if isinstance(answer, BaseException):
                 observe.order_unreadable(order_id, repr(answer))

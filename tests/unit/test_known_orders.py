@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+import pytest
+
 from libs.events.envelope import Envelope
 from libs.events.order import Order, evolve
 from libs.orders.listed import Listed
+from libs.orders.store import StoreUnavailable
 from services.notifier.known import KnownOrders
 from tests.builders import a_request, routing_started
 
@@ -71,3 +74,12 @@ async def test_an_order_that_is_needed_is_not_forgotten_for_those_that_begin_in_
     known.order_of(new)
     moved = old.model_copy(update={"version": 2, "type": "RoutingStarted", "data": routing_started()})
     assert known.order_of(moved).id == old.subject
+
+
+async def test_an_order_that_cannot_be_asked_for_now_is_not_passed_over() -> None:
+    class Away(Asked):
+        async def get(self, order_id: str) -> Order | None:
+            raise StoreUnavailable(order_id)
+
+    with pytest.raises(StoreUnavailable):
+        await KnownOrders(Away(), 10).learn([another(requested(), "RoutingStarted")])
