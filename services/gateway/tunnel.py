@@ -120,12 +120,13 @@ class Tunnels:
         self._open.add(here)
         try:
             opened()
+            if not server.writing_paused:
+                there.start_reading()
+            # After that: what fills the client's connection at once must stop the reading, not be overruled by it.
             client.write(answer.passed_on(headers))
             if edge:
                 edge.feed(answer.behind)
             upstream.write(bytes(early.data))
-            if not server.writing_paused:
-                there.start_reading()
             await asyncio.wait([here.lost, there.lost])
         finally:
             self._open.discard(here)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from aiohttp import ClientSession, TCPConnector, WSMsgType, WSServerHandshakeErr
 
 from libs.service.health import serve
 from services.gateway import limits
+from services.gateway.handshake import head_of
 from services.gateway.tunnel import Tunnels
 from tests.contract.http_gateway import Client, Run, both_loops, gateway
 from tests.waiting import eventually
@@ -290,5 +291,52 @@ def test_open_tunnels_do_not_hold_up_the_end_of_the_gateway(run: Run) -> None:
             assert (last.type, last.data) == (WSMsgType.CLOSE, 4001)
             assert str(last.extra).startswith("restarting, reconnect in ")
             await eventually(lambda: notifier.closed == 1)
+
+    run(body())
+
+
+@both_loops
+def test_who_reads_nothing_slows_the_sender_from_the_first_byte(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = 0
+
+    def far_away(request: web.Request, *rest: Any) -> bytes:
+        """The system takes little for a connection to far away."""
+        assert request.transport
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return head_of(request, *rest)
+
+    monkeypatch.setattr("services.gateway.tunnel.head_of", far_away)
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Sends so much with its answer that the client's connection is full at once."""
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        with suppress(ConnectionError):
+            while sent < FLOOD_FRAMES:
+                writer.write(b"\x82\x7f" + MIB.to_bytes(8, "big") + FLOOD_FRAME)
+                await writer.drain()
+                sent += 1
+
+    async def body() -> None:
+        async with await asyncio.start_server(flood, "127.0.0.1", 0) as server:
+            tunnels = Tunnels(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            async with gateway(tunnels=tunnels) as client:
+                sock = socket.socket()
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sock.setblocking(False)
+                port = int(client.url.rpartition(":")[2])
+                await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+                await asyncio.get_running_loop().sock_sendall(sock, HANDSHAKE)
+                seen: list[int] = []
+
+                def stuck() -> bool:
+                    seen.append(sent)
+                    return len(seen) > 20 and len(set(seen[-20:])) == 1
+
+                await eventually(stuck, what="the sender waits for the reader")
+                assert sent < FLOOD_FRAMES / 2
+                sock.close()
+                await eventually(lambda: len(tunnels) == 0)
 
     run(body())
