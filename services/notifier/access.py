@@ -50,12 +50,13 @@ class Access:
         self._open_of: Counter[str] = Counter()
 
     async def wish(self, request: web.Request, *, cursor: str | None = None) -> Wish | web.Response:
-        """What is asked for, or why it is refused. `cursor`: where to go on, unless the address says it."""
+        """What is asked for, or why it is refused. `cursor`: where to go on; else the address may say it."""
         if not self._hub.open:
             return problem(request, UNAVAILABLE, "The log is not being read; try again.")
         if self._open >= self.limits.sockets_max:
             return problem(request, BUSY, "No more connections here; try again.")
-        cursor = request.query.get("cursor") or cursor or None
+        # EventSource comes back with the address it first had, and with the last id it saw.
+        cursor = cursor or request.query.get("cursor") or None
         if cursor and len(cursor) > CURSOR_CHARS_MAX:
             return problem(request, INVALID_PARAMETER, "cursor is not one that was given out here.")
         claims = await self._claims(request)

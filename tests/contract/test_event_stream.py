@@ -135,3 +135,14 @@ async def test_a_client_that_leaves_is_forgotten(notifier: Notifier) -> None:
         assert len(list(notifier.hub.listeners)) == 1
         answer.close()
         await eventually(lambda: not notifier.hub.listeners)
+
+
+async def test_the_last_id_goes_before_the_cursor_the_stream_was_first_opened_with(notifier: Notifier) -> None:
+    order = await notifier.requested()
+    async with stream(notifier) as answer:
+        (snapshot,) = await events(answer, 1)
+        order = await notifier.happens(order, *WHOLE_STORY[:3])
+        told = await events(answer, 3)
+    async with stream(notifier, last=told[1].id, cursor=snapshot.id) as answer:
+        (next_one,) = await events(answer, 1)
+    assert next_one.data["version"] == told[2].data["version"]
