@@ -145,6 +145,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
         self._cut_at = 0.0
+        self._around.wheel.forget(self)
         self._around.access.closed()
         if self.subscriber.user:
             self._forget()

@@ -22,7 +22,7 @@ class Wheel:
     """Everybody is in at most one place; to be looked at sooner means to move."""
 
     def __init__(self) -> None:
-        self._due: dict[int, list[Turning]] = {}
+        self._due: dict[int, set[Turning]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_tick = 0
 
@@ -31,10 +31,17 @@ class Wheel:
         tick = math.ceil(when / TICK_S)
         if tick == one.wake_tick:
             return
-        one.wake_tick = tick  # where it waited before, it is passed over
-        self._due.setdefault(tick, []).append(one)
+        self.forget(one)
+        one.wake_tick = tick
+        self._due.setdefault(tick, set()).add(one)
         if self._timer is None or tick < self._timer_tick:
             self._set_timer(tick)
+
+    def forget(self, one: Turning) -> None:
+        """Do not look at it any more, nor keep it: what has ended may have asked for a time hours ahead."""
+        if waiting := self._due.get(one.wake_tick):
+            waiting.discard(one)
+        one.wake_tick = 0
 
     def _set_timer(self, tick: int) -> None:
         if self._timer:

@@ -6,13 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from gc import collect
 from typing import Any
+from weakref import ref
 
 import pytest
 from aiohttp import ClientResponse
 
 from libs.events.memory_log import MemoryLog
 from libs.service.tokens import Claims
+from services.notifier.stream import EventStream
 from tests.contract.notifier_rig import (
     PARTITIONS,
     WHOLE_STORY,
@@ -146,3 +149,19 @@ async def test_the_last_id_goes_before_the_cursor_the_stream_was_first_opened_wi
     async with stream(notifier, last=told[1].id, cursor=snapshot.id) as answer:
         (next_one,) = await events(answer, 1)
     assert next_one.data["version"] == told[2].data["version"]
+
+
+async def test_of_a_client_that_left_nothing_is_kept_until_its_token_ends(notifier: Notifier) -> None:
+    async with stream(notifier) as answer:
+        await events(answer, 1)
+        (one,) = notifier.hub.listeners
+        assert isinstance(one._wire, EventStream)
+        left = ref(one._wire.transport)
+        del one
+        answer.close()
+
+    def gone() -> bool:
+        collect()
+        return left() is None
+
+    await eventually(gone, within_s=10)
