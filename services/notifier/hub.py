@@ -70,11 +70,12 @@ class Hub:
         async with self._joining(subscriber):
             assert subscriber.orders is not None, "it listens to all orders already"
             new = {order_id for order_id in order_ids if order_id not in subscriber.orders}
+            told = self._at.get(partition_of_user(subscriber.user, self._log.partitions))
             self.listeners.add(subscriber, new)
             subscriber.hold(forget=False)
             there = False
             try:
-                there = await self._snapshot(subscriber, new, ask_again=False)
+                there = await self._snapshot(subscriber, new, ask_again=False, told=told)
             finally:
                 if not there:
                     self.listeners.discard(subscriber, new)
@@ -110,8 +111,14 @@ class Hub:
         return True
 
     async def _snapshot(
-        self, subscriber: Subscriber, wanted: set[str] | None, *before_it: Message, ask_again: bool = True
+        self,
+        subscriber: Subscriber,
+        wanted: set[str] | None,
+        *before_it: Message,
+        ask_again: bool = True,
+        told: Position | None = None,
     ) -> bool:
+        """`told`: how far it was told of orders that are not in this snapshot."""
         while True:
             partition = partition_of_user(subscriber.user, self._log.partitions)
             # Before the orders are read: nothing up to here can be missing in them.
@@ -121,14 +128,15 @@ class Hub:
                     orders = await self._read(subscriber, wanted)
             if orders is None:
                 return False
-            # Some may have been let go of meanwhile.
-            orders = [one for one in orders if wanted is None or one.id in wanted]
             tip = await self._log.tip(partition)
             await subscriber.begin()
+            # Some may have been let go of meanwhile.
+            orders = [one for one in orders if wanted is None or one.id in wanted]
             for one in orders:
                 if one.order:
                     self._known.remember(one.order)
-            cursor = str(Cursor(self._log.epoch, partition, before))
+            reached = min(before, told or before, key=lambda at: at.position)
+            cursor = str(Cursor(self._log.epoch, partition, reached))
             body = {"type": "snapshot", "cursor": cursor, "orders": [one.body for one in orders]}
             subscriber.send(*before_it, Message(body, kind="snapshot", cursor=cursor))
             before_it = ()

@@ -56,6 +56,7 @@ class Tail:
         await self._reopen()
         self._at = {partition: await self._log.tip(partition) for partition in range(self._log.partitions)}
         self._hub.start_over()
+        self._hub.settle(self._at)
 
     async def _step(self) -> None:
         try:

@@ -301,3 +301,20 @@ async def test_an_order_let_go_of_while_a_snapshot_is_read_does_not_close_the_so
         assert [order["orderId"] for order in (await ws.receive_json())["orders"]] == [kept.order.id]
         await notifier.happens(kept, routing_started())
         assert (await ws.receive_json())["orderId"] == kept.order.id
+
+
+async def test_the_cursor_of_a_subscription_is_not_past_what_was_told_of_the_other_orders() -> None:
+    log = HeldBackLog(PARTITIONS)
+    async with running(log) as notifier:
+        first, second = await notifier.requested(), await notifier.requested()
+        async with notifier.connect("alice", first.order.id) as ws:
+            await ws.receive_json()
+            first = await notifier.happens(first, routing_started())
+            assert (await ws.receive_json())["version"] == 2
+            log.released.clear()
+            await notifier.happens(first, WHOLE_STORY[1])
+            await ws.send_json({"op": "subscribe", "orderIds": [second.order.id]})
+            cursor = (await ws.receive_json())["cursor"]
+        log.released.set()
+        async with notifier.connect("alice", first.order.id, cursor=cursor) as ws:
+            assert await versions_of(ws, first.order.id, 3) == [3]
