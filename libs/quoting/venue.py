@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, DecimalException
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -121,11 +121,11 @@ def _question(order: Order) -> Question:
 
 def read_quote(question: Question, body: Any, status: int = 200) -> Quote | NoQuote:
     """A venue's answer, checked against the question; whatever is not a quote becomes a reason."""
-    if isinstance(body, dict) and "error" in body:
-        return _refusal(question, body, status)
-    if status >= 400:
+    if status >= 400 and not (isinstance(body, dict) and "error" in body):
         return NoQuote(Reason.VENUE_REFUSED, f"HTTP {status}")
     try:
+        if isinstance(body, dict) and "error" in body:
+            return _refusal(question, body, status)
         raw = orjson.dumps(body)
         if len(raw) > QUOTE_BYTES_MAX or raw.count(b"{") + raw.count(b"[") > BRACKETS_MAX:
             return _nonsense("the quote is too long to keep")
@@ -215,6 +215,7 @@ def _ppm(fraction: Any) -> int | None:
         return None
     try:
         impact = Decimal(fraction)
-    except InvalidOperation:
+        # A number may be read that is too large to be calculated with.
+        return int(impact * 1_000_000) if impact.is_finite() and abs(impact) <= 1 else None
+    except DecimalException:
         return None
-    return int(impact * 1_000_000) if impact.is_finite() and abs(impact) <= 1 else None

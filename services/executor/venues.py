@@ -116,7 +116,10 @@ def _outcome(swap: Any) -> Built | Exception:
 
 def _built(answer: Any, status: int) -> Built:
     if status >= 400 or (isinstance(answer, dict) and "error" in answer):
-        said = str(answer.get("error") if isinstance(answer, dict) else "no reason given")[:MESSAGE_CHARS_MAX]
+        try:
+            said = str(answer.get("error") if isinstance(answer, dict) else "no reason given")[:MESSAGE_CHARS_MAX]
+        except RecursionError:
+            raise _nonsense("nested too deep") from None
         code = answer.get("errorCode") if isinstance(answer, dict) else None
         # New quotes come next: the router then says for good whether the pair or the amount is at fault.
         reason = Reason.INSUFFICIENT_LIQUIDITY if code == "INSUFFICIENT_LIQUIDITY" else Reason.VENUE_REFUSED

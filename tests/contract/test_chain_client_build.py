@@ -68,6 +68,14 @@ async def test_what_cannot_be_built_or_signed_is_a_failed_attempt(
     assert event.detail.startswith(detail)
 
 
+async def test_a_refusal_to_build_in_endless_brackets_is_a_failed_attempt(rig: Rig) -> None:
+    raw = b'{"error":' + b"[" * 1_000 + b"]" * 1_000 + b"}"
+    rig.fake.build_reply = lambda _body: web.Response(body=raw)
+    (event,) = await rig.handle(selected())
+    assert isinstance(event, AttemptFailed)
+    assert event.reason is Reason.VENUE_REFUSED
+
+
 async def test_a_route_over_a_venue_no_longer_configured_is_a_failed_attempt(rig: Rig) -> None:
     now = selected()
     assert isinstance(now.event.data, RouteSelected)

@@ -107,6 +107,12 @@ async def test_what_is_not_json_is_nonsense(world: World, raw: bytes) -> None:
     assert (result.reason, result.why) == (Reason.VENUE_REFUSED, "venue answered nonsense: the answer is not JSON")
 
 
+async def test_a_refusal_in_endless_brackets_is_an_answer(world: World) -> None:
+    raw = b'{"error":' + b"[" * 1_000 + b"]" * 1_000 + b"}"
+    result = await no_quote(await world.venue(FakeVenue(lambda _: web.Response(body=raw))))
+    assert result.reason is Reason.VENUE_REFUSED
+
+
 async def test_an_endless_answer_is_cut_off(world: World) -> None:
     huge = b" " * (9 * 1024 * 1024)
     result = await no_quote(await world.venue(FakeVenue(lambda _: web.Response(body=huge))))
@@ -118,7 +124,7 @@ async def test_nothing_coming_out_is_too_small(world: World) -> None:
     assert (await no_quote(venue)).reason is Reason.AMOUNT_TOO_SMALL
 
 
-@pytest.mark.parametrize("impact", ["", "x", "NaN", "Infinity", "1e999", None, "2"])
+@pytest.mark.parametrize("impact", ["", "x", "NaN", "Infinity", "1e999", "1e9999999", None, "2"])
 async def test_a_price_impact_that_cannot_be_read_is_left_out(world: World, impact: str | None) -> None:
     venue = await world.venue(FakeVenue(lambda question: web.json_response(a_quote(question, priceImpactPct=impact))))
     answer = await venue.quote(an_order())
