@@ -74,6 +74,11 @@ def watch_failed(reason: str) -> None:
     _log.debug("prices_not_watched", reason=reason)
 
 
+def watch_broken() -> None:
+    """Inside `except`: in a way that nobody foresaw."""
+    _log.exception("price_watch_broken")
+
+
 def order_expired(order: Order, event: OrderExpired) -> None:
     _EXPIRED.inc()
     _log.info("order_expired", order_id=order.id, expires_at=event.expires_at)

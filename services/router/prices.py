@@ -51,6 +51,9 @@ class PriceWatch:
                 await self.look()
             except EventLogError as error:
                 observe.watch_failed(str(error))
+            except Exception:
+                # Without the watch no open order would ever be woken: next time, then.
+                observe.watch_broken()
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def look(self) -> int:
@@ -80,11 +83,23 @@ class PriceWatch:
         # What waits for a retry now may wait for its price a moment later.
         self._others = set() if self._looks % OTHERS_KEPT_LOOKS == 0 else self._others & there
         unknown = [order_id for order_id in waiting if order_id not in self._open and order_id not in self._others]
-        for order_id, held in (await self._log.find_many(unknown)).items() if unknown else ():
-            if held.order.status is Status.OPEN:
+        for order_id, held in (await self._found(unknown)).items():
+            if held and held.order.status is Status.OPEN:
                 self._open[order_id] = held.order
             else:
                 self._others.add(order_id)
+
+    async def _found(self, order_ids: Sequence[str]) -> dict[str, Snapshot | None]:
+        """Those that are there; None for one that this release cannot read: it must not hide the others."""
+        if not order_ids:
+            return {}
+        try:
+            return {**await self._log.find_many(order_ids)}
+        except ValueError:
+            if len(order_ids) == 1:
+                return {order_ids[0]: None}
+        middle = len(order_ids) // 2
+        return await self._found(order_ids[:middle]) | await self._found(order_ids[middle:])
 
     def _by_pair(self) -> dict[Pair, list[Order]]:
         pairs: dict[Pair, list[Order]] = {}

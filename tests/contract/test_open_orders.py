@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from libs.events.commands import request
 from libs.events.ids import new_order_id
-from libs.events.log import Committed, EventLog
+from libs.events.log import Committed, EventLog, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderRequested, Reason, Status, Terms
 from libs.events.order import Order
@@ -20,7 +20,9 @@ from libs.events.retry import RetryPolicy
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.quoting.choice import Answer, Quote
+from libs.quoting.venue import Venue
 from libs.service.health import Health
+from services.router import prices
 from services.router.handlers import Router
 from services.router.prices import PriceWatch
 from tests.builders import SOL, USDC
@@ -160,6 +162,60 @@ async def test_many_open_orders_are_one_question(log: EventLog) -> None:
             await becomes(log, order_id, Status.BUILDING)
         for order_id in ids[4:]:
             await becomes(log, order_id, Status.OPEN)
+
+
+class Odd:
+    """A log that holds an order which this release cannot read."""
+
+    def __init__(self, log: EventLog, odd: str) -> None:
+        self._log, self._odd = log, odd
+
+    async def timers(self, count: int) -> list[str]:
+        return await self._log.timers(count)
+
+    async def hasten(self, order_ids: Sequence[str]) -> None:
+        await self._log.hasten(order_ids)
+
+    async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
+        if self._odd in order_ids:
+            raise ValueError("this release does not know how it begins")
+        return await self._log.find_many(order_ids)
+
+
+async def test_an_order_that_cannot_be_read_hides_no_other(log: EventLog) -> None:
+    market = Market(150_000_000)
+    async with routing(log, market):
+        ids = [await placed(log, 160_000_000) for _ in range(5)]
+        for order_id in ids:
+            await becomes(log, order_id, Status.OPEN)
+        market.price = 161_000_000
+        assert await PriceWatch(Odd(log, ids[2]), [market]).look() == 4
+
+
+class Mad(Market):
+    """Fails in a way that no venue should, at first."""
+
+    async def quote_many(self, orders: Sequence[Order]) -> list[Answer]:
+        answers = await super().quote_many(orders)
+        if self.asked == 1:
+            raise RuntimeError("a bug of ours")
+        return answers
+
+
+async def test_a_look_that_failed_has_its_next_time(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prices, "LOOK_EVERY_S", 0.01)
+    market = Market(150_000_000)
+    async with routing(log, market):
+        order_id = await placed(log, 160_000_000)
+        await becomes(log, order_id, Status.OPEN)
+        market.price = 161_000_000
+        watching = asyncio.create_task(PriceWatch(log, cast("list[Venue]", [Mad(161_000_000)])).run())
+        try:
+            await becomes(log, order_id, Status.BUILDING)
+        finally:
+            watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await watching
 
 
 async def test_only_what_waits_can_be_hastened(log: EventLog) -> None:
