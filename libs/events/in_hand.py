@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Coroutine, Sequence
+from contextlib import suppress
 
 from libs.events.log import Item
 
@@ -24,10 +25,12 @@ class InHand:
         """For how many more; none if it is not positive."""
         return self._most - len(self._held)
 
-    async def until_an_end(self) -> None:
+    async def until_an_end(self, seconds_max: float) -> None:
         """Wait until some work ends, whether that makes room or shows that there is none to be made."""
         self._ended.clear()
-        await self._ended.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds_max):
+                await self._ended.wait()
 
     def start(self, items: Sequence[Item], work: Coroutine[None, None, None]) -> None:
         """Have the items in hand until this work on them ends, or other work on them is started."""

@@ -96,7 +96,8 @@ class Worker:
                     seen_pending = True
                 room = self._in_hand.room()
                 if room <= 0:
-                    await self._in_hand.until_an_end()
+                    # As long as a read waits: what is in hand may not end for long, and a stop must be noticed.
+                    await self._in_hand.until_an_end(self._limits.block_ms / 1000)
                     continue
                 await self._take(room)
             except LogMismatch as error:

@@ -1,0 +1,44 @@
+"""A worker that is told to stop takes no more, and has the drain window for what is in hand: no less, and no more."""
+
+import asyncio
+from collections.abc import Sequence
+
+from libs.events.envelope import Envelope
+from libs.events.log import Committed
+from libs.events.memory_log import MemoryLog
+from libs.events.model import Event
+from libs.events.order import Order
+from libs.events.reactions import ROUTER
+from libs.events.worker import Worker
+from libs.events.worker_limits import WorkerLimits
+from libs.service.health import Health
+from tests.builders import a_request
+from tests.waiting import eventually
+
+
+async def requested(log: MemoryLog) -> str:
+    step, made = a_request(log.partitions)
+    assert isinstance(await log.commit(step), Committed)
+    return made.order.id
+
+
+async def test_a_worker_whose_hands_are_full_stops_all_the_same() -> None:
+    log = MemoryLog(1)
+    for _ in range(4):
+        await requested(log)
+    begun: set[str] = set()
+
+    async def undecided(order: Order, _event: Envelope) -> Sequence[Event]:
+        begun.add(order.id)
+        return []
+
+    stop, limits = asyncio.Event(), WorkerLimits(block_ms=10, in_flight_max=2)
+    worker = Worker(log, ROUTER, undecided, consumer="a", health=Health("log"), limits=limits, drain_s=0.05)
+    running = asyncio.create_task(worker.run(stop))
+    await eventually(lambda: len(begun) == 2)
+    await asyncio.sleep(0.05)  # the reader waits for room by now
+    stop.set()
+    ended, _ = await asyncio.wait([running], timeout=10)
+    running.cancel()
+    assert ended
+    assert len(begun) == 2
