@@ -49,9 +49,12 @@ class InHand:
 
     async def drain(self, seconds: float) -> None:
         """Finish what is in hand; what is not done in time stays pending and is taken up at the next start."""
-        if tasks := self._tasks():
-            _, late = await asyncio.wait(tasks, timeout=seconds)
-            await _cancel(late)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        # Again, because what is left of a group goes on in tasks of its own.
+        while (tasks := self._tasks()) and (left := deadline - loop.time()) > 0:
+            await asyncio.wait(tasks, timeout=left)
+        await self.drop()
 
     async def drop(self) -> None:
         """Let everything go, unfinished."""

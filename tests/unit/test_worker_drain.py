@@ -9,10 +9,11 @@ from libs.events.memory_log import MemoryLog
 from libs.events.model import Event
 from libs.events.order import Order
 from libs.events.reactions import ROUTER
+from libs.events.together import Pair
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.service.health import Health
-from tests.builders import a_request
+from tests.builders import a_request, route_selected, routing_started
 from tests.waiting import eventually
 
 
@@ -42,3 +43,38 @@ async def test_a_worker_whose_hands_are_full_stops_all_the_same() -> None:
     running.cancel()
     assert ended
     assert len(begun) == 2
+
+
+async def test_what_is_left_of_a_group_is_finished_in_the_drain_window() -> None:
+    log = MemoryLog(1)
+    order_id = await requested(log)
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def not_together(pairs: Sequence[Pair]) -> Sequence[Sequence[Event]]:
+        begun.set()
+        await may_end.wait()
+        return [[] for _ in pairs]
+
+    async def alone(_order: Order, _event: Envelope) -> Sequence[Event]:
+        await asyncio.sleep(0.01)
+        return [routing_started(), route_selected()]
+
+    stop = asyncio.Event()
+    worker = Worker(
+        log,
+        ROUTER,
+        alone,
+        consumer="a",
+        health=Health("log"),
+        limits=WorkerLimits(block_ms=10),
+        drain_s=10,
+        handle_many=not_together,
+    )
+    running = asyncio.create_task(worker.run(stop))
+    await begun.wait()
+    stop.set()
+    asyncio.get_running_loop().call_later(0.05, may_end.set)
+    await running
+    held = await log.find(order_id)
+    assert held
+    assert held.order.status == "BUILDING"
