@@ -77,7 +77,7 @@ def decide(
     policy: RetryPolicy,
     attempt: int | None = None,
 ) -> RouteSelected | OrderOpened | AttemptFailed | OrderFailed:
-    """The best net output wins, ties by venue name; nobody quoted: the attempt or the order fails.
+    """The best net output that is enough wins, ties by venue name; nobody quoted: the attempt or the order fails.
 
     `attempt`: the one this is about, when the order has not begun it yet.
     """
@@ -87,17 +87,20 @@ def decide(
         reason, detail = _nobody(answers)
         order = _in(order, attempt)
         return after_failure(order, "routing", reason, detail, now=now, fraction=fraction, policy=policy)
-    best = min(offers, key=lambda offer: (-offer.net, offer.venue))
-    if best.quote.amount_out < wanted_out(order):
+    # What is left after the network fee ranks; what comes out must be enough, and a dearer venue may give more.
+    enough = [offer for offer in offers if offer.quote.amount_out >= wanted_out(order)]
+    best = min(enough or offers, key=lambda offer: (-offer.net, offer.venue))
+    if not enough:
         return _not_met(
             _in(order, attempt), best.venue, best.quote.amount_out, now=now, fraction=fraction, policy=policy
         )
+    why_won = _why_won(len(enough), len(offers))
     return trusted(
         RouteSelected,
         {
             "attempt": attempt,
             "route": _route(order, best),
-            "candidates": tuple(_candidate(order, answer, best, len(offers)) for answer in answers),
+            "candidates": tuple(_candidate(order, answer, best, why_won) for answer in answers),
         },
     )
 
@@ -181,17 +184,21 @@ def _route(order: Order, best: _Offer) -> Route:
     )
 
 
-def _candidate(order: Order, answer: Answer, best: _Offer, offers: int) -> Candidate:
+def _candidate(order: Order, answer: Answer, best: _Offer, why_won: str) -> Candidate:
     venue, took_ms, quote = answer
     if isinstance(quote, NoQuote):
         return trusted(Candidate, {"venue": venue, "outcome": "failed", "why": quote.why, "took_ms": took_ms})
     selected, net = quote is best.quote, _net(order, quote)
+    if quote.amount_out < wanted_out(order):
+        why = f"less than the {wanted_out(order)} base units that are wanted"
+    else:
+        why = why_won if selected else _why_lost(net, best.venue, best.net)
     return trusted(
         Candidate,
         {
             "venue": venue,
             "outcome": "selected" if selected else "lost",
-            "why": _why_won(offers) if selected else _why_lost(net, best.venue, best.net),
+            "why": why,
             "amount_out": quote.amount_out,
             "net_out": max(0, net),
             "price_impact_ppm": quote.price_impact_ppm,
@@ -204,8 +211,12 @@ def _in(order: Order, attempt: int) -> Order:
     return order if order.attempt == attempt else changed(order, {"attempt": attempt})
 
 
-def _why_won(offers: int) -> str:
-    return "the only quote" if offers == 1 else f"best net output of {offers} quotes"
+def _why_won(enough: int, offers: int) -> str:
+    if enough == offers:
+        return "the only quote" if offers == 1 else f"best net output of {offers} quotes"
+    if enough == 1:
+        return f"the only one of {offers} quotes that gives what is wanted"
+    return f"best net output of the {enough} of {offers} quotes that give what is wanted"
 
 
 def _why_lost(net: int, winner: str, best_net: int) -> str:

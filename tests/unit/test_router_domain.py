@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 from hypothesis import given, strategies as st
 
-from libs.events.model import AttemptFailed, OrderFailed, Reason, RouteSelected
+from libs.events.model import AttemptFailed, OrderFailed, Reason, RouteSelected, Terms
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
 from libs.quoting.choice import Answer, NoQuote, Quote, decide, fee_in_token_out, min_out
@@ -82,6 +82,17 @@ def test_a_cheaper_network_fee_can_win_against_a_better_gross_output() -> None:
     assert event.route.legs[0].venue == "b"
     assert event.route.net_out == 985_000
     assert event.route.min_out == 985_050  # slippage applies to what the swap gives, not to the net
+
+
+def test_the_best_of_those_that_give_what_is_wanted_wins() -> None:
+    order = an_order(mint_in=USDC, mint_out=SOL, terms=Terms(min_out=1_000_000, limit_price="1"))
+    event = selected(offers("a", 1_000_000, lamports=50_000), offers("b", 990_000), order=order)
+    assert event.route.legs[0].venue == "a"
+    assert event.route.min_out == 1_000_000
+    assert [(candidate.outcome, candidate.why) for candidate in event.candidates] == [
+        ("selected", "the only one of 2 quotes that gives what is wanted"),
+        ("lost", "less than the 1000000 base units that are wanted"),
+    ]
 
 
 def test_ties_go_to_the_first_by_name_whatever_the_order_of_answers() -> None:
