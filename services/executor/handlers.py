@@ -73,14 +73,19 @@ class Executor:
         return [found[order.id] for order, _ in pairs]
 
     def _not_built(self, order: Order, selected: RouteSelected) -> Event | None:
-        if self._now() >= order.expires_at:
-            expired = OrderExpired(expires_at=order.expires_at)
-            observe.order_expired(order, expired)
+        if expired := self._expired(order):
             return expired
         name = selected.route.legs[0].venue
         if name not in self._venues:
             return self._failing.event(order, Reason.VENUES_UNAVAILABLE, f"{name} is not among the configured venues")
         return None
+
+    def _expired(self, order: Order) -> Event | None:
+        if self._now() < order.expires_at:
+            return None
+        expired = OrderExpired(expires_at=order.expires_at)
+        observe.order_expired(order, expired)
+        return expired
 
     async def _intend(self, wanted: Sequence[tuple[Order, RouteSelected]]) -> dict[str, Sequence[Event]]:
         """Build, check and sign. Nothing is sent: the intents must be in the log first."""
@@ -103,6 +108,9 @@ class Executor:
         return await self._venues[venue].build_many(requests)
 
     def _signed(self, order: Order, selected: RouteSelected, built: Built | BuildFailed) -> Event:
+        # Again: a venue may have taken seconds to build.
+        if expired := self._expired(order):
+            return expired
         venue = selected.route.legs[0].venue
         if isinstance(built, BuildFailed):
             return self._failing.event(order, built.reason, f"{venue}: {built}")

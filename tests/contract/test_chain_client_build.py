@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -32,6 +33,14 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
 async def test_an_order_whose_time_is_over_is_not_signed(rig: Rig) -> None:
     assert await rig.handle(selected(expires_at=NOW)) == [OrderExpired(expires_at=NOW)]
     assert not rig.fake.built
+
+
+async def test_an_order_whose_time_ran_out_while_it_was_built_is_not_signed(rig: Rig) -> None:
+    now = selected(expires_at=NOW + timedelta(seconds=1))
+    clock = iter([NOW])  # then it is over
+    rig.executor._now = lambda: next(clock, NOW + timedelta(seconds=1))
+    assert await rig.handle(now) == [OrderExpired(expires_at=now.order.expires_at)]
+    assert rig.fake.built
 
 
 async def test_an_order_whose_time_is_over_after_the_intent_is_still_settled(rig: Rig) -> None:
