@@ -5,7 +5,7 @@ Several routers may watch at once: waking twice wakes once.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from heapq import nsmallest
 from typing import Protocol
 
@@ -20,7 +20,10 @@ from services.router import observe
 LOOK_EVERY_S = 1.0
 WAITING_MAX = 50_000  # orders of all partitions that are known at once; the rest waits its turn
 OTHERS_KEPT_LOOKS = 10
-PROBES_PER_PAIR = 16  # orders of a pair asked about in one look: those that want least come first
+PROBES_PER_PAIR = 16  # orders of a pair asked about in one look
+# So many of them want least; the others take turns. A large order moves the price against itself, so that it may want
+# least per unit and wait for ever: it must not hide those that want more.
+LEAST_PER_PAIR = 8
 
 Pair = tuple[str, str]
 
@@ -36,7 +39,7 @@ class Log(Protocol):
 
 
 class PriceWatch:
-    """Knows the open orders; asks about those of each pair that want least."""
+    """Knows the open orders; asks about those of each pair that want least, and about the others in turn."""
 
     def __init__(self, log: Log, venues: Sequence[Venue]) -> None:
         self._log, self._venues = log, venues
@@ -63,7 +66,7 @@ class PriceWatch:
             EventLogError: the log is away.
         """
         await self._learn()
-        probes = [order for orders in self._by_pair().values() for order in _least_first(orders)]
+        probes = [order for orders in self._by_pair().values() for order in _probes(orders, self._looks)]
         if not probes:
             return 0
         best = await self._best(probes)
@@ -117,5 +120,9 @@ class PriceWatch:
         return best
 
 
-def _least_first(orders: Iterable[Order]) -> list[Order]:
-    return nsmallest(PROBES_PER_PAIR, orders, key=lambda order: (wanted_out(order) / order.amount_in, order.id))
+def _probes(orders: Sequence[Order], look: int) -> list[Order]:
+    least = nsmallest(LEAST_PER_PAIR, orders, key=lambda order: (wanted_out(order) / order.amount_in, order.id))
+    turns = PROBES_PER_PAIR - LEAST_PER_PAIR
+    begin = look * turns % len(orders)
+    in_turn = [*orders[begin:], *orders[:begin]][:turns]
+    return list({order.id: order for order in (*least, *in_turn)}.values())

@@ -17,6 +17,7 @@ from libs.events.order import Order
 from libs.events.reactions import ROUTER
 from libs.events.redis_log import open_redis_log
 from libs.events.retry import RetryPolicy
+from libs.events.trusted import changed
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.quoting.choice import Answer, Quote
@@ -29,6 +30,7 @@ from tests.builders import SOL, USDC
 from tests.waiting import eventually
 
 PARTITIONS = 4
+SELLS = 10**9
 LIMITS = WorkerLimits(block_ms=20, timers_every_s=0.02)
 
 
@@ -59,15 +61,23 @@ async def log(log_url: str) -> AsyncIterator[EventLog]:
         yield log
 
 
-async def placed(log: EventLog, least: int, *, seconds: float = 60, price: str | None = "1", tif: Any = "GTT") -> str:
-    """Sells 1 SOL for at least so many micro USDC."""
+async def placed(
+    log: EventLog,
+    least: int,
+    *,
+    sells: int = SELLS,
+    seconds: float = 60,
+    price: str | None = "1",
+    tif: Any = "GTT",
+) -> str:
+    """Sells 1 SOL, unless said otherwise, for at least so many micro USDC."""
     now = datetime.now(UTC)
     body = OrderRequested(
         token_in="SOL",
         token_out="USDC",
         mint_in=SOL,
         mint_out=USDC,
-        amount_in=10**9,
+        amount_in=sells,
         slippage_bps=50,
         expires_at=now + timedelta(seconds=seconds),
         terms=Terms(limit_price=price, min_out=least, time_in_force=tif),
@@ -162,6 +172,26 @@ async def test_many_open_orders_are_one_question(log: EventLog) -> None:
             await becomes(log, order_id, Status.BUILDING)
         for order_id in ids[4:]:
             await becomes(log, order_id, Status.OPEN)
+
+
+class Shallow(Market):
+    """Gives ten thousand SOL at a time no more than one is worth."""
+
+    async def quote_many(self, orders: Sequence[Order]) -> list[Answer]:
+        small = [order if order.amount_in == SELLS else changed(order, {"amount_in": SELLS}) for order in orders]
+        return await super().quote_many(small)
+
+
+async def test_orders_too_large_for_their_price_hide_no_other(log: EventLog) -> None:
+    market = Shallow(150_000_000)
+    async with routing(log, market) as watch:
+        large = [await placed(log, 160_000_000, sells=10_000 * SELLS) for _ in range(40)]
+        small = await placed(log, 155_000_000)
+        for order_id in [*large, small]:
+            await becomes(log, order_id, Status.OPEN)
+        market.price = 156_000_000
+        assert any([await watch.look() for _ in range(10)])
+        await becomes(log, small, Status.BUILDING)
 
 
 class Odd:
