@@ -58,7 +58,8 @@ class Router:
                 starting.append((order, order.attempt + 1))
             elif isinstance(event.data, RoutingStarted):
                 asked = self._asked.pop((order.id, order.attempt), None) or self._ask([order])
-                found[order.id] = [self._decide(order, order.attempt, (await asked)[order.id])]
+                # Others wait for the same answer, and it stays theirs if this one is cancelled.
+                found[order.id] = [self._decide(order, order.attempt, (await asyncio.shield(asked))[order.id])]
             else:
                 raise TypeError(f"{event.type} is not for the router")
         if starting:

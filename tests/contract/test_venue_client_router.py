@@ -1,11 +1,13 @@
 """The router has a decision in time, with venues on their worst behaviour: over real sockets."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from libs.events.log import Snapshot
 from libs.events.model import (
     AttemptFailed,
     OrderExpired,
@@ -70,6 +72,22 @@ async def test_slow_venues_are_waited_for_after_the_start_and_asked_once(world: 
     (selected,) = await router.handle(started.order, started.event)
     assert isinstance(selected, RouteSelected)
     assert len(slow.singles) == 1
+
+
+async def test_who_is_cancelled_takes_no_answer_from_those_who_asked_with_him(world: World) -> None:
+    slow = FakeVenue(batches=False)
+    slow.gate.clear()
+    router = a_router(await world.venue(slow, "raydium"))
+    pairs = [(now.order, now.event) for now in (a_snapshot(), a_snapshot())]
+    assert await router.handle_many(pairs) == [[RoutingStarted(attempt=1)]] * 2
+    (first, second) = [then(Snapshot(*pair), RoutingStarted(attempt=1))[1] for pair in pairs]
+    asking = asyncio.create_task(router.handle(first.order, first.event))
+    await asyncio.sleep(0)  # it waits for the answer by now
+    asking.cancel()
+    await asyncio.wait([asking])
+    slow.gate.set()
+    (selected,) = await router.handle(second.order, second.event)
+    assert isinstance(selected, RouteSelected)
 
 
 async def test_an_order_whose_time_is_over_expires_at_any_step_of_the_router() -> None:
