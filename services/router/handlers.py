@@ -47,6 +47,7 @@ class Router:
         """`handle` for each; the venues are asked about all of them at once."""
         found: dict[str, Sequence[Event]] = {}
         starting: list[Start] = []
+        going_on: list[Order] = []
         now = self._now()
         for order, event in pairs:
             if now >= order.expires_at:
@@ -57,13 +58,13 @@ class Router:
             elif isinstance(event.data, OrderRequested | AttemptFailed):
                 starting.append((order, order.attempt + 1))
             elif isinstance(event.data, RoutingStarted):
-                asked = self._asked.pop((order.id, order.attempt), None) or self._ask([order])
-                # Others wait for the same answer, and it stays theirs if this one is cancelled.
-                found[order.id] = [self._decide(order, order.attempt, (await asyncio.shield(asked))[order.id])]
+                going_on.append(order)
             else:
                 raise TypeError(f"{event.type} is not for the router")
         if starting:
             found |= await self._start(starting)
+        if going_on:
+            found |= await self._go_on(going_on)
         return [found[order.id] for order, _ in pairs]
 
     async def _start(self, starts: Sequence[Start]) -> dict[str, Sequence[Event]]:
@@ -82,6 +83,19 @@ class Router:
         if not done:
             # If a start could not be written, nobody comes for the answer.
             asked.add_done_callback(lambda _: self._forget_later(starts))
+        return events
+
+    async def _go_on(self, orders: Sequence[Order]) -> dict[str, Sequence[Event]]:
+        """With the answers asked for at their start; those for whom none are under way are asked about together."""
+        asked = {order.id: self._asked.pop((order.id, order.attempt), None) for order in orders}
+        unasked = [order for order in orders if asked[order.id] is None]
+        anew = self._ask(unasked) if unasked else None
+        events: dict[str, Sequence[Event]] = {}
+        for order in orders:
+            answer = asked[order.id] or anew
+            assert answer is not None
+            # Others wait for the same answer, and it stays theirs if this one is cancelled.
+            events[order.id] = [self._decide(order, order.attempt, (await asyncio.shield(answer))[order.id])]
         return events
 
     def _forget_later(self, starts: Sequence[Start]) -> None:

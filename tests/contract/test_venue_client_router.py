@@ -90,6 +90,14 @@ async def test_who_is_cancelled_takes_no_answer_from_those_who_asked_with_him(wo
     assert isinstance(selected, RouteSelected)
 
 
+async def test_orders_that_go_on_with_routing_share_a_question(world: World) -> None:
+    fake = FakeVenue()
+    starts = [then(a_snapshot(), RoutingStarted(attempt=1))[1] for _ in range(10)]
+    events = await a_router(await world.venue(fake)).handle_many([(now.order, now.event) for now in starts])
+    assert [type(event) for (event,) in events] == [RouteSelected] * 10
+    assert (fake.singles, fake.lists) == ([], [10])
+
+
 async def test_an_order_whose_time_is_over_expires_at_any_step_of_the_router() -> None:
     requested = a_snapshot(expires_at=NOW)
     _, started = then(requested, RoutingStarted(attempt=1))
