@@ -197,6 +197,8 @@ async def test_orders_too_large_for_their_price_hide_no_other(log: EventLog) -> 
 class Odd:
     """A log that holds an order which this release cannot read."""
 
+    partitions = PARTITIONS
+
     def __init__(self, log: EventLog, odd: str) -> None:
         self._log, self._odd = log, odd
 
@@ -210,6 +212,34 @@ class Odd:
         if self._odd in order_ids:
             raise ValueError("this release does not know how it begins")
         return await self._log.find_many(order_ids)
+
+
+class Crowded:
+    """A log with more orders that wait than a watch can know."""
+
+    partitions = PARTITIONS
+
+    def __init__(self) -> None:
+        self.told, self.asked = 0, list[int]()
+
+    async def timers(self, count: int) -> list[str]:
+        self.told = count * self.partitions
+        return [f"order-{number}" for number in range(self.told)]
+
+    async def hasten(self, order_ids: Sequence[str]) -> None:
+        raise AssertionError(order_ids)
+
+    async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
+        self.asked.append(len(order_ids))
+        return {}
+
+
+async def test_many_waiting_orders_are_learned_of_page_by_page_and_only_so_many() -> None:
+    log, market = Crowded(), cast("Venue", Market(150_000_000))
+    assert await PriceWatch(log, [market]).look() == 0
+    assert log.told == prices.WAITING_MAX
+    assert sum(log.asked) == prices.WAITING_MAX
+    assert max(log.asked) <= 500
 
 
 async def test_an_order_that_cannot_be_read_hides_no_other(log: EventLog) -> None:
