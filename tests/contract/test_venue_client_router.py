@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from socket import socket
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from libs.events.model import (
     RoutingStarted,
 )
 from libs.quoting.venue import Venue
-from libs.service.health import serve
 from services.router import handlers
 from services.router.handlers import Router
 from tests.builders import NOW, attempt_failed, then
@@ -109,18 +109,20 @@ async def test_an_order_whose_time_is_over_expires_at_any_step_of_the_router() -
 async def test_neither_a_slow_nor_a_dead_nor_a_mad_venue_stops_the_others(world: World) -> None:
     slow = FakeVenue()
     slow.gate.clear()
-    async with serve(web.Application(), "127.0.0.1", 0) as free_port:
-        pass
+    # Bound and not listened to, so that it stays a place where nobody answers: a port let go is soon somebody else's.
+    nobody = socket()
+    nobody.bind(("127.0.0.1", 0))
     router = a_router(
         await world.venue(FakeVenue(), "raydium"),
         await world.venue(FakeVenue(lambda question: web.json_response(a_quote(question, 1_498_200_000))), "meteora"),
         await world.venue(slow, "slow", deadline_ms=100),
-        await world.at(free_port, "dead"),
+        await world.at(nobody.getsockname()[1], "dead"),
         await world.venue(FakeVenue(answers("what?")), "mad"),
         await world.venue(FakeVenue(answers({}, 503)), "down"),
     )
     event = await routed(router)
     slow.gate.set()
+    nobody.close()
     assert isinstance(event, RouteSelected)
     assert event.route.legs[0].venue == "raydium"
     told = {candidate.venue: (candidate.outcome, candidate.why) for candidate in event.candidates}
