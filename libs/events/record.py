@@ -13,7 +13,7 @@ from operator import attrgetter
 
 from libs.events.envelope import Envelope, event_of
 from libs.events.log import Snapshot
-from libs.events.model import UnknownEvent
+from libs.events.model import OrderRequested, UnknownEvent
 from libs.events.order import Order, fold_latest
 from libs.events.trusted import trusted
 
@@ -60,6 +60,8 @@ def snapshot(order_id: str, fields: Mapping[str, str]) -> Snapshot | None:
         raise ValueError(f"its last event, {last} of version {version}, is not there")
     if isinstance(events[0].data, UnknownEvent):
         raise ValueError("this release does not know how it begins")
+    if not isinstance(events[0].data, OrderRequested):
+        raise ValueError(f"it begins with {events[0].type}")
     return Snapshot(fold_latest(events), events[-1])
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from libs.events.envelope import Envelope
-from libs.events.ids import new_order_id
+from libs.events.ids import new_order_id, partition_of
 from libs.events.log import Committed
 from libs.events.model import Event, OrderRequested, Status
 from libs.events.order import Order
@@ -18,7 +18,7 @@ from libs.events.redis_log import RedisLog, open_redis_log
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.service.health import Health
-from tests.builders import NOW, a_request, route_selected, routing_started
+from tests.builders import NOW, a_request, route_selected, routing_started, then
 from tests.servers import flush_redis
 from tests.waiting import eventually
 
@@ -86,3 +86,17 @@ async def test_it_is_set_aside_shown_and_thrown_away(log: RedisLog, odd: str) ->
     [kept] = await log.discarded()
     assert (kept.parked, kept.by, kept.reason) == (parked, "mara", "nonsense")
     assert await log.backlog(ROUTER) == 0
+
+
+async def test_an_order_whose_beginning_is_gone_is_set_aside(log: RedisLog) -> None:
+    step, made = a_request(PARTITIONS)
+    assert isinstance(await log.commit(step), Committed)
+    [item] = await log.take(ROUTER, "only", 8, 0)
+    more, _ = then(made, routing_started(), source=ROUTER, item=item)
+    assert isinstance(await log.commit(more), Committed)
+    await log._redis.send([["HDEL", Keys(partition_of(made.order.id)).order(made.order.id), "OrderRequested"]])
+
+    async with routing(log):
+        [parked] = await eventually(log.parked, what="it is set aside", within_s=20)
+    assert parked.order_id == made.order.id
+    assert parked.reason == "cannot be decoded: it begins with RoutingStarted"
