@@ -47,14 +47,16 @@ class InHand:
                 del self._held[place]
         self._ended.set()
 
-    async def drain(self, seconds: float) -> None:
-        """Finish what is in hand; what is not done in time stays pending and is taken up at the next start."""
+    async def drain(self, seconds: float) -> list[Item]:
+        """Finish what is in hand; what is not done in time stays pending and is taken up at the next start: these."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         # Again, because what is left of a group goes on in tasks of its own.
         while (tasks := self._tasks()) and (left := deadline - loop.time()) > 0:
             await asyncio.wait(tasks, timeout=left)
+        late = self.items()
         await self.drop()
+        return late
 
     async def drop(self) -> None:
         """Let everything go, unfinished."""

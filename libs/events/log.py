@@ -168,6 +168,10 @@ class Work(Protocol):
         """Count one more try of an item in hand, before it is made; gives the new count."""
         ...
 
+    async def uncount_delivery(self, items: Sequence[Item]) -> None:
+        """Take the last try of these items back: it was broken off, and for nothing that was wrong with them."""
+        ...
+
     async def park(self, item: Item, reason: str, fingerprint: str) -> bool:
         """Set an item aside for an operator. False: it was not this consumer's any more."""
         ...

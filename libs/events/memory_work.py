@@ -77,6 +77,12 @@ class MemoryWork(MemoryParts):
         held.deliveries += 1
         return held.deliveries
 
+    async def uncount_delivery(self, items: Sequence[Item]) -> None:
+        for item in items:
+            if self._mine(item):
+                held = self._parts[item.partition].pending[item.service][item.id]
+                held.deliveries = max(1, held.deliveries - 1)
+
     async def park(self, item: Item, reason: str, fingerprint: str) -> bool:
         if not self._mine(item):
             return False

@@ -36,14 +36,20 @@ class RedisWork(RedisTaking):
 
     async def count_delivery(self, item: Item) -> int:
         """See `Work.count_delivery`."""
-        work = self._keys[item.partition].work(item.service)
-        _, pending = await self._send(
-            [
-                self._claim_of(item),
-                ["XPENDING", work, item.service, item.id, item.id, 1, item.consumer],
-            ]
-        )
+        _, pending = await self._send([self._claim_of(item), self._count_of(item)])
         return int(pending[0][3]) if pending else item.deliveries + 1
+
+    async def uncount_delivery(self, items: Sequence[Item]) -> None:
+        """See `Work.uncount_delivery`."""
+        counts = await self._send([self._count_of(item) for item in items]) if items else []
+        # Only of those that are still this consumer's.
+        uncount: list[list[Any]] = [
+            [*self._claim_of(item), "RETRYCOUNT", max(1, int(rows[0][3]) - 1), "JUSTID"]
+            for item, rows in zip(items, counts, strict=True)
+            if rows
+        ]
+        if uncount:
+            await self._send(uncount)
 
     async def park(self, item: Item, reason: str, fingerprint: str) -> bool:
         """See `Work.park`."""
@@ -112,6 +118,10 @@ class RedisWork(RedisTaking):
     async def backlog(self, service: str) -> int:
         """See `Work.backlog`."""
         return sum(await self._send([["XLEN", keys.work(service)] for keys in self._keys]))
+
+    def _count_of(self, item: Item) -> list[Any]:
+        work = self._keys[item.partition].work(item.service)
+        return ["XPENDING", work, item.service, item.id, item.id, 1, item.consumer]
 
     async def _move(self, keys: Keys, names: list[str], args: list[Any]) -> int:
         (reply,) = await MOVE.call(self._redis, [([keys.meta, *names], args)])

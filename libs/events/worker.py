@@ -77,12 +77,19 @@ class Worker:
         try:
             await self._read(stop)
             self._begin_fresh(await self._log.take_rest(self._service, self._consumer))
-            await self._in_hand.drain(self._drain_s)
+            late = await self._in_hand.drain(self._drain_s)
+            await self._uncount([item for item in late if item.deliveries > 1])
         finally:
             keeping.cancel()
             # After a mismatch there is still work in hand, and none of it can be committed.
             await self._in_hand.drop()
             await asyncio.gather(keeping, return_exceptions=True)
+
+    async def _uncount(self, broken_off: Sequence[Item]) -> None:
+        """Counts are for workers that die of an item: it must not be set aside for those that were told to stop."""
+        with suppress(EventLogError, TimeoutError):
+            async with asyncio.timeout(self._limits.block_ms / 1000):
+                await self._log.uncount_delivery(broken_off)
 
     async def _read(self, stop: asyncio.Event) -> None:
         """Own pending items first, after a start as after every trouble; then new ones."""

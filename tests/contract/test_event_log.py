@@ -238,6 +238,19 @@ async def test_deliveries_are_counted_before_a_try(log: EventLog) -> None:
     assert await log.count_delivery(item) == 3
 
 
+async def test_a_try_that_was_broken_off_is_taken_back(log: EventLog) -> None:
+    await requested(log)
+    item = await one_item(log)
+    assert await log.count_delivery(item) == 2
+    assert await log.count_delivery(item) == 3
+    await log.uncount_delivery([item])
+    assert await log.count_delivery(item) == 3
+    (claimed,) = await eventually(lambda: log.claim("router", "b", 0), what="the item is claimed")
+    await log.uncount_delivery([item])  # another's by now
+    assert await log.count_delivery(claimed) == 4
+    await log.uncount_delivery([])
+
+
 async def test_a_parked_item_waits_for_redrive_and_comes_back_with_the_present_state(log: EventLog) -> None:
     made = await requested(log)
     item = await one_item(log)

@@ -78,3 +78,27 @@ async def test_what_is_left_of_a_group_is_finished_in_the_drain_window() -> None
     held = await log.find(order_id)
     assert held
     assert held.order.status == "BUILDING"
+
+
+async def test_an_order_is_not_set_aside_for_how_often_its_workers_were_told_to_stop() -> None:
+    log = MemoryLog(1)
+    order_id = await requested(log)
+    limits = WorkerLimits(block_ms=10)
+    begun = asyncio.Event()
+
+    async def undecided(_order: Order, _event: Envelope) -> Sequence[Event]:
+        begun.set()
+        return []
+
+    for _ in range(limits.deliveries_max + 2):
+        stop = asyncio.Event()
+        worker = Worker(log, ROUTER, undecided, consumer="a", health=Health("log"), limits=limits, drain_s=0.01)
+        running = asyncio.create_task(worker.run(stop))
+        async with asyncio.timeout(10):
+            await begun.wait()
+        stop.set()
+        await running
+        begun.clear()
+
+    assert await log.parked() == []
+    assert [item.order_id for item in await log.take_pending(ROUTER, "a")] == [order_id]
