@@ -15,7 +15,7 @@ from libs.orders import sql
 from libs.orders.heads import Head
 from libs.orders.locks import Lock, alone
 from libs.orders.rebuild_report import COMPARE_TIMEOUT_S, Report, note_differences
-from libs.orders.refolding import Heads, heads_after
+from libs.orders.refolding import Heads, folded_by, heads_after
 from libs.orders.store import ORDERS, Checkpoint, Connection, OrderStore, StoreError, open_store
 
 ENTRIES_PER_PARTITION = 2_000
@@ -55,13 +55,14 @@ class Rebuild:
             raise RebuildRefused("nothing was ever projected: there is nothing to rebuild")
         columns = await self._columns()
         schema = self._side.schema
-        if columns.get(schema) == columns["public"]:
-            return
         async with self._live.connection() as connection, connection.transaction():
-            # From before a migration, or none at all.
+            mine = await connection.fetchval(sql.FOLDED_BY, schema) == folded_by()
+            if mine and columns.get(schema) == columns["public"]:
+                return
+            # From before a migration, folded by other code, or none at all.
             await connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
             await connection.execute(sql.DROP_CHECKPOINTS, self._side.projection)
-            await connection.execute(sql.BEGIN_SHADOW.format(schema=schema))
+            await connection.execute(sql.BEGIN_SHADOW.format(schema=schema, folded_by=folded_by()))
 
     async def catch_up(self, progress: Callable[[int], None] = lambda _: None) -> int:
         """Fold the archive from where the tables are to its end; gives how many events that were.

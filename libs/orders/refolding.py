@@ -1,8 +1,12 @@
 """Folding again what is archived: the writing side of a rebuild, which reads of the archive only what rows show."""
 
+from hashlib import sha256
+from pathlib import Path
+
+from libs.events import model, reactions, upcast
 from libs.events.ids import Position
 from libs.events.model import OrderRequested, TxConfirmed
-from libs.orders import sql
+from libs.orders import folding, heads, sql
 from libs.orders.batch import Stretch
 from libs.orders.connection import Connection, Row
 from libs.orders.folding import Fold
@@ -10,6 +14,12 @@ from libs.orders.heads import Head, is_known, said
 from libs.orders.projection import Writes
 
 TOLD = [OrderRequested.__name__, TxConfirmed.__name__]
+
+
+def folded_by() -> str:
+    """A name of the code that decides what rows say: what other code folded tells nothing of how this one folds."""
+    sources = (Path(str(module.__file__)).read_bytes() for module in (model, upcast, reactions, heads, folding))
+    return sha256(b"".join(sources)).hexdigest()
 
 
 class Heads(Stretch[Head]):

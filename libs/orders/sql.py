@@ -83,7 +83,9 @@ BEGIN_SHADOW = """
 CREATE SCHEMA IF NOT EXISTS {schema};
 CREATE TABLE {schema}.orders (LIKE public.orders INCLUDING ALL EXCLUDING INDEXES)
   WITH (fillfactor = 75);
-ALTER TABLE {schema}.orders ADD CONSTRAINT orders_pkey PRIMARY KEY (id);"""
+ALTER TABLE {schema}.orders ADD CONSTRAINT orders_pkey PRIMARY KEY (id);
+COMMENT ON SCHEMA {schema} IS '{folded_by}';"""
+FOLDED_BY = "SELECT obj_description(to_regnamespace($1), 'pg_namespace')"
 
 INDEXES = """
 SELECT indexname, indexdef FROM pg_indexes

@@ -24,7 +24,7 @@ async def rebuild(
 ) -> int:
     """Fold every order again beside the live tables and compare row by row. Exit 1 when orders differ.
 
-    Orders flow meanwhile. What is built stays for the next call, which goes on from there.
+    Orders flow meanwhile. What is built stays for the next call, which goes on from there if it folds alike.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ import pytest
 from libs.events.ids import START, Position
 from libs.events.log import Entry
 from libs.events.memory_log import MemoryLog
-from libs.orders import rebuild as module, sql
+from libs.orders import folding, rebuild as module, sql
 from libs.orders.batch import Batch
 from libs.orders.rebuild import NEXT, PREVIOUS, RebuildRefused, Report, drop, open_rebuild, rebuild, roll_back
 from libs.orders.store import OrderStore, Projection, StoreUnavailable, open_store
@@ -123,6 +123,17 @@ async def go_on(log: MemoryLog, order_id: str) -> None:
     assert held
     step, _ = then(held, route_selected(2))
     await log.commit(step)
+
+
+async def test_what_other_code_has_folded_is_folded_again(system: Projected, monkeypatch: pytest.MonkeyPatch) -> None:
+    await system.more(USERS)
+    with monkeypatch.context() as before:
+        before.setitem(folding._STATUS_AFTER, "TxConfirmed", "FAILED")
+        before.setattr(module, "folded_by", lambda: "the code of before")
+        assert (await rebuild(system.dsn)).differing == len(USERS)
+    report = await rebuild(system.dsn)
+    assert (report.events, report.differing) == (7 * len(USERS), 0)
+    assert (await rebuild(system.dsn)).events == 0
 
 
 async def test_it_goes_on_where_it_was_interrupted(system: Projected, monkeypatch: pytest.MonkeyPatch) -> None:
