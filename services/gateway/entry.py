@@ -7,14 +7,12 @@ their writes; what is read is bounded, so that a client who sends faster than or
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-from aiohttp import ClientConnectionError, WSMsgType, web
+from aiohttp import WSMsgType, web
 
 from libs.events.errors import LogMismatch
 from services.gateway import dto, limits
@@ -22,6 +20,7 @@ from services.gateway.accounts import DatabaseUnavailable
 from services.gateway.api import Api
 from services.gateway.bodies import Invalid, Malformed, parse, whole
 from services.gateway.callers import Caller, credential_of
+from services.gateway.entry_talk import Answer, Talk
 from services.gateway.fates import report
 from services.gateway.frames import RECONNECT_SPREAD_MS, RESTARTING
 from services.gateway.parts import Parts
@@ -33,21 +32,6 @@ from services.gateway.tracing import traceparent_of
 PATH = "/api/ws/entry"
 UNAUTHORIZED, TOO_MANY, TRY_LATER = 4401, 4429, 1013
 _SCOPE = "orders:write"
-Answer = dict[str, object]
-
-
-@dataclass(eq=False)
-class _Conversation:
-    """One socket: who speaks, and what is still to be answered."""
-
-    request: web.Request
-    ws: web.WebSocketResponse
-    caller: Caller | None
-    answers: asyncio.Queue[Awaitable[Answer]] = field(
-        default_factory=lambda: asyncio.Queue(limits.ENTRY_MESSAGES_IN_HAND_MAX)
-    )
-    expiry: asyncio.TimerHandle | None = None
-    draining: bool = False
 
 
 class OrderEntry:
@@ -55,7 +39,7 @@ class OrderEntry:
 
     def __init__(self, parts: Parts, api: Api) -> None:
         self._parts, self._api = parts, api
-        self._open: set[_Conversation] = set()
+        self._open: set[Talk] = set()
         self._of_user: Counter[str] = Counter()
         self._closing: set[asyncio.Task[Any]] = set()
 
@@ -74,10 +58,12 @@ class OrderEntry:
         if caller and self._of_user[caller.user] >= limits.ENTRY_SOCKETS_PER_USER_MAX:
             raise Problem("too_many_connections", "Close one first.")
         await ws.prepare(request)
-        talk = _Conversation(request, ws, None)
+        talk = Talk(request, ws)
         self._open.add(talk)
         try:
             if await self._let_in(talk, caller or await self._first_message(talk)):
+                if caller is None:
+                    await talk.say(_authenticated(talk))
                 await self._converse(talk)
         finally:
             self._leave(talk)
@@ -86,37 +72,37 @@ class OrderEntry:
     async def drain(self) -> None:
         """Answer what is in hand, then tell each another time to come back."""
 
-        async def end(talk: _Conversation) -> None:
+        async def end(talk: Talk) -> None:
             talk.draining = True
             with suppress(TimeoutError):  # somebody who does not read would keep it for ever
                 async with asyncio.timeout(limits.LINGER_S):
                     await talk.answers.join()
             wait_ms = random.randrange(RECONNECT_SPREAD_MS)  # noqa: S311 - spread, not secrecy
-            await _close(talk, RESTARTING, f"restarting, reconnect in {wait_ms} ms")
+            await talk.close(RESTARTING, f"restarting, reconnect in {wait_ms} ms")
 
         await asyncio.gather(*map(end, self._open), return_exceptions=True)
 
-    async def _first_message(self, talk: _Conversation) -> Caller | None:
+    async def _first_message(self, talk: Talk) -> Caller | None:
         try:
             message = await talk.ws.receive(timeout=limits.ENTRY_AUTH_WAIT_S)
             said = parse(message.data.encode(errors="replace")) if message.type is WSMsgType.TEXT else {}
             if said.get("op") == "auth":
                 return await self._parts.callers.by_text(whole(str(said.get("token"))), _SCOPE)
         except DatabaseUnavailable:
-            await _close(talk, TRY_LATER, "API keys cannot be checked now, reconnect")
+            await talk.close(TRY_LATER, "API keys cannot be checked now, reconnect")
         except (TimeoutError, Malformed, Invalid, Problem):
             pass
         return None
 
-    async def _let_in(self, talk: _Conversation, caller: Caller | None) -> bool:
+    async def _let_in(self, talk: Talk, caller: Caller | None) -> bool:
         """From now on the socket speaks for `caller`, until the credential ends."""
         if caller is None or (talk.caller and talk.caller.user != caller.user):
-            await _close(talk, UNAUTHORIZED, "no valid token that may place orders")
+            await talk.close(UNAUTHORIZED, "no valid token that may place orders")
             return False
         if talk.caller is None:
             # Who says it first on the socket was not counted before.
             if self._of_user[caller.user] >= limits.ENTRY_SOCKETS_PER_USER_MAX:
-                await _close(talk, TOO_MANY, "too many connections of this user")
+                await talk.close(TOO_MANY, "too many connections of this user")
                 return False
             self._of_user[caller.user] += 1
         if talk.expiry:
@@ -126,12 +112,12 @@ class OrderEntry:
         talk.expiry = asyncio.get_running_loop().call_later(left_s, self._expire, talk)
         return True
 
-    def _expire(self, talk: _Conversation) -> None:
-        closing = asyncio.ensure_future(_close(talk, UNAUTHORIZED, "token expired, reconnect"))
+    def _expire(self, talk: Talk) -> None:
+        closing = asyncio.ensure_future(talk.close(UNAUTHORIZED, "token expired, reconnect"))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
-    def _leave(self, talk: _Conversation) -> None:
+    def _leave(self, talk: Talk) -> None:
         self._open.discard(talk)
         if talk.expiry:
             talk.expiry.cancel()
@@ -140,8 +126,8 @@ class OrderEntry:
             if not self._of_user[talk.caller.user]:
                 del self._of_user[talk.caller.user]
 
-    async def _converse(self, talk: _Conversation) -> None:
-        telling = asyncio.create_task(self._tell(talk))
+    async def _converse(self, talk: Talk) -> None:
+        telling = asyncio.create_task(talk.tell())
         try:
             async for message in talk.ws:
                 data = message.data if message.type is WSMsgType.TEXT else ""
@@ -153,19 +139,7 @@ class OrderEntry:
             told.cancel()
             telling.cancel()
 
-    async def _tell(self, talk: _Conversation) -> None:
-        while True:
-            answer = await (await talk.answers.get())
-            try:
-                with _patience(talk, limits.ENTRY_UNREAD_S):
-                    if not talk.ws.closed:
-                        await talk.ws.send_str(orjson.dumps(answer).decode())
-            except (ConnectionError, ClientConnectionError):
-                pass  # it has gone; the log has what was placed
-            finally:
-                talk.answers.task_done()
-
-    async def _answer(self, talk: _Conversation, text: str) -> Answer:
+    async def _answer(self, talk: Talk, text: str) -> Answer:
         try:
             said = parse(text.encode(errors="replace"))
         except (Malformed, Invalid):
@@ -184,16 +158,16 @@ class OrderEntry:
             case _:
                 return _error("unknown_op", "Known are order.place, order.cancel, auth and ping.", name)
 
-    async def _renewed(self, talk: _Conversation, token: str, named: Answer) -> Answer:
+    async def _renewed(self, talk: Talk, token: str, named: Answer) -> Answer:
         try:
             caller = await self._parts.callers.by_text(token, _SCOPE)
         except Exception as refused:
             return {"type": "result", **named, **self._refusal(talk, refused)}
         if not await self._let_in(talk, caller):
             return _error("unauthorized", "Somebody else's token.")
-        return {"type": "authenticated", "expiresAt": caller.expires_at.isoformat()}
+        return _authenticated(talk)
 
-    async def _result(self, talk: _Conversation, said: Mapping[str, Any]) -> Answer:
+    async def _result(self, talk: Talk, said: Mapping[str, Any]) -> Answer:
         try:
             if talk.draining:
                 raise Problem("busy", "This gateway restarts; nothing was done.")
@@ -216,30 +190,16 @@ class OrderEntry:
                 self._parts.log_open.clear()
             return self._refusal(talk, error)
 
-    def _refusal(self, talk: _Conversation, error: Exception) -> Answer:
+    def _refusal(self, talk: Talk, error: Exception) -> Answer:
         problem = report(error, talk.request)
         later = {"retryAfter": int(problem.headers["Retry-After"])} if "Retry-After" in problem.headers else {}
         whole = document(problem, PATH, talk.request[REQUEST_ID])
         return {"status": problem.kind.status, "problem": {**whole, **later}}
 
 
-async def _close(talk: _Conversation, code: int, reason: str) -> None:
-    """Say why and go."""
-    with _patience(talk, 2 * limits.LINGER_S):  # to be told, and to answer
-        await talk.ws.close(code=code, message=reason.encode())
-
-
-@contextmanager
-def _patience(talk: _Conversation, seconds: float) -> Iterator[None]:
-    """Who takes nothing for so long is cut off: closing would wait until what is unsent is taken, for ever."""
-    # Nothing is cancelled: aiohttp cancels whoever else waits for the same connection, too.
-    transport = talk.request.transport
-    cutting = asyncio.get_running_loop().call_later(seconds, transport.abort) if transport else None
-    try:
-        yield
-    finally:
-        if cutting:
-            cutting.cancel()
+def _authenticated(talk: Talk) -> Answer:
+    assert talk.caller is not None
+    return {"type": "authenticated", "expiresAt": talk.caller.expires_at.isoformat()}
 
 
 def _error(code: str, detail: str, name: object = None) -> Answer:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from libs.events.ids import partition_of
+from libs.orders.rows import is_order_id
 from libs.service.shared import SharedUnavailable
 from libs.service.tokens import Claims, InvalidToken
 from services.notifier.hub import Hub
@@ -93,11 +94,7 @@ class Access:
 
     def is_order_id(self, text: str) -> bool:
         """Whether this log could have made the id: a lower-case UUID that ends in one of its partitions."""
-        shape = len(text) == 36 and all(character in "0123456789abcdef-" for character in text)
-        try:
-            return shape and partition_of(text) < self._partitions
-        except ValueError:
-            return False
+        return is_order_id(text) and partition_of(text) < self._partitions
 
     async def _claims(self, request: web.Request) -> Claims | web.Response | None:
         if "Authorization" in request.headers:

@@ -151,7 +151,7 @@ class Hub:
     def leave(self, subscriber: Subscriber) -> None:
         """Forget the socket."""
         subscriber.left = True
-        self.listeners.discard(subscriber, subscriber.orders)
+        self.listeners.remove(subscriber)
         self._settling.pop(subscriber, None)
         if not self.listeners:
             self._empty.set()

@@ -11,6 +11,7 @@ class Listeners:
     """Subscribers by user, or by order if they chose some."""
 
     def __init__(self) -> None:
+        self._everybody: set[Subscriber] = set()
         self._by_user: defaultdict[str, set[Subscriber]] = defaultdict(set)
         self._by_order: defaultdict[str, set[Subscriber]] = defaultdict(set)
         self.came = asyncio.Event()
@@ -18,21 +19,27 @@ class Listeners:
 
     def __bool__(self) -> bool:
         """Whether there is anybody."""
-        return bool(self._by_user or self._by_order)
+        return bool(self._everybody)
 
     def __iter__(self) -> Iterator[Subscriber]:
-        """Everybody as of now, once."""
-        return iter({one for index in (self._by_user, self._by_order) for found in index.values() for one in found})
+        """Everybody as of now, once; also who has let go of all his orders."""
+        return iter(list(self._everybody))
 
     def add(self, subscriber: Subscriber, orders: Iterable[str] | None) -> None:
         """To these orders; None: to all of its user's."""
         index, keys = (self._by_user, (subscriber.user,)) if orders is None else (self._by_order, orders)
+        self._everybody.add(subscriber)
         for key in keys:
             index[key].add(subscriber)
         self.came.set()
 
+    def remove(self, subscriber: Subscriber) -> None:
+        """It has gone."""
+        self.discard(subscriber, subscriber.orders)
+        self._everybody.discard(subscriber)
+
     def discard(self, subscriber: Subscriber, orders: Iterable[str] | None) -> None:
-        """The reverse of `add`."""
+        """To these orders no more."""
         index, keys = (self._by_user, (subscriber.user,)) if orders is None else (self._by_order, orders)
         for key in keys:
             found = index.get(key, set())

@@ -1,7 +1,7 @@
 """What a client is answered that wants to hear of named orders: they are looked at once, and that before the answer."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -52,6 +52,21 @@ async def test_an_order_that_is_not_his_is_not_found_and_nobody_listens(
     async with asked(notifier, path, foreign if whose == "bob's" else f"{foreign[:-8]}0000{foreign[-4:]}") as response:
         assert (response.status, (await response.json())["code"]) == (404, "order_not_found")
     assert not notifier.hub.listeners
+
+
+@both_ways
+@pytest.mark.parametrize("spelled", [str.upper, lambda order_id: order_id.replace("-", "0")])
+async def test_what_is_no_order_id_is_not_looked_for(
+    notifier: Notifier, monkeypatch: pytest.MonkeyPatch, path: str, spelled: Callable[[str], str]
+) -> None:
+    order = await notifier.requested()
+
+    async def looked(order_id: str) -> Order | None:
+        raise AssertionError(order_id)
+
+    monkeypatch.setattr(notifier.views, "get", looked)
+    async with asked(notifier, path, spelled(order.order.id)) as response:
+        assert (response.status, (await response.json())["code"]) == (404, "order_not_found")
 
 
 @both_ways

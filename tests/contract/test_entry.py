@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -127,8 +127,10 @@ async def test_who_may_not_place_orders_is_not_let_in(client: Client) -> None:
             await ws.send_json(first)
             assert (await closed_with(ws))[0] == 4401
     async with connect(client, "") as ws:
-        await ws.send_json({"op": "auth", "token": client.token})
-        assert (await asked(ws, place("1")))[0]["status"] == 202
+        told, result = await asked(ws, {"op": "auth", "token": client.token}, place("1"))
+        assert told["type"] == "authenticated"
+        assert datetime.fromisoformat(told["expiresAt"]) > datetime.now(UTC)
+        assert result["status"] == 202
 
 
 async def test_a_token_ends_and_can_be_renewed_in_time(client: Client) -> None:
@@ -213,8 +215,7 @@ async def test_who_says_who_he_is_has_as_many_sockets_as_may_be(
 ) -> None:
     monkeypatch.setattr(limits, "ENTRY_SOCKETS_PER_USER_MAX", 1)
     async with connect(client, "") as first, connect(client, "") as second:
-        await first.send_json({"op": "auth", "token": client.token})
-        assert (await asked(first, {"op": "ping"}))[0]["type"] == "pong"
+        assert (await asked(first, {"op": "auth", "token": client.token}))[0]["type"] == "authenticated"
         await second.send_json({"op": "auth", "token": client.token})
         assert await closed_with(second) == (4429, "too many connections of this user")
 

@@ -231,6 +231,25 @@ async def test_a_socket_that_is_refused_tells_nothing_that_came_meanwhile(notifi
         assert await closed_with(ws) == (Close.NOT_FOUND.code, Close.NOT_FOUND.reason)
 
 
+async def test_who_has_let_go_of_all_orders_hears_of_the_end(notifier: Notifier) -> None:
+    order = await notifier.requested()
+    async with notifier.connect("alice", order.order.id) as ws:
+        await ws.receive_json()
+        await ws.send_json({"op": "unsubscribe", "orderIds": [order.order.id]})
+        assert await ws.receive_json() == {"type": "unsubscribed", "orderIds": []}
+
+        async def beaten() -> bool:
+            await notifier.hub.beat()
+            await ws.send_json({"op": "ping"})
+            return (await ws.receive_json())["type"] == "heartbeat" and (await ws.receive_json())["type"] == "pong"
+
+        await eventually(beaten)
+        draining = asyncio.create_task(notifier.hub.drain())
+        assert (await closed_with(ws))[0] == Close.RESTARTING.code
+        await draining
+    assert not notifier.hub.listeners
+
+
 async def test_a_ticket_opens_one_socket(notifier: Notifier) -> None:
     order = await notifier.requested("tina")
     notifier.tickets.given.add("tina")

@@ -132,6 +132,9 @@ class Wire:
     def __init__(self, transcript: list[dict[str, Any]]) -> None:
         self.transcript, self.gone = transcript, asyncio.Event()
 
+    async def begin(self) -> None:
+        """It has begun already."""
+
     def send(self, messages: Sequence[Message]) -> int:
         self.transcript += [orjson.loads(message.payload) for message in messages]
         return 0
@@ -205,6 +208,7 @@ class Process:
                 async with asyncio.timeout(lasts):
                     await wire.gone.wait()
             hub.leave(subscriber)
+            await asyncio.sleep(0.001)  # whoever is refused at once, again and again, must not stop the time
 
 
 async def keep_alive(world: World, start: Callable[[Process], Callable[[str], Awaitable[None]]], name: str) -> None:

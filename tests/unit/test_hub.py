@@ -23,6 +23,9 @@ class Wire:
     def closed(self) -> bool:
         return self.code is not None
 
+    async def begin(self) -> None:
+        """It has begun already."""
+
     def send(self, messages: Sequence[Message]) -> int:
         self.written += [message.payload for message in messages]
         return self.unsent
