@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from libs.events.crash import crossing
 from libs.events.ids import Cursor, Position, partition_of_user
 from libs.events.log import Entry
-from libs.orders.presentation import event_body
 from libs.orders.resume import Log, NotResumable, pages_after, position_of
-from libs.orders.shown import Shown, ShownOrder, shown
 from services.notifier import observe
-from services.notifier.known import KnownOrders, Views
+from services.notifier.known import Views
 from services.notifier.limits import Close, Limits
 from services.notifier.listeners import Listeners
-from services.notifier.subscriber import Subscriber, Told
+from services.notifier.subscriber import Subscriber
+from services.notifier.telling import Telling
 from services.notifier.wire import Message
 
 _RESET = Message({"type": "reset", "reason": "Events are missing on our side."}, kind="reset")
@@ -26,12 +25,10 @@ class Hub:
 
     def __init__(self, log: Log, views: Views, limits: Limits) -> None:
         """`log` goes back as far as cursors do."""
-        self._log, self._views, self._limits = log, views, limits
+        self._log, self._limits = log, limits
         self.listeners = Listeners()
-        self._known = KnownOrders(views, limits.orders_kept)
-        self._shown = Shown(views, limits.ended_orders_kept)
+        self._telling = Telling(log, views, limits)
         self._settling: dict[Subscriber, Position] = {}
-        self._reading = asyncio.Semaphore(limits.snapshots_at_once)
         self._joining_again: set[asyncio.Task[None]] = set()
         self._unsent: set[Subscriber] = set()
         self._empty = asyncio.Event()
@@ -97,16 +94,15 @@ class Hub:
     async def _resume(self, subscriber: Subscriber, cursor: str) -> bool:
         user, wanted = subscriber.user, subscriber.orders
         reached = position_of(cursor, self._log, user)
-        async with self._reading:
-            # Somebody else's order and no order are one answer: ids must not be probed.
-            if wanted is not None and await self._read(subscriber, wanted) is None:
+        async with self._telling.reading:
+            if wanted is not None and await self._telling.read(user, wanted) is None:
                 return False
             await subscriber.begin()
             async for entries, at in pages_after(self._log, user, reached, self._limits.resume_entries_max):
                 reached = at
                 mine = [entry for entry in entries if wanted is None or entry.fields["subject"] in wanted]
-                await self._known.learn(entry.fields for entry in mine)
-                subscriber.send(*(told for told in map(self._told, mine) if told))
+                await self._telling.learn(entry.fields for entry in mine)
+                subscriber.send(*(told for told in map(self._telling.told, mine) if told))
         subscriber.release_after(reached.position)
         return True
 
@@ -124,17 +120,15 @@ class Hub:
             # Before the orders are read: nothing up to here can be missing in them.
             before = await self._log.tip(partition)
             with crossing("snapshot.read"):
-                async with self._reading:
-                    orders = await self._read(subscriber, wanted)
+                async with self._telling.reading:
+                    orders = await self._telling.read(subscriber.user, wanted)
             if orders is None:
                 return False
             tip = await self._log.tip(partition)
             await subscriber.begin()
             # Some may have been let go of meanwhile.
             orders = [one for one in orders if wanted is None or one.id in wanted]
-            for one in orders:
-                if one.order:
-                    self._known.remember(one.order)
+            self._telling.remember(orders)
             reached = min(before, told or before, key=lambda at: at.position)
             cursor = str(Cursor(self._log.epoch, partition, reached))
             body = {"type": "snapshot", "cursor": cursor, "orders": [one.body for one in orders]}
@@ -201,12 +195,12 @@ class Hub:
         Raises:
             LogUnavailable, StoreUnavailable: it cannot be asked for now.
         """
-        await self._known.learn(entry.fields for entry in entries if self.listeners.of(entry.fields))
+        await self._telling.learn(entry.fields for entry in entries if self.listeners.of(entry.fields))
 
     def deliver(self, entry: Entry) -> int:
         """Hand one entry to everybody who listens, with the next `flush`; gives how many."""
         receivers = self.listeners.of(entry.fields)
-        told = self._told(entry) if receivers else None
+        told = self._telling.told(entry) if receivers else None
         if told is None:
             return 0
         for subscriber in receivers:
@@ -258,25 +252,3 @@ class Hub:
         except Exception as error:
             observe.snapshot_failed(subscriber.user, repr(error))
             subscriber.close(Close.TRY_LATER)
-
-    # Details
-
-    async def _read(self, subscriber: Subscriber, wanted: set[str] | None) -> list[ShownOrder] | None:
-        if wanted is None:
-            page, _ = await self._views.listed(subscriber.user, None, self._limits.snapshot_orders)
-            return await self._shown.of(page)
-        asked = sorted(wanted)  # it may change while they are read
-        found = await asyncio.gather(*map(self._views.get, asked))
-        # Somebody else's order and no order are one answer: ids must not be probed.
-        mine = [shown(order) for order in found if order and order.user == subscriber.user]
-        return mine if len(mine) == len(asked) else None
-
-    def _told(self, entry: Entry) -> Told | None:
-        cursor = str(Cursor(self._log.epoch, entry.partition, entry.at))
-        try:
-            event = entry.decode()
-            body = event_body(event, cursor, self._known.order_of(event))
-        except (ValueError, KeyError) as error:
-            observe.entry_unreadable(entry.fields.get("id", cursor), str(error))
-            return None
-        return Told(body, cursor, event.subject, event.version, entry.at.position)
