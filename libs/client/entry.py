@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -18,6 +19,7 @@ from libs.client.watching import TOKEN_EXPIRED, wait_told
 PATH = "/api/ws/entry"
 PING_EVERY_S = 10.0
 IN_HAND_MAX = 128  # what a gateway works on at once for one socket
+TOO_LONG = 1009
 
 
 class Entry:
@@ -25,7 +27,8 @@ class Entry:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._asked: dict[str, tuple[Mapping[str, Any], asyncio.Future[dict[str, Any]]]] = {}
+        self._asked: dict[str, tuple[str, asyncio.Future[dict[str, Any]]]] = {}
+        self._sent: deque[str] = deque()  # names of what this socket has still to answer, which it does in order
         self._room = asyncio.Semaphore(IN_HAND_MAX)
         self._ws: aiohttp.ClientWebSocketResponse | None = None
         self._running: asyncio.Task[None] | None = None
@@ -59,10 +62,12 @@ class Entry:
 
     async def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         name, tried = uuid4().hex, 0
+        # Before it is kept to be sent again: what is no JSON concerns nobody else.
+        text = json.dumps({**message, "id": name})
         async with self._room:
             while True:
                 tried += 1
-                answer = await self._answer(name, {**message, "id": name})
+                answer = await self._answer(name, text)
                 if "problem" not in answer:
                     return answer
                 refused = ApiError({**answer["problem"], "status": answer["status"]})
@@ -70,15 +75,15 @@ class Entry:
                     raise refused
                 await asyncio.sleep(max(pause(tried), refused.retry_after_s))
 
-    async def _answer(self, name: str, message: Mapping[str, Any]) -> dict[str, Any]:
+    async def _answer(self, name: str, text: str) -> dict[str, Any]:
         if self._running is None or self._running.done():
             raise Unreachable("the socket for orders is closed") from self._why()
         answered: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._asked[name] = (message, answered)
+        self._asked[name] = (text, answered)
         try:
             if self._ws is not None and not self._ws.closed:
                 with suppress(ConnectionError):  # it is sent again over the next one
-                    await self._ws.send_json(message)
+                    await self._send(self._ws, name, text)
             ends: list[asyncio.Future[Any]] = [answered, self._running]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             if not answered.done():
@@ -102,14 +107,14 @@ class Entry:
                 )
                 async with socket as ws:
                     self._ws = ws  # first: what is asked from here on is sent by who asks, some of it twice
-                    for message, _ in list(self._asked.values()):
-                        await ws.send_json(message)
+                    self._sent.clear()
+                    for name, (text, _) in list(self._asked.items()):
+                        await self._send(ws, name, text)
                     while (told := await ws.receive()).type is aiohttp.WSMsgType.TEXT:
                         failures = 0
                         self._told(json.loads(told.data))
                     wait_s = wait_told(str(told.extra or ""))
-                    if ws.close_code == TOKEN_EXPIRED:
-                        await self._transport.be_let_in_again(token)
+                    await self._after_close(ws.close_code, token)
             except aiohttp.WSServerHandshakeError as refused:
                 if refused.status == 401:
                     await self._transport.be_let_in_again(token)
@@ -122,7 +127,31 @@ class Entry:
             failures += 1
             await asyncio.sleep(max(wait_s, pause(failures)))
 
+    async def _send(self, ws: aiohttp.ClientWebSocketResponse, name: str, text: str) -> None:
+        self._sent.append(name)
+        await ws.send_str(text)
+
+    async def _after_close(self, code: int | None, token: str) -> None:
+        if code == TOKEN_EXPIRED:
+            await self._transport.be_let_in_again(token)
+        elif code == TOO_LONG and self._asked:  # sent again it would end the next socket, too
+            _, answered = max(self._asked.values(), key=lambda asked: len(asked[0]))
+            _refuse(answered, 413, "body_too_large", "The order is too long for a message.")
+
     def _told(self, answer: dict[str, Any]) -> None:
-        _, answered = self._asked.get(str(answer.get("id")), (None, None))
-        if answered is not None and not answered.done():
+        if answer["type"] not in {"result", "error"}:
+            return  # a kind of message that is newer than this
+        sent = self._sent.popleft() if self._sent else ""
+        # What could not be read at all is answered without its name.
+        _, answered = self._asked.get(str(answer.get("id") or sent), (None, None))
+        if answered is None or answered.done():
+            return
+        if answer["type"] == "error":
+            _refuse(answered, 400, answer["code"], answer["detail"])
+        else:
             answered.set_result(answer)
+
+
+def _refuse(answered: asyncio.Future[dict[str, Any]], status: int, code: str, detail: str) -> None:
+    if not answered.done():
+        answered.set_result({"status": status, "problem": {"code": code, "detail": detail}})

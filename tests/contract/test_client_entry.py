@@ -1,0 +1,48 @@
+"""The client's socket for orders against a real gateway in this process: what it makes of closes and odd orders."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+
+import pytest
+
+from libs.client import ApiError, Client
+from libs.events.memory_log import MemoryLog
+from tests.contract.http_gateway import PARTITIONS, gateway
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    async with gateway(log=MemoryLog(PARTITIONS)) as http, Client(http.url, token=http.token) as client:
+        yield client
+
+
+async def test_an_order_that_is_no_json_is_refused_to_who_placed_it(client: Client) -> None:
+    async with asyncio.timeout(20), client.entry() as entry:
+        with pytest.raises(TypeError):
+            await entry.place("SOL", "USDC", 1, limitPrice=Decimal("0.5"))
+        assert (await entry.place("SOL", "USDC", 1)).status == "PENDING"
+
+
+async def test_an_order_the_gateway_cannot_read_is_refused_and_the_rest_goes_on(client: Client) -> None:
+    async with asyncio.timeout(20), client.entry() as entry:
+        odd, placed = await asyncio.gather(
+            entry.place("SOL", "USDC", 1, slippageBps=10**80), entry.place("SOL", "USDC", 1), return_exceptions=True
+        )
+        assert isinstance(odd, ApiError)
+        assert odd.code == "bad_message"
+        assert not isinstance(placed, BaseException)
+        assert placed.status == "PENDING"
+
+
+async def test_an_order_that_is_too_long_is_refused_and_the_rest_goes_on(client: Client) -> None:
+    async with asyncio.timeout(20), client.entry() as entry:
+        odd, *placed = await asyncio.gather(
+            entry.place("SOL", "USDC", 1, metadata={"note": "x" * 100_000}),
+            *(entry.place("SOL", "USDC", 1) for _ in range(3)),
+            return_exceptions=True,
+        )
+        assert isinstance(odd, ApiError)
+        assert (odd.status, odd.code) == (413, "body_too_large")
+        assert not any(isinstance(one, BaseException) for one in placed)
+    assert len([order async for order in client.orders()]) == 3
