@@ -133,7 +133,7 @@ class Entry:
 
     async def _after_close(self, code: int | None, token: str) -> None:
         if code == TOKEN_EXPIRED:
-            await self._transport.be_let_in_again(token)
+            await self._transport.be_let_in_again(token, was_in=True)
         elif code == TOO_LONG and self._asked:  # sent again it would end the next socket, too
             _, answered = max(self._asked.values(), key=lambda asked: len(asked[0]))
             _refuse(answered, 413, "body_too_large", "The order is too long for a message.")

@@ -124,14 +124,17 @@ class Transport:
             self.go_on_as(given["token"], given["refreshToken"])
             return True
 
-    async def be_let_in_again(self, token: str) -> None:
+    async def be_let_in_again(self, token: str, *, was_in: bool = False) -> None:
         """A socket was closed to `token`: get another, if not now then before the next try.
+
+        `was_in`: it had been open. One that an API key has opened ends after a while; the key opens the next, and
+        whether a token does is said there.
 
         Raises:
             ApiError: there is no way to.
         """
         try:
-            if not await self.renew(token):
+            if not await self.renew(token) and not (was_in and token):
                 raise ApiError({"status": 401, "code": "token_invalid", "detail": "no way to be let in again"})
         except Unreachable:
             pass

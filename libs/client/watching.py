@@ -134,7 +134,7 @@ class Watching:
         if code in CLOSED_FOR_GOOD:
             raise _closed(*CLOSED_FOR_GOOD[code])
         if code == TOKEN_EXPIRED:
-            await self._transport.be_let_in_again(token)
+            await self._transport.be_let_in_again(token, was_in=True)
         self._wait_s = wait_told(reason)
 
     async def _after_refusal(self, refused: aiohttp.WSServerHandshakeError, token: str) -> None:

@@ -5,13 +5,14 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from libs.client import ApiError, Client, Event
 from libs.client.watching import Watching
 from libs.events.errors import LogMismatch
-from libs.service.tokens import verify_token
+from libs.service.tokens import Claims, verify_token
 from services.gateway.tunnel import Tunnels
 from tests.builders import attempt_failed, routing_started
 from tests.contract.http_gateway import PARTITIONS, SECRET, gateway
@@ -101,3 +102,25 @@ async def test_every_answer_has_a_name() -> None:
         with pytest.raises(ApiError) as refused:
             await client.order("not-one")
         assert client.request_id == refused.value.request_id != ""
+
+
+async def test_a_watch_that_has_lasted_as_long_as_its_key_may_is_followed_by_the_next() -> None:
+    """As an API key's: the socket ends after an hour, and the key is as good as before."""
+    log, let_in = HeldBackLog(PARTITIONS), 0
+
+    def for_a_moment(token: str) -> Claims:
+        nonlocal let_in
+        let_in += 1
+        claims = verify_token(token, SECRET)
+        return replace(claims, expires_at=datetime.now(UTC) + timedelta(seconds=0.2)) if let_in == 1 else claims
+
+    async with running(log, LIMITS, for_a_moment) as notifier:
+        tunnels = Tunnels(notifier.url.rpartition("/api/")[0])
+        async with gateway(log=log, tunnels=tunnels) as http, Client(http.url, token=http.token) as client:
+            order = await notifier.requested(USER)
+            told = client.watch(order.order.id)
+            assert (await anext(told)).version == 1
+            following = asyncio.ensure_future(anext(told))
+            await eventually(lambda: let_in == 2 or following.done())
+            await notifier.happens(order, *WHOLE_STORY)
+            assert [(await following).version, *[event.version async for event in told]] == ALL[1:]

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
 from libs.client import ApiError, Client
 from libs.events.memory_log import MemoryLog
+from services.gateway.callers import Caller, Callers
 from tests.contract.http_gateway import PARTITIONS, gateway
 
 
@@ -15,6 +18,26 @@ from tests.contract.http_gateway import PARTITIONS, gateway
 async def client() -> AsyncIterator[Client]:
     async with gateway(log=MemoryLog(PARTITIONS)) as http, Client(http.url, token=http.token) as client:
         yield client
+
+
+async def test_a_socket_that_has_lasted_as_long_as_its_key_may_is_followed_by_the_next(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_in = 0
+    by_text = Callers.by_text
+
+    async def for_a_moment(self: Callers, text: str, scope: str | None) -> Caller:
+        nonlocal let_in
+        let_in += 1
+        caller = await by_text(self, text, scope)
+        return replace(caller, expires_at=datetime.now(UTC) + timedelta(seconds=0.2)) if let_in == 1 else caller
+
+    monkeypatch.setattr(Callers, "by_text", for_a_moment)
+    async with asyncio.timeout(20), client.entry() as entry:
+        await entry.place("SOL", "USDC", 1)
+        await asyncio.sleep(0.4)  # its end is a time, and nothing else
+        await entry.place("SOL", "USDC", 1)
+    assert let_in == 2
 
 
 async def test_an_order_that_is_no_json_is_refused_to_who_placed_it(client: Client) -> None:
