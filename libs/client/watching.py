@@ -57,6 +57,9 @@ class Watching:
                 await self._after_refusal(refused, token)
             except (aiohttp.ClientError, TimeoutError, ConnectionError, Unreachable):
                 pass  # whatever it was: come back
+            except ApiError as refused:
+                if not refused.retryable:
+                    raise
             failures += 1
             await asyncio.sleep(max(self._wait_s, pause(failures)))
 
@@ -95,13 +98,14 @@ class Watching:
             for order in orders if self._order_id else await self._changed():
                 if order.version > self._versions.get(order.order_id, 0):
                     history = await self._transport.ask("GET", f"/api/orders/{order.order_id}/events")
-                    found += [event for event in map(Event.of, history["events"]) if self._is_new(event)]
+                    found += map(Event.of, history["events"])
         else:
             for order in orders:
                 self._note(order.order_id, order.version, order.updated_at, ended=order.ended)
         self._began = True
         self._cursor = snapshot["cursor"]
-        return found
+        # Only now, when nothing can fail any more: what was noted is not told again.
+        return [event for event in found if self._is_new(event)]
 
     async def _changed(self) -> list[Order]:
         """Orders that may have gone on unseen: those known to be open, and all that are new. A snapshot is of few."""

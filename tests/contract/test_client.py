@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from libs.client import ApiError, Client, Event
+from libs.client import ApiError, Client, Event, Unreachable
 from libs.client.watching import Watching
 from libs.events.errors import LogMismatch
 from libs.service.tokens import Claims, verify_token
@@ -124,3 +125,36 @@ async def test_a_watch_that_has_lasted_as_long_as_its_key_may_is_followed_by_the
             await eventually(lambda: let_in == 2 or following.done())
             await notifier.happens(order, *WHOLE_STORY)
             assert [(await following).version, *[event.version async for event in told]] == ALL[1:]
+
+
+@pytest.mark.parametrize(
+    "trouble", [Unreachable("no answer"), ApiError({"status": 503, "code": "log_unavailable", "retryable": True})]
+)
+async def test_what_cannot_be_caught_up_with_now_is_come_back_to_and_leaves_nothing_out(
+    trouble: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a reset the history of one order is there, and that of the next is not for a while."""
+    log = HeldBackLog(PARTITIONS)
+    async with connected(log) as (client, notifier):
+        orders = [await notifier.requested(USER) for _ in range(2)]
+        seen: dict[str, list[int]] = defaultdict(list)
+        watching = asyncio.create_task(_collect(client, seen))
+        await eventually(lambda: any(one.live for one in notifier.hub.listeners))
+        ask, histories = client._transport.ask, 0
+
+        async def sometimes(method: str, path: str, *asked: Any, **more: Any) -> Any:
+            nonlocal histories
+            histories += path.endswith("/events")
+            if path.endswith("/events") and histories == 2:
+                raise trouble
+            return await ask(method, path, *asked, **more)
+
+        monkeypatch.setattr(client._transport, "ask", sometimes)
+        log.released.clear()
+        for order in orders:
+            await notifier.happens(order, *WHOLE_STORY)
+        log.failure = LogMismatch("a hole")
+        log.released.set()
+        await eventually(lambda: watching.done() or all(seen[one.order.id][-1:] == [7] for one in orders))
+        assert seen == {one.order.id: ALL[1:] for one in orders}
+        watching.cancel()
