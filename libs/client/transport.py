@@ -37,9 +37,11 @@ class Transport:
         self.session = aiohttp.ClientSession(base_url, timeout=aiohttp.ClientTimeout(total=ANSWER_S))
         self.request_id = ""
         self.rate_limit: RateLimit | None = None
-        self._renewing = asyncio.Lock()
+        self._renewing: asyncio.Task[bool] | None = None
 
     async def aclose(self) -> None:
+        if self._renewing and not self._renewing.done():
+            await asyncio.wait([self._renewing])
         await self.session.close()
 
     @property
@@ -56,20 +58,16 @@ class Transport:
             Unreachable: no answer.
         """
         repeatable = method != "POST" or bool(key)
-        renewed, tried = False, 0
+        tried = 0
         while True:
             tried += 1
-            token = self.token
             try:
-                return await self._once(method, path, body, params, key)
+                return await self._let_in(method, path, body, params, key)
             except ApiError as error:
-                if error.code == "token_invalid" and not renewed and await self.renew(token):
-                    renewed = True
-                    continue
                 if not error.retryable or not repeatable or tried >= self.tries_max:
                     raise
                 wait_s = max(pause(tried), error.retry_after_s)
-            except _LOST as error:
+            except (*_LOST, Unreachable) as error:
                 if not repeatable or tried >= self.tries_max:
                     raise Unreachable(f"{method} {path}: {error or type(error).__name__}") from error
                 wait_s = pause(tried)
@@ -107,22 +105,27 @@ class Transport:
         Raises:
             Unreachable, ApiError: not now; asking again later may help.
         """
-        async with self._renewing:
-            if self.token != token:
-                return True
-            if not self._refresh_token:
-                return False
-            try:
-                given = await self._once("POST", "/api/auth/refresh", {"refreshToken": self._refresh_token}, None, "")
-            except _LOST as error:
-                raise Unreachable(f"POST /api/auth/refresh: {error or type(error).__name__}") from error
-            except ApiError as error:
-                if error.retryable:
-                    raise
-                self._refresh_token = ""  # the session is over
-                return False
-            self.go_on_as(given["token"], given["refreshToken"])
+        if self.token != token:
             return True
+        if not self._renewing or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew())
+        # A refresh token is good once: whoever gives up waiting must not take the next one with him.
+        return await asyncio.shield(self._renewing)
+
+    async def _renew(self) -> bool:
+        if not self._refresh_token:
+            return False
+        try:
+            given = await self._once("POST", "/api/auth/refresh", {"refreshToken": self._refresh_token}, None, "")
+        except _LOST as error:
+            raise Unreachable(f"POST /api/auth/refresh: {error or type(error).__name__}") from error
+        except ApiError as error:
+            if error.retryable:
+                raise
+            self._refresh_token = ""  # the session is over
+            return False
+        self.go_on_as(given["token"], given["refreshToken"])
+        return True
 
     async def be_let_in_again(self, token: str, *, was_in: bool = False) -> None:
         """A socket was closed to `token`: get another, if not now then before the next try.
@@ -141,6 +144,16 @@ class Transport:
         except ApiError as error:
             if not error.retryable:
                 raise
+
+    async def _let_in(self, method: str, path: str, body: Any, params: Mapping[str, str] | None, key: str) -> Any:
+        """`_once`, and once more where the access token had ended and another is to be had."""
+        token = self.token
+        try:
+            return await self._once(method, path, body, params, key)
+        except ApiError as error:
+            if error.code != "token_invalid" or not await self.renew(token):
+                raise
+        return await self._once(method, path, body, params, key)
 
     async def _once(self, method: str, path: str, body: Any, params: Mapping[str, str] | None, key: str) -> Any:
         headers = {**self.headers, **({"Idempotency-Key": key} if key else {})}
