@@ -14,6 +14,7 @@ import aiohttp
 from libs.client.errors import ApiError, Unreachable
 
 TRIES_MAX = 8
+SILENT_S = 30.0  # of a stream that tells something every few seconds
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.2, 10.0
 ANSWER_S = 15.0
 _RATE = re.compile(r'"(?P<name>[^"]*)";r=(?P<left>\d+);t=(?P<reset>\d+)')
@@ -80,12 +81,17 @@ class Transport:
         Raises:
             ApiError, Unreachable
         """
-        endless = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_S)
+        endless = aiohttp.ClientTimeout(total=None, sock_connect=ANSWER_S, sock_read=SILENT_S)
+        token = self.token
         try:
-            async with self.session.get(path, params=params, headers=self.headers, timeout=endless) as answer:
-                if answer.status >= 400:
-                    raise ApiError(_problem(answer, await answer.read()))
-                yield _data_of(answer.content)
+            for last in (False, True):
+                async with self.session.get(path, params=params, headers=self.headers, timeout=endless) as answer:
+                    if answer.status < 400:
+                        yield _data_of(answer.content)
+                        return
+                    refused = ApiError(_problem(answer, await answer.read()))
+                if last or refused.code != "token_invalid" or not await self.renew(token):
+                    raise refused
         except _LOST as error:
             raise Unreachable(f"GET {path}: {error or type(error).__name__}") from error
 
