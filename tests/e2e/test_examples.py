@@ -149,6 +149,21 @@ def test_every_redis_line_of_the_page_runs(log_url: str) -> None:
             client.execute_command(*shlex.split(command))
 
 
+def test_what_the_page_says_is_left_of_an_order_is_left(log_url: str) -> None:
+    async def let_go(order_id: str) -> None:
+        async with open_redis_log(log_url, PARTITIONS) as log:
+            await log.start()
+            await log.retire([order_id])  # as the janitor does a minute after the end
+
+    (order_id,) = {event_id.partition("/")[0] for event_id in orders_happen(log_url, "user-1")}
+    asyncio.run(let_go(order_id))
+    row = next(line for line in PAGE.read_text().splitlines() if ":order:<order id>`" in line)
+    with Redis.from_url(log_url, decode_responses=True) as client:
+        (key,) = client.scan_iter(f"orders:*:order:{order_id}")
+        assert set(client.hkeys(key)) == set(re.findall(r"`(\w+)`", row))
+        assert 0 < client.ttl(key) <= 24 * 60 * 60
+
+
 def test_the_page_names_the_true_keys_and_fields(log_url: str) -> None:
     from libs.events.envelope import FIELD_NAMES  # noqa: PLC0415
     from libs.events.model import EVENT_TYPES  # noqa: PLC0415
