@@ -10,10 +10,12 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from libs.events.model import Reason
+from libs.venues.tokens import TOKENS
 from services.gateway import shapes, shapes_accounts
 from services.gateway.meanings import FIELD_CODES, MEMBERS
 from services.gateway.operations import EXAMPLES, OPERATIONS, TAGS, Operation, tag_of
 from services.gateway.problems import KINDS
+from services.gateway.terms import PRICE_PLACES_MAX
 
 VERSION = "0.1.0"
 ABOUT = (
@@ -21,6 +23,7 @@ ABOUT = (
     "`code`; a 202 means that the order is in the log; send an `Idempotency-Key` and repeat without fear."
 )
 _SCHEMAS = "#/components/schemas/"
+_TOKEN_PLACES_MAX = max(token.decimals for token in TOKENS.values())
 
 # An order that was placed can be looked at, followed and cancelled; a quote can be taken.
 _LINKS: Mapping[type[BaseModel], dict[str, Any]] = {
@@ -155,7 +158,8 @@ def _refined(schemas: dict[str, Any]) -> dict[str, Any]:
         for member in {"amount", "limitPrice", "minAmountOut"} & members.keys():
             if "type" not in members[member] and "anyOf" not in members[member]:
                 nullable = [] if member == "amount" else [{"type": "null"}]
-                decimal = {"type": "string", "pattern": r"^[0-9]{1,20}(\.[0-9]{1,9})?$"}
+                places = PRICE_PLACES_MAX if member == "limitPrice" else _TOKEN_PLACES_MAX
+                decimal = {"type": "string", "pattern": rf"^[0-9]{{1,20}}(\.[0-9]{{1,{places}}})?$"}
                 choices = [decimal, {"type": "number", "exclusiveMinimum": 0}, *nullable]
                 members[member] = {"anyOf": choices, "title": member}
         if name in {"OrderBody", "BatchItemBody"}:

@@ -9,7 +9,7 @@ from libs.venues.tokens import AmountError, Token, plain_number, to_base_units
 from services.gateway import limits
 from services.gateway.bodies import FieldError
 
-_PRICE_WHOLE_MAX, _PRICE_PLACES_MAX = 20, 18
+_PRICE_WHOLE_MAX, PRICE_PLACES_MAX = 20, 18
 _UNSTORABLE = re.compile("[\\x00\ud800-\udfff]")  # in JSON's escapes only: no encoding and no database takes them
 _NOTHING_GIVEN = (None,) * 5
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:@+=-]{1,64}")
@@ -112,7 +112,7 @@ def _price(value: object, errors: list[FieldError]) -> Decimal | None:
     exponent = price.as_tuple().exponent
     assert isinstance(exponent, int)
     # By its exponent alone: written out, 1e-999999999 would fill the memory.
-    if price > 0 and price.adjusted() < _PRICE_WHOLE_MAX and exponent >= -_PRICE_PLACES_MAX:
+    if price > 0 and price.adjusted() < _PRICE_WHOLE_MAX and exponent >= -PRICE_PLACES_MAX:
         return price
     detail = "A positive decimal with at most 18 digits behind the point: tokenOut per tokenIn."
     errors.append(FieldError("#/limitPrice", "price_invalid", detail))

@@ -1,11 +1,17 @@
 """Every code that is answered anywhere is in the tables clients are shown."""
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
+
+import jsonschema
+import orjson
+import pytest
 
 from libs.events.model import Reason
 from services.gateway import entry, meanings
-from services.gateway.dto import BatchItemBody
+from services.gateway.dto import BatchItemBody, read_order
+from services.gateway.openapi import openapi
 from services.gateway.problems import KINDS
 from services.notifier import problems
 from services.notifier.limits import Close
@@ -25,7 +31,7 @@ def test_what_the_notifier_refuses_with_is_a_code_of_the_api() -> None:
 
 
 def test_every_way_a_socket_is_closed_is_told() -> None:
-    codes = {close.code for close in Close} | {entry.UNAUTHORIZED, entry.TRY_LATER, entry.RESTARTING}
+    codes = {close.code for close in Close} | {entry.UNAUTHORIZED, entry.TOO_MANY, entry.TRY_LATER, entry.RESTARTING}
     assert codes <= set(meanings.CLOSES)
 
 
@@ -46,3 +52,12 @@ def test_every_member_and_every_reason_is_told() -> None:
     assert set(meanings.FAILURES) == set(Reason)
     assert not meanings.FAILURES[Reason.NO_ROUTE].again
     assert meanings.FAILURES[Reason.PRICE_NOT_MET].again
+
+
+@pytest.mark.parametrize("price", ["0.5", "0.000000123456", "0.000000000000000001"])
+def test_a_price_that_is_taken_is_one_by_the_description(price: str) -> None:
+    described = orjson.loads(openapi())
+    shape = {"$ref": "#/components/schemas/OrderBody", "components": described["components"]}
+    asked = {"tokenIn": "BONK", "tokenOut": "SOL", "amount": "0.00001", "limitPrice": price}
+    assert read_order(orjson.dumps(asked), datetime.now(UTC)).terms
+    jsonschema.validate(asked, shape, cls=jsonschema.Draft202012Validator)
