@@ -21,6 +21,8 @@ REFUSED_FOR_NOW = {408, 429}
 TOKEN_EXPIRED = 4401
 VERSIONS_MAX = 10_000  # of orders lately seen: what tells a repeat from news
 CLOCKS_APART = timedelta(minutes=1)
+PAGE = {"limit": "200"}
+NOT_ENDED = {"status": "PENDING,ROUTING,OPEN,BUILDING,SUBMITTED,RETRYING"}
 
 _WAIT_MS = re.compile(r"reconnect in (\d{1,5}) ms")
 
@@ -68,6 +70,10 @@ class Watching:
         if self._cursor:
             asked["cursor"] = self._cursor
         transport, token = self._transport, self._transport.token
+        if not self._order_id and not self._began:
+            # A snapshot is of few: an order may wait for longer than all that are in it.
+            for order in await self._listed({**PAGE, **NOT_ENDED}):
+                self._note(order.order_id, order.version, order.updated_at, ended=order.ended)
         socket = transport.session.ws_connect(
             "/api/ws/orders", params=asked, headers=transport.headers, heartbeat=self._ping_every_s
         )
@@ -110,15 +116,19 @@ class Watching:
     async def _changed(self) -> list[Order]:
         """Orders that may have gone on unseen: those known to be open, and all that are new. A snapshot is of few."""
         found = [Order.of(await self._transport.ask("GET", f"/api/orders/{order_id}")) for order_id in self._open]
-        asked = {"limit": "200"}
-        if self._last:
-            asked["from"] = (self._last - CLOCKS_APART).isoformat()
+        since = {"from": (self._last - CLOCKS_APART).isoformat()} if self._last else {}
+        new = await self._listed({**PAGE, **since})
+        found += [order for order in new if order.order_id not in self._open]
+        return sorted(found, key=lambda order: order.order_id)
+
+    async def _listed(self, asked: dict[str, str]) -> list[Order]:
+        found: list[Order] = []
         while True:
             page = await self._transport.ask("GET", "/api/orders", params=asked)
-            found += [order for order in map(Order.of, page["orders"]) if order.order_id not in self._open]
+            found += map(Order.of, page["orders"])
             if page["nextCursor"] is None:
-                return sorted(found, key=lambda order: order.order_id)
-            asked["cursor"] = page["nextCursor"]
+                return found
+            asked = {**asked, "cursor": page["nextCursor"]}
 
     def _is_new(self, event: Event) -> bool:
         if event.version <= self._versions.get(event.order_id, 0):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from libs.client import ApiError, Client, Event, Unreachable
+from libs.client import ApiError, Client, Event, Unreachable, watching
 from libs.client.watching import Watching
 from libs.events.errors import LogMismatch
 from libs.service.tokens import Claims, verify_token
@@ -39,7 +39,7 @@ async def test_a_reset_tells_nothing_twice_and_leaves_nothing_out() -> None:
     async with connected(log, snapshot_orders=2) as (client, notifier):
         old = await notifier.requested(USER)
         seen: dict[str, list[int]] = defaultdict(list)
-        watching = asyncio.create_task(_collect(client, seen))
+        collecting = asyncio.create_task(_collect(client, seen))
         await eventually(lambda: any(one.live for one in notifier.hub.listeners))
         await notifier.happens(old, *WHOLE_STORY)
         going_on = await notifier.happens(await notifier.requested(USER), routing_started())
@@ -58,7 +58,27 @@ async def test_a_reset_tells_nothing_twice_and_leaves_nothing_out() -> None:
             going_on.order.id: [1, 2, 3, 4],
             **{one.order.id: ALL for one in new},
         }
-        watching.cancel()
+        collecting.cancel()
+
+
+async def test_a_reset_leaves_out_no_order_that_waited_for_longer_than_a_snapshot_goes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watching, "CLOCKS_APART", timedelta(days=-1))  # what is here was made long before
+    log = HeldBackLog(PARTITIONS)
+    async with connected(log, snapshot_orders=2) as (client, notifier):
+        waits = await notifier.happens(await notifier.requested(USER), routing_started())
+        for _ in range(2):
+            await notifier.happens(await notifier.requested(USER), *WHOLE_STORY)
+        seen: dict[str, list[int]] = defaultdict(list)
+        collecting = asyncio.create_task(_collect(client, seen))
+        await eventually(lambda: any(one.live for one in notifier.hub.listeners))
+        log.released.clear()
+        await notifier.happens(waits, *WHOLE_STORY[1:])
+        log.failure = LogMismatch("a hole")
+        log.released.set()
+        await eventually(lambda: seen == {waits.order.id: ALL[2:]}, within_s=20)
+        collecting.cancel()
 
 
 async def _collect(client: Client, seen: dict[str, list[int]]) -> None:
@@ -138,7 +158,7 @@ async def test_what_cannot_be_caught_up_with_now_is_come_back_to_and_leaves_noth
     async with connected(log) as (client, notifier):
         orders = [await notifier.requested(USER) for _ in range(2)]
         seen: dict[str, list[int]] = defaultdict(list)
-        watching = asyncio.create_task(_collect(client, seen))
+        collecting = asyncio.create_task(_collect(client, seen))
         await eventually(lambda: any(one.live for one in notifier.hub.listeners))
         ask, histories = client._transport.ask, 0
 
@@ -155,6 +175,6 @@ async def test_what_cannot_be_caught_up_with_now_is_come_back_to_and_leaves_noth
             await notifier.happens(order, *WHOLE_STORY)
         log.failure = LogMismatch("a hole")
         log.released.set()
-        await eventually(lambda: watching.done() or all(seen[one.order.id][-1:] == [7] for one in orders))
+        await eventually(lambda: collecting.done() or all(seen[one.order.id][-1:] == [7] for one in orders))
         assert seen == {one.order.id: ALL[1:] for one in orders}
-        watching.cancel()
+        collecting.cancel()
