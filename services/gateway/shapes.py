@@ -122,7 +122,7 @@ class FieldErrorShape(Shape):
 
 
 class ProblemShape(Shape):
-    """RFC 9457. `code` is stable; `retryable`: the same request may succeed later. The last five: where they apply."""
+    """RFC 9457. `code` is stable; `retryable`: the same request may succeed later. The last seven: where they apply."""
 
     type: str
     title: str
@@ -138,6 +138,8 @@ class ProblemShape(Shape):
     existing_order_id: str | None = Field(None, description="the order an idempotency key made before")
     look_up: str | None = Field(None, description="where to find out what became of a request whose outcome is unknown")
     needs: str | None = Field(None, description="the scope an API key lacks")
+    reason: str | None = Field(None, description="why nobody quotes: what would be failure.code of an order")
+    retry_after: int | None = Field(None, description="seconds; on the socket for orders, which has no headers")
 
 
 class CandidateShape(Shape):

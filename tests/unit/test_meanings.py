@@ -54,6 +54,13 @@ def test_every_member_and_every_reason_is_told() -> None:
     assert meanings.FAILURES[Reason.PRICE_NOT_MET].again
 
 
+def test_every_member_of_a_problem_is_described() -> None:
+    added = set(re.findall(r'Problem\("[^#\n]*, (\w+)=', sources("gateway"))) - {"headers", "errors"}
+    assert {"currentStatus", "existingOrderId", "lookUp", "needs", "reason"} <= added
+    described = orjson.loads(openapi())["components"]["schemas"]["Problem"]["properties"]
+    assert added | {"currentVersion", "retryAfter"} <= described.keys()
+
+
 @pytest.mark.parametrize("price", ["0.5", "0.000000123456", "0.000000000000000001"])
 def test_a_price_that_is_taken_is_one_by_the_description(price: str) -> None:
     described = orjson.loads(openapi())
