@@ -38,6 +38,7 @@ class Watching:
         self._began = False
         self._last: datetime | None = None
         self._wait_s = 0.0
+        self._failures = 0  # in a row
 
     async def events(self) -> AsyncIterator[Event]:
         """Until the order has ended; of all orders: for ever.
@@ -45,13 +46,12 @@ class Watching:
         Raises:
             ApiError: there is no such order, or no way to be let in again.
         """
-        failures = 0
         while True:
             token, self._wait_s = self._transport.token, 0.0
             try:
                 async with aclosing(self._through_one_socket()) as told:
                     async for event in told:
-                        failures = 0
+                        self._failures = 0
                         yield event
                         if self._order_id and event.ended:
                             return
@@ -62,8 +62,8 @@ class Watching:
             except ApiError as refused:
                 if not refused.retryable:
                     raise
-            failures += 1
-            await asyncio.sleep(max(self._wait_s, pause(failures)))
+            self._failures += 1
+            await asyncio.sleep(max(self._wait_s, pause(self._failures)))
 
     async def _through_one_socket(self) -> AsyncGenerator[Event, None]:
         asked = {"orderId": self._order_id} if self._order_id else {}
@@ -90,6 +90,7 @@ class Watching:
                 return await self._caught_up(body)
             case "heartbeat":
                 self._cursor = body["cursor"]
+                self._failures = 0  # a socket that has lasted is none, though nothing happened
             case _ if "version" in body:
                 event = Event.of(body)
                 self._cursor = event.cursor

@@ -111,6 +111,31 @@ async def test_a_spread_out_time_to_come_back_is_kept() -> None:
         assert watching._wait_s == 2.5
 
 
+async def test_a_socket_that_has_lasted_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a quiet account, hour after hour: the next is not waited for longer each time."""
+    failures: list[int] = []
+    came_back = asyncio.Event()
+
+    def pause(tried: int) -> float:
+        failures.append(tried)
+        came_back.set()
+        return 0.01
+
+    monkeypatch.setattr(watching, "pause", pause)
+    async with connected(HeldBackLog(PARTITIONS)) as (client, notifier):
+        collecting = asyncio.create_task(_collect(client, defaultdict(list)))
+        for _ in range(3):
+            await eventually(lambda: any(one.live for one in notifier.hub.listeners))
+            await eventually(lambda: notifier.hub._at and not notifier.hub._settling)  # else it is told no heartbeat
+            await notifier.hub.beat()
+            await notifier.hub.drain()
+            notifier.hub.start_over()
+            await came_back.wait()
+            came_back.clear()
+        collecting.cancel()
+    assert failures == [1, 1, 1]
+
+
 async def test_what_will_never_be_let_in_is_told_at_once() -> None:
     async with connected(HeldBackLog(PARTITIONS)) as (client, _):
         with pytest.raises(ApiError) as refused:
