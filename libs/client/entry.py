@@ -54,7 +54,10 @@ class Entry:
         """
         key = key or str(terms.get("clientOrderId") or uuid4())
         body = {"tokenIn": token_in, "tokenOut": token_out, "amount": str(amount), **terms, "idempotencyKey": key}
-        return Order.of((await self._ask({"op": "order.place", "order": body}))["order"])
+        try:
+            return Order.of((await self._ask({"op": "order.place", "order": body}))["order"])
+        except Unreachable as lost:
+            raise Unreachable(str(lost), key) from lost.__cause__
 
     async def cancel(self, order_id: str) -> Order:
         """As `Client.cancel`."""

@@ -12,7 +12,11 @@ class SwaplogError(Exception):
 
 
 class Unreachable(SwaplogError):
-    """No answer, however often asked. An order may have been placed: ask again with the same key, or look it up."""
+    """No answer, however often asked. An order may have been placed: ask again with the same `key`, or look it up."""
+
+    def __init__(self, what: str, key: str = "") -> None:
+        super().__init__(f"{what} (Idempotency-Key {key})" if key else what)
+        self.key = key
 
 
 class ApiError(SwaplogError):

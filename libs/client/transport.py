@@ -70,7 +70,7 @@ class Transport:
                 wait_s = max(pause(tried), error.retry_after_s)
             except (*_LOST, Unreachable) as error:
                 if not repeatable or tried >= self.tries_max:
-                    raise Unreachable(f"{method} {path}: {error or type(error).__name__}") from error
+                    raise Unreachable(f"{method} {path}: {error or type(error).__name__}", key) from error
                 wait_s = pause(tried)
             await asyncio.sleep(wait_s)
 

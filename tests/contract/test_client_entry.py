@@ -5,10 +5,12 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
+from aiohttp import ClientConnectionResetError
 
-from libs.client import ApiError, Client
+from libs.client import ApiError, Client, Unreachable
 from libs.events.memory_log import MemoryLog
 from services.gateway.callers import Caller, Callers
 from tests.contract.http_gateway import PARTITIONS, gateway
@@ -69,3 +71,33 @@ async def test_an_order_that_is_too_long_is_refused_and_the_rest_goes_on(client:
         assert (odd.status, odd.code) == (413, "body_too_large")
         assert not any(isinstance(one, BaseException) for one in placed)
     assert len([order async for order in client.orders()]) == 3
+
+
+async def test_who_never_heard_of_his_order_can_ask_for_it_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also who left the key to the client."""
+    once, lost = client._transport._once, True
+
+    async def sometimes(*asked: Any) -> Any:
+        given = await once(*asked)
+        if lost:
+            raise ClientConnectionResetError
+        return given
+
+    monkeypatch.setattr(client._transport, "_once", sometimes)
+    client._transport.tries_max = 1
+    with pytest.raises(Unreachable) as unheard:
+        await client.place("SOL", "USDC", 1)
+    lost = False
+    again = await client.place("SOL", "USDC", 1, key=unheard.value.key)
+    assert [order.order_id async for order in client.orders()] == [again.order_id]
+
+
+async def test_who_left_the_socket_can_ask_for_his_order_again(client: Client) -> None:
+    async with client.entry() as entry:
+        placing = asyncio.create_task(entry.place("SOL", "USDC", 1))
+        await asyncio.sleep(0)  # asked, and not sent yet
+    with pytest.raises(Unreachable) as unheard:
+        await placing
+    assert (await client.place("SOL", "USDC", 1, key=unheard.value.key)).status == "PENDING"
