@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from libs.events.errors import PositionGap
 from libs.events.ids import Position
 from libs.events.log import Entry, Reads
+from libs.orders.archived import ArchivedReads
 from libs.orders.store import OrderStore
 
 PAGE = 256
@@ -83,14 +84,17 @@ async def _push(heads: list[tuple[Position, int, Entry]], number: int, stream: A
 async def _partition(
     log: Reads, store: OrderStore | None, partition: int, end: Position, selection: Selection
 ) -> AsyncIterator[Entry]:
+    # In this order: were the log trimmed between the two looks, the archive would be read the further.
+    since = await _before_log(log, partition, end, selection.since_ms)
     at = await _before_log(log, partition, end, 0)
     if store:
         async for entry in _archived(store, partition, at.position, selection.since_ms):
             yield entry
-    if selection.since_ms:
-        at = await _before_log(log, partition, end, selection.since_ms)
+    at = max(at, since, key=lambda place: place.position)
+    # A long story outlives the log it was begun from: what is let go of meanwhile is in the archive.
+    reads = ArchivedReads(log, store) if store else log
     while at.position < end.position and at.ms < selection.until_ms:
-        entries = await log.read({partition: at}, PAGE, 0)
+        entries = await reads.read({partition: at}, PAGE, 0)
         for entry in entries:
             at = entry.at
             if at.position <= end.position:

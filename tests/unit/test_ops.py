@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
-from libs.events.errors import PositionGap
+from libs.events.errors import PositionGap, Trimmed
 from libs.events.ids import Position
 from libs.events.log import Committed, Entry, Snapshot
 from libs.events.memory_log import MemoryLog
@@ -55,7 +55,7 @@ class TrimmedLog(MemoryLog):
         for partition, at in after.items():
             kept = [e for e in self._parts[partition].entries if e.at.position >= self.first and e.at > at][:count]
             if kept and kept[0].at.position != at.position + 1:
-                raise PositionGap(partition, at.position + 1, kept[0].at.position)
+                raise Trimmed(partition, at.position + 1, kept[0].at.position)
             found += kept
         return found
 
@@ -127,6 +127,22 @@ async def test_what_the_log_let_go_comes_from_the_archive_once() -> None:
 
     assert await chosen(log, Archive(whole), Selection()) == whole
     assert await chosen(log, Archive(whole[:-20]), Selection()) == whole
+
+
+@pytest.mark.parametrize("first", [1, 300], ids=["whole log", "trimmed"])
+@pytest.mark.parametrize("since_ms", [0, 1_500])
+async def test_what_is_trimmed_while_it_is_read_comes_from_the_archive(first: int, since_ms: int) -> None:
+    log = TrimmedLog(1, Clock())
+    for number in range(100):
+        await told(log, *STORY, user=f"user-{number}")
+    whole = await everything(log)
+    log.first = first
+    read = past(log, as_store(Archive(whole)), await tips(log, [0]), Selection(since_ms=since_ms))
+    found = [await anext(read)]
+    log.first = 600
+    found += [entry async for entry in read]
+
+    assert found == [entry for entry in whole if entry.at.ms >= since_ms]
 
 
 @pytest.mark.parametrize("first", [1, 40, 200, 10_000], ids=["whole log", "trimmed", "mostly trimmed", "all trimmed"])
