@@ -89,6 +89,8 @@ async def _partition(
     at = await _before_log(log, partition, end, 0)
     if store:
         async for entry in _archived(store, partition, at.position, selection.since_ms):
+            if entry.at.ms >= selection.until_ms:
+                return
             yield entry
     at = max(at, since, key=lambda place: place.position)
     # A long story outlives the log it was begun from: what is let go of meanwhile is in the archive.

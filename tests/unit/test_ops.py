@@ -145,6 +145,19 @@ async def test_what_is_trimmed_while_it_is_read_comes_from_the_archive(first: in
     assert found == [entry for entry in whole if entry.at.ms >= since_ms]
 
 
+async def test_nothing_is_read_after_the_time_asked_for() -> None:
+    log = TrimmedLog(1, Clock())
+    for number in range(1_000):
+        await told(log, *STORY, user=f"user-{number}")
+    whole = await everything(log)
+    archive = Archive(whole)
+    log.first = 7_000
+
+    found = await chosen(log, archive, Selection(until_ms=1_100))
+    assert found == [entry for entry in whole if entry.at.ms < 1_100]
+    assert archive.asked == 1
+
+
 @pytest.mark.parametrize("first", [1, 40, 200, 10_000], ids=["whole log", "trimmed", "mostly trimmed", "all trimmed"])
 @pytest.mark.parametrize("since_ms", [0, 1_005, 1_500, 2_500, 9_999_999])
 async def test_a_time_selects_the_same_wherever_the_entries_are(first: int, since_ms: int) -> None:
