@@ -21,7 +21,7 @@ from services.ops.show import (
     replay_json,
     replay_table,
 )
-from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE, Refusal, Stack, find_settings
+from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE, Refusal, Stack, find_settings
 from services.ops.status import print_status, read_status
 from services.ops.times import to_ms
 
@@ -78,7 +78,7 @@ class Commands:
             if order or since or not follow:
                 shown = await print_past(stack, ends, selection, output)
             if order and not shown and await stack.find(order) is None:
-                raise Refusal(f"no order {order}", EXIT_DIFFERS)
+                raise stack.unknown(order)
             if follow:
                 await print_live(stack, ends, selection, output)
         return 0
@@ -98,7 +98,7 @@ class Commands:
             _partition(order, stack)
             story = await tell(stack, order)
             if not story.steps:
-                raise Refusal(f"no order {order}", EXIT_DIFFERS)
+                raise stack.unknown(order)
             output = Output(stack, as_json=as_json, one_order=True)
             output.note(stack.why_no_store)
             if as_json:
@@ -110,7 +110,9 @@ class Commands:
                 output.console.print(replay_table(story))
             for problem in story.problems:
                 output.errors.print(problem, style="red", markup=False)
-        return EXIT_DIFFERS if story.problems else 0
+            if story.problems:
+                return EXIT_UNREACHABLE if story.half_told and not stack.store else EXIT_DIFFERS
+        return 0
 
     async def journey(
         self,

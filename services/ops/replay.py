@@ -32,6 +32,11 @@ class Replay:
     steps: Sequence[Step]
     problems: Sequence[str]
 
+    @property
+    def half_told(self) -> bool:
+        """Whether an event is missing, or not understood."""
+        return any(step.order is None for step in self.steps)
+
 
 async def replay(stack: Stack, order_id: str) -> Replay:
     """The order's events from log and archive as one; without steps when nobody knows the order.
@@ -42,11 +47,12 @@ async def replay(stack: Stack, order_id: str) -> Replay:
     # The log first: an entry archived and trimmed between the two reads is then in both, never in neither.
     logged = {_version(entry): entry for entry in await stack.log.history(order_id)}
     archived = {_version(entry): entry for entry in await stack.store.entries(order_id)} if stack.store else {}
+    nowhere = "neither in the log nor in the archive" if stack.store else "not in the log; the archive cannot be asked"
     steps: list[Step] = []
     last = 0
     for version in sorted({*logged, *archived}):
         before = steps[-1].order if steps else None
-        steps.append(_step(before, last, logged.get(version), archived.get(version)))
+        steps.append(_step(before, last, logged.get(version), archived.get(version), nowhere))
         last = version
     problems = [step.problem for step in steps if step.problem]
     if steps and not problems:
@@ -54,14 +60,14 @@ async def replay(stack: Stack, order_id: str) -> Replay:
     return Replay(steps, problems)
 
 
-def _step(before: Order | None, last: int, logged: Entry | None, archived: Entry | None) -> Step:
+def _step(before: Order | None, last: int, logged: Entry | None, archived: Entry | None, nowhere: str) -> Step:
     entry = logged or archived
     assert entry is not None
     stores = tuple(name for name, held in ((LOG, logged), (ARCHIVE, archived)) if held)
     version = _version(entry)
     if version != last + 1:
         missing = f"version {last + 1} is" if version == last + 2 else f"versions {last + 1} to {version - 1} are"
-        return Step(entry, stores, None, {}, f"{missing} neither in the log nor in the archive")
+        return Step(entry, stores, None, {}, f"{missing} {nowhere}")
     if before is None and last:
         return Step(entry, stores, None, {})
     problem = ""

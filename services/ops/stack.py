@@ -45,6 +45,13 @@ class Stack:
             return snapshot.order
         return await self.store.get(order_id) if self.store else None
 
+    def unknown(self, order_id: str) -> Refusal:
+        """Why nothing can be told of an order that no store that answers knows."""
+        if self.store:
+            return Refusal(f"no order {order_id}", EXIT_DIFFERS)
+        text = f"order {order_id} is not in the log, and the archive cannot be asked: {self.why_no_store}"
+        return Refusal(text, EXIT_UNREACHABLE)
+
 
 def find_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, str]:
     """The settings of the running stack and its base URL: the environment first, then what `make run` wrote down.

@@ -192,6 +192,21 @@ def test_without_postgres_the_log_still_answers(
     assert "127.0.0.1" in status["archive"]
 
 
+def test_without_postgres_an_order_of_the_archive_is_not_called_unknown(
+    stack: Stack,
+    swaplog: Callable[..., Told],
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    stack.trim()
+    known = stack.orders["user-0"]
+    forgotten = ("0" if known[0] != "0" else "1") + known[1:]
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none")
+    for arguments in (["replay", known], ["replay", forgotten], ["events", forgotten]):
+        assert main(arguments) == EXIT_UNREACHABLE
+        assert b"the archive cannot be asked" in capsysbinary.readouterr().err
+
+
 def test_other_partitions_than_the_logs_are_a_usage_error(
     swaplog: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
 ) -> None:
