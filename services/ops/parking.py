@@ -2,10 +2,10 @@
 
 import asyncio
 import getpass
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -18,9 +18,11 @@ from libs.service.settings import Settings
 from services.ops.show import json_line, make_console
 from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE, Refusal, Stack, find_settings
 
-PARKED_MAX = 1_000
+PARKED_MAX = 1_000  # told of a status
+ASKED_FIRST = 1_000
 REDRIVES_PER_S = 20.0
 AsJson = Annotated[bool, Parameter(name="--json")]
+T = TypeVar("T")
 
 
 class ParkingCommands:
@@ -47,8 +49,8 @@ class ParkingCommands:
         """
         settings, _ = find_settings()
         async with self._open(settings) as stack:
-            given_up = await stack.log.discarded(PARKED_MAX) if discarded else []
-            items = [d.parked for d in given_up] if discarded else await stack.log.parked(PARKED_MAX)
+            given_up = await _all(stack.log.discarded) if discarded else []
+            items = [d.parked for d in given_up] if discarded else await _all(stack.log.parked)
         about = {_name(d.parked): d for d in given_up}
         shown = [item for item in items if _wanted(item, service, fingerprint)]
         if as_json:
@@ -178,11 +180,19 @@ async def _find(stack: Stack, names: tuple[str, ...]) -> list[Parked]:
     bad = [name for name in names if name.count(":") != 1]
     if bad:
         raise Refusal(f"{bad[0]!r} is not the id of a parked item: see `swaplog parked`", EXIT_USAGE)
-    held = {_name(item): item for item in await stack.log.parked(PARKED_MAX)}
+    held = {_name(item): item for item in await _all(stack.log.parked)}
     missing = [name for name in names if name not in held]
     if missing:
         raise Refusal(f"no parked item {missing[0]}", EXIT_DIFFERS)
     return [held[name] for name in names] if names else list(held.values())
+
+
+async def _all(read: Callable[[int], Awaitable[list[T]]]) -> list[T]:
+    """All that `read` has to give, who must be told how many: what is asked for by name or kind may be the last."""
+    count = ASKED_FIRST
+    while len(found := await read(count)) >= count:
+        count *= 8
+    return found
 
 
 def _name(parked: Parked) -> str:

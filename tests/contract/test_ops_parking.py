@@ -121,6 +121,17 @@ def test_all_or_all_of_one_kind_are_redriven(swaplog: Swaplog) -> None:
     assert swaplog.backlog() == 6
 
 
+def test_however_many_are_parked_each_is_found(swaplog: Swaplog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.ops.parking.ASKED_FIRST", 2)
+    swaplog.park(7)
+    items = swaplog.items()
+    assert len(items) == 7
+    assert len(swaplog.items("--fingerprint", "print-1")) == 3
+    assert swaplog.run("redrive", items[-1]["id"], "--apply") == 0
+    assert swaplog.run("redrive", "--all", "--rate", "1000", "--apply") == 0
+    assert (swaplog.items(), swaplog.backlog()) == ([], 7)
+
+
 def test_a_discard_needs_a_reason_and_ends_the_order(swaplog: Swaplog) -> None:
     [order] = swaplog.park(1)
     [item] = swaplog.items()
