@@ -32,10 +32,17 @@ STATUS_STYLE = {
 Body = Mapping[str, Any]
 
 
+class PipedConsole(Console):
+    """Would end the process with 1 when nobody reads on, which says here that stores differ."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """Colours on a terminal and lines that fit it; piped, plain text that is never wrapped or cut."""
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, highlight=False, soft_wrap=stderr, width=None if terminal else PIPED_WIDTH)
+    return PipedConsole(stderr=stderr, highlight=False, soft_wrap=stderr, width=None if terminal else PIPED_WIDTH)
 
 
 def print_line(console: Console, line: Text) -> None:

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -205,6 +208,16 @@ def test_without_postgres_an_order_of_the_archive_is_not_called_unknown(
     for arguments in (["replay", known], ["replay", forgotten], ["events", forgotten]):
         assert main(arguments) == EXIT_UNREACHABLE
         assert b"the archive cannot be asked" in capsysbinary.readouterr().err
+
+
+@pytest.mark.parametrize("shape", [["--json"], []], ids=["json", "text"])
+def test_whoever_has_read_enough_is_no_error(swaplog: Callable[..., Told], shape: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "services.ops", "events", *shape]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_other_partitions_than_the_logs_are_a_usage_error(
