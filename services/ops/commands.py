@@ -10,6 +10,7 @@ from rich.text import Text
 
 from libs.events.ids import PARTITIONS_MAX, partition_of
 from libs.events.model import EVENT_TYPES
+from libs.orders.rows import is_order_id
 from libs.service.settings import Settings
 from services.ops.history import END_OF_TIME_MS, Selection, tips
 from services.ops.journey import END_WITHIN_S, journey as run_journey
@@ -181,7 +182,7 @@ def _selection(order: str, since: str, until: str, user: str, types: tuple[str, 
 
 def _partition(order: str, stack: Stack) -> int:
     try:
-        partition = partition_of(order) if len(order) == 36 else PARTITIONS_MAX
+        partition = partition_of(order) if is_order_id(order) else PARTITIONS_MAX
     except ValueError:
         partition = PARTITIONS_MAX
     if partition >= stack.log.partitions:

@@ -163,7 +163,7 @@ def test_an_unknown_order_is_a_sentence_and_exit_1(stack: Stack, swaplog: Callab
     known = stack.orders["user-0"]
     unknown = ("0" if known[0] != "0" else "1") + known[1:]
     for command in ("replay", "events"):
-        for order in (unknown, "nonsense", known[:-3] + "00f"):
+        for order in (unknown, "nonsense", known[:-3] + "00f", "x" + known[1:]):
             assert swaplog(command, order) == (EXIT_DIFFERS, [])
 
 
