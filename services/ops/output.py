@@ -71,9 +71,9 @@ async def print_live(stack: Stack, ends: dict[int, Position], selection: Selecti
     while True:
         try:
             async for entry in live(log, at, everything):
-                at[entry.partition] = entry.at
                 if selection.wants(entry):
                     await output.event(entry)
+                at[entry.partition] = entry.at
         except PositionGap as gap:
             raise Refusal(str(gap), EXIT_DIFFERS) from None
         except LogUnavailable as away:
