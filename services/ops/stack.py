@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from libs.events.errors import LogMismatch, LogUnavailable
+from libs.events.errors import LogMismatch, LogReplaced, LogUnavailable
 from libs.events.log import EventLog
 from libs.events.order import Order
 from libs.orders.store import OrderStore, StoreUnavailable
@@ -105,11 +105,13 @@ async def settle(log: StartableLog, store: OrderStore, settings: Settings) -> St
 
 @contextmanager
 def refusing() -> Iterator[None]:
-    """Stores that are away end the command with one line."""
+    """Stores that are away, or not what they were, end the command with one line."""
     try:
         yield
     except LogUnavailable as error:
         raise Refusal(f"the log cannot be reached: {error}", EXIT_UNREACHABLE) from error
+    except LogReplaced as error:
+        raise Refusal(f"the log was made again meanwhile, look at it anew: {error}", EXIT_DIFFERS) from error
     except StoreUnavailable as error:
         raise Refusal(f"the archive cannot be reached: {error}", EXIT_UNREACHABLE) from error
 
