@@ -82,12 +82,18 @@ def _step(before: Order | None, last: int, logged: Entry | None, archived: Entry
 
 async def _differences(stack: Stack, order_id: str, folded: Order | None) -> list[str]:
     """Where the kept states are not what the events fold to. A projection that is behind is no difference."""
+    if folded is None:
+        return []
     found: list[str] = []
-    snapshot = await stack.log.find(order_id)
-    if snapshot and folded and snapshot.order.version == folded.version and snapshot.order != folded:
-        found.append("the order's hash in Redis is not what its events fold to")
+    try:
+        snapshot = await stack.log.find(order_id)
+    except ValueError as error:
+        found.append(f"the order's hash in Redis cannot be read: {error}")
+    else:
+        if snapshot and snapshot.order.version == folded.version and snapshot.order != folded:
+            found.append("the order's hash in Redis is not what its events fold to")
     stored = await stack.store.get(order_id) if stack.store else None
-    if stored and folded and stored.version == folded.version and stored != folded:
+    if stored and stored.version == folded.version and stored != folded:
         found.append("the order's row in Postgres is not what its events fold to")
     return found
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,10 +39,10 @@ class Stack:
     why_no_store: str = ""
 
     async def find(self, order_id: str) -> Order | None:
-        """The order as the log holds it, else as Postgres does, else None."""
-        snapshot = await self.log.find(order_id)
-        if snapshot:
-            return snapshot.order
+        """The order as the log holds it and this release can read it, else as Postgres does, else None."""
+        with suppress(ValueError):
+            if snapshot := await self.log.find(order_id):
+                return snapshot.order
         return await self.store.get(order_id) if self.store else None
 
     def unknown(self, order_id: str) -> Refusal:

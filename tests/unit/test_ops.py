@@ -279,6 +279,25 @@ async def test_a_projection_that_is_behind_is_no_problem() -> None:
     assert not (await replay(Stack(log, as_store(archive)), before.order.id)).problems
 
 
+class UnreadableLog(MemoryLog):
+    """A log whose orders are not what this release can read."""
+
+    async def find(self, order_id: str) -> Snapshot | None:
+        raise ValueError("field 'user' is missing")
+
+
+async def test_a_state_that_cannot_be_read_is_a_problem_of_its_order() -> None:
+    log = UnreadableLog(1)
+    order = (await told(log, *STORY)).order
+    stack = Stack(log, as_store(Archive(await everything(log))))
+    story = await replay(stack, order.id)
+
+    assert story.problems == ["the order's hash in Redis cannot be read: field 'user' is missing"]
+    assert [step.order is None for step in story.steps] == [False] * 7
+    last = (await everything(log))[-1]
+    assert await Describer(stack.find).body(last) is None
+
+
 # How it looks
 
 
