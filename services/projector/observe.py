@@ -21,7 +21,8 @@ BATCH_SECONDS = Histogram("swaplog_projection_batch_seconds", "Time to commit a 
 
 
 def resumed(epoch: str, at: Mapping[int, Position]) -> None:
-    """The checkpoint is read and matches the log."""
+    """The checkpoint is read and matches the log. What was in hand before is in Postgres, or will be read again."""
+    LAG_SECONDS.set_function(lambda: 0.0)
     _log.info("projection resumed", epoch=epoch, at={partition: str(position) for partition, position in at.items()})
 
 

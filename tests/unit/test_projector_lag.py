@@ -1,0 +1,58 @@
+"""What the projector says of how far it is behind."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import cast
+
+from prometheus_client import REGISTRY
+
+from libs.events.ids import START, Position
+from libs.events.memory_log import MemoryLog
+from libs.orders.batch import Batch
+from libs.orders.store import Projection, StoreUnavailable
+from libs.service.health import Health
+from services.projector.handlers import Projector
+from tests.builders import a_request
+from tests.waiting import eventually
+
+
+class OldLog(MemoryLog):
+    """A log of long ago."""
+
+    def __init__(self) -> None:
+        super().__init__(1, lambda: 1_000)
+
+    async def start(self) -> None:
+        """It is there."""
+
+
+class LosesReplies:
+    """A projection whose batches are in Postgres, though nobody is told."""
+
+    def __init__(self) -> None:
+        self.at: Mapping[int, Position] = {0: START}
+        self.resumed = 0
+
+    async def resume(self, _epoch: str, _partitions: int) -> Mapping[int, Position]:
+        self.resumed += 1
+        return self.at
+
+    async def apply(self, _epoch: str, batch: Batch) -> Mapping[int, Position]:
+        self.at = batch.until()
+        assert _lag_s() > 1_000
+        raise StoreUnavailable("the reply was lost")
+
+
+async def test_what_turns_out_to_be_projected_is_no_lag() -> None:
+    log, projection, stop = OldLog(), LosesReplies(), asyncio.Event()
+    step, _ = a_request(1, "user-1")
+    await log.commit(step)
+    running = asyncio.create_task(Projector(log, cast("Projection", projection), Health("redis", "postgres")).run(stop))
+    await eventually(lambda: projection.resumed == 2, within_s=20)
+    await eventually(lambda: _lag_s() == 0, what="no lag", within_s=10)
+    stop.set()
+    await running
+
+
+def _lag_s() -> float:
+    return REGISTRY.get_sample_value("swaplog_projection_lag_seconds") or 0
