@@ -1,6 +1,7 @@
 """Every setting of every service, read from the environment once, in `__main__`."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 EXIT_USAGE = 2  # how a process ends that cannot run in its environment
+
+_HOST = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]*)(:(?P<port>[0-9]{0,5}))?")
 
 
 class ConfigurationError(Exception):
@@ -106,6 +109,12 @@ class Settings(BaseModel):
         schemes = ("redis", "rediss", "unix") if info.field_name == "redis_url" else ("postgresql", "postgres")
         if value and urlsplit(value).scheme not in schemes:
             raise ValueError(f"the URL must start with {' or '.join(s + '://' for s in schemes)}")
+        hosts = urlsplit(value).netloc.rpartition("@")[2]
+        for host in hosts.split(",") if info.field_name == "database_url" else [hosts]:
+            found = _HOST.fullmatch(host)
+            if not found or int(found["port"] or 0) > 65_535:
+                # What was taken for a port may be a piece of the password: it must not be in the text.
+                raise ValueError("its host and port cannot be read; in a password / ? # are written %2F %3F %23")
         return value
 
     @field_validator("venues")

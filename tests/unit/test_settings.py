@@ -41,6 +41,10 @@ def test_an_empty_value_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("REDIS_URL", "http://cache", "REDIS_URL is not usable: the URL must start with redis:// or "),
         ("REDIS_URL", "postgresql://cache", "REDIS_URL is not usable: .*redis://"),
         ("DATABASE_URL", "redis://cache", "DATABASE_URL is not usable: .*postgresql://"),
+        ("REDIS_URL", "redis://cache:many", "REDIS_URL is not usable: "),
+        ("REDIS_URL", "redis://cache:70000/0", "REDIS_URL is not usable: "),
+        ("REDIS_URL", "redis://one:1,two:2/0", "REDIS_URL is not usable: "),
+        ("DATABASE_URL", "postgresql://one:1,two:many/x", "DATABASE_URL is not usable: "),
         ("SWAPLOG_STORES", "attic", "SWAPLOG_STORES is not usable: "),
         ("LOG_LEVEL", "loud", "LOG_LEVEL is not usable: "),
     ],
@@ -52,6 +56,29 @@ def test_a_wrong_value_is_one_line_that_names_its_variable(
     with pytest.raises(ConfigurationError, match=line) as caught:
         load_settings()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mark", "/?#")
+@pytest.mark.parametrize(("variable", "scheme"), [("REDIS_URL", "redis"), ("DATABASE_URL", "postgresql")])
+def test_a_password_that_cuts_its_url_short_is_told_without_it(variable: str, scheme: str, mark: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{variable} is not usable: .*%23") as caught:
+        load_settings(environ={variable: f"{scheme}://me:hush{mark}hush@there:1/0"})
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("REDIS_URL", "redis://:p%23w@[::1]:6379/0"),
+        ("REDIS_URL", "unix:///run/redis.sock?db=1"),
+        ("REDIS_URL", "rediss://cache"),
+        ("DATABASE_URL", "postgresql://me:p@ss@one:5432,two/x"),
+        ("DATABASE_URL", "postgresql://me@%2Frun%2Fpg/x"),
+        ("DATABASE_URL", "postgres:///x?host=/run/pg&port=5433"),
+    ],
+)
+def test_stores_may_be_named_in_every_way_their_clients_know(variable: str, url: str) -> None:
+    assert getattr(load_settings(environ={variable: url}), variable.lower()) == url
 
 
 def test_a_missing_secret_is_named_with_what_it_is_for() -> None:
