@@ -32,8 +32,11 @@ class Health:
         return dict(self._trouble)
 
 
-def health_routes(health: Health) -> list[web.RouteDef]:
-    """Routes for a service's own application (without metrics: those stay on the admin port)."""
+def health_routes(health: Health, *, tell_why: bool = False) -> list[web.RouteDef]:
+    """Routes for a service's own application, without metrics: those stay on the admin port.
+
+    `tell_why`: for operators only. Reasons name addresses and users of stores, and anybody may ask a public port.
+    """
 
     async def live(_request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -41,7 +44,8 @@ def health_routes(health: Health) -> list[web.RouteDef]:
     async def ready(_request: web.Request) -> web.Response:
         if health.ready:
             return web.json_response({"status": "ok"})
-        return web.json_response({"status": "unavailable", "reasons": health.reasons}, status=503)
+        reasons = health.reasons if tell_why else dict.fromkeys(health.reasons, "unavailable")
+        return web.json_response({"status": "unavailable", "reasons": reasons}, status=503)
 
     return [web.get("/livez", live), web.get("/readyz", ready)]
 
@@ -54,7 +58,7 @@ async def _metrics(_request: web.Request) -> web.Response:
 async def admin_server(health: Health, host: str, port: int) -> AsyncIterator[int]:
     """Serve health and metrics while the block runs; gives the port that was bound."""
     app = web.Application()
-    app.add_routes([*health_routes(health), web.get("/metrics", _metrics)])
+    app.add_routes([*health_routes(health, tell_why=True), web.get("/metrics", _metrics)])
     async with serve(app, host, port) as bound:
         yield bound
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from libs.service.health import Health
+from libs.service.health import Health, admin_server
 from services.gateway import bodies, dto, limits
 from tests.contract.http_gateway import ORDER, Client, gateway
 
@@ -208,11 +208,18 @@ async def test_every_answer_has_a_request_id_and_a_sane_one_is_kept(client: Clie
 
 async def test_health_is_on_the_public_port_too() -> None:
     health = Health("log", "database")
+    health.trouble("database", "password authentication failed for user swaplog at 10.0.0.7")
     async with gateway(health=health) as client:
         assert (await client.get("/livez")).status == 200
         async with client.session.get(f"{client.url}/readyz") as response:
             assert response.status == 503
-            assert (await response.json())["reasons"].keys() == {"log", "database"}
+            assert (await response.json())["reasons"] == {"log": "unavailable", "database": "unavailable"}
+        async with (
+            admin_server(health, "127.0.0.1", 0) as port,
+            client.session.get(f"http://127.0.0.1:{port}/readyz") as response,
+        ):
+            assert response.status == 503
+            assert (await response.json())["reasons"] == health.reasons
         health.ok("log")
         health.ok("database")
         assert (await client.get("/readyz")).status == 200
