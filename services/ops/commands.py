@@ -140,8 +140,8 @@ class Commands:
             How long the order may take; 60 by itself.
         """
         address = base.rstrip("/") or find_settings()[1]
-        if not address.startswith(("http://", "https://")):
-            raise Refusal(f"--base must be an http:// address, not {address}", EXIT_USAGE)
+        if not address.startswith(("http://", "https://")) or address.count("/") > 2:
+            raise Refusal(f"--base must be an http:// address without a path, not {address}", EXIT_USAGE)
         order = {"tokenIn": sell, "tokenOut": buy, "amount": amount}
         return await run_journey(address, order, make_console(), within_s)
 

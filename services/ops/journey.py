@@ -5,7 +5,7 @@ import time
 from secrets import token_hex
 from typing import Any
 
-from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, ClientWebSocketResponse
+from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTimeout, ClientWebSocketResponse, WSMsgType
 from rich.console import Console
 from rich.text import Text
 
@@ -55,8 +55,10 @@ async def _watch(
     headers: dict[str, str],
     console: Console,
 ) -> int:
-    snapshot = await ws.receive_json()
-    assert snapshot["type"] == "snapshot", snapshot
+    first = await ws.receive()
+    if first.type is not WSMsgType.TEXT:
+        raise _closed(ws)
+    assert first.json()["type"] == "snapshot", first.data
     started = time.monotonic()
     asked = asyncio.create_task(_post(session, "/api/orders", order, headers))
     try:
@@ -86,12 +88,20 @@ async def _print_events(ws: ClientWebSocketResponse, order_id: str, last: float,
         last = now
         if status in TERMINAL:
             return status
-    raise Refusal(f"the WebSocket was closed with {ws.close_code}", EXIT_DIFFERS)
+    raise _closed(ws)
+
+
+def _closed(ws: ClientWebSocketResponse) -> Refusal:
+    return Refusal(f"the WebSocket was closed with {ws.close_code}", EXIT_DIFFERS)
 
 
 async def _post(session: ClientSession, path: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
     async with session.post(path, json=body, headers=headers) as answer:
-        document: dict[str, Any] = await answer.json(content_type=None)
+        try:
+            document: dict[str, Any] = await answer.json(content_type=None)
+        except ValueError:
+            text = f"{path} answered {answer.status} and no JSON: is there a gateway?"
+            raise Refusal(text, EXIT_UNREACHABLE) from None
         if answer.status >= 400:
             raise Refusal(f"{path} answered {answer.status}: {document.get('detail', document)}", EXIT_DIFFERS)
         return document
