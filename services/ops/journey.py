@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from secrets import token_hex
 from typing import Any
 
@@ -30,14 +31,25 @@ async def journey(base_url: str, order: dict[str, Any], console: Console, within
             headers = {"Authorization": f"Bearer {token}"}
             # Listening before asking: nothing of the order can be missed, not even its first event.
             async with session.ws_connect("/api/ws/orders", headers=headers) as ws:
-                async with asyncio.timeout(within_s):
-                    return await _watch(session, ws, order, headers, console)
+                return await _in_time(_watch(session, ws, order, headers, console), within_s)
     except TimeoutError:
-        raise Refusal(f"not at its end within {within_s:g} s", EXIT_DIFFERS) from None
+        raise Refusal(f"{base_url}: no answer within {ANSWER_WITHIN_S:g} s", EXIT_UNREACHABLE) from None
     except ClientConnectorError as error:
         raise Refusal(f"{base_url} cannot be reached: {error.strerror}", EXIT_UNREACHABLE) from None
     except (ClientError, OSError) as error:
         raise Refusal(f"{base_url} cannot be reached: {error}", EXIT_UNREACHABLE) from None
+
+
+async def _in_time(watching: Coroutine[Any, Any, int], within_s: float) -> int:
+    """A question that is not answered ends it with an error of its own."""
+    timer = asyncio.timeout(within_s)
+    try:
+        async with timer:
+            return await watching
+    except TimeoutError:
+        if not timer.expired():
+            raise
+        raise Refusal(f"not at its end within {within_s:g} s", EXIT_DIFFERS) from None
 
 
 async def _sign_up(session: ClientSession, console: Console) -> str:

@@ -1,7 +1,10 @@
 """`swaplog journey` at an address where something else answers, or goes."""
 
+import asyncio
+
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from libs.service.health import serve
 from services.ops.__main__ import main
@@ -14,6 +17,11 @@ ORDER = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "10"}
 
 async def a_page(_request: web.Request) -> web.Response:
     return web.Response(status=502, text="<h1>Bad Gateway</h1>", content_type="text/html")
+
+
+async def silence(_request: web.Request) -> web.Response:
+    await asyncio.Event().wait()
+    return web.Response()
 
 
 async def an_account(_request: web.Request) -> web.Response:
@@ -43,6 +51,19 @@ async def test_a_socket_that_is_closed_at_once_is_told_in_a_sentence() -> None:
         with pytest.raises(Refusal, match="closed with 1012") as refusal:
             await journey(f"http://127.0.0.1:{port}", ORDER, make_console())
     assert refusal.value.code == EXIT_DIFFERS
+
+
+@pytest.mark.parametrize("sign_up", [silence, an_account], ids=["at once", "when listened to"])
+async def test_a_gateway_that_is_silent_is_not_called_an_order_that_is_slow(
+    monkeypatch: pytest.MonkeyPatch, sign_up: Handler
+) -> None:
+    monkeypatch.setattr("services.ops.journey.ANSWER_WITHIN_S", 0.2)
+    app = web.Application()
+    app.add_routes([web.post("/api/auth/signup", sign_up), web.get("/api/ws/orders", silence)])
+    async with serve(app, "127.0.0.1", 0, drain_s=0.1) as port:
+        with pytest.raises(Refusal, match=r"no answer within 0\.2 s") as refusal:
+            await journey(f"http://127.0.0.1:{port}", ORDER, make_console())
+    assert refusal.value.code == EXIT_UNREACHABLE
 
 
 def test_an_address_with_a_path_is_a_usage_error() -> None:
