@@ -8,6 +8,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from libs.service.settings import ConfigurationError
 
+DRAIN_S_MIN = 0.01
+
 
 class Health:
     """What this process needs, and whether it has it. Anything not yet reported is not ready."""
@@ -74,7 +76,8 @@ async def serve(
     Raises:
         ConfigurationError: the port is taken.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=drain_s)
+    # aiohttp takes no time at all for all the time there is.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=max(drain_s, DRAIN_S_MIN))
     await runner.setup()
     try:
         try:
