@@ -14,6 +14,8 @@ from deploy.local.stores import STOP_WITHIN_S, Store
 from deploy.local.supervisor import Supervised, Tell
 from libs.service.settings import ConfigurationError
 
+SAY_EVERY_S = 10
+
 
 async def start_stores(
     environ: Mapping[str, str], folders: Folders, undo: AsyncExitStack, tell: Tell, *, durable: bool
@@ -39,7 +41,7 @@ async def start_stores(
         one = Supervised(plan.command, check, tell, must_start=True)
         kept.append(one)
         one.start()
-        await one.until_ready()
+        await _ready_or_said_why_not(one, tell)
         stores[name] = Store(plan.url, plan.rung, version, one.process.pid if one.process else None)
 
     async def stop() -> None:
@@ -52,6 +54,16 @@ async def start_stores(
     postgres = planned_postgres(environ, folders, durable=durable)
     await all_or_first_failure(start("redis", redis, held[0]), start("postgres", postgres, held[1]))
     return stores, kept
+
+
+async def _ready_or_said_why_not(one: Supervised, tell: Tell) -> None:
+    """However long it takes: a long file is read before the first answer. But nobody waits without knowing for what."""
+    while True:
+        try:
+            async with asyncio.timeout(SAY_EVERY_S):
+                return await one.until_ready()
+        except TimeoutError:
+            tell(f"still waiting for {one.name}: {one.not_ready_because}; log: {one.command.log}")
 
 
 async def run_migrations(argv: Sequence[str], folders: Folders, environ: Mapping[str, str], spawn: Spawn) -> None:

@@ -127,17 +127,21 @@ def _check(url: str, create: str = "") -> Check:
     async def check() -> str:
         try:
             connection = await asyncpg.connect(url, timeout=REACH_WITHIN_S)
+            try:
+                return await _usable(connection, create)
+            finally:
+                await connection.close()
         except (OSError, TimeoutError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise NotReachable(in_short(error)) from None
-        try:
-            version = str(await connection.fetchval("SHOW server_version")).partition(" ")[0]
-            if connection.get_server_version().major < POSTGRES_MAJOR_MIN:
-                raise NotReachable(f"it is PostgreSQL {version}, and {POSTGRES_MAJOR_MIN} is the least")
-            known = "SELECT 1 FROM pg_database WHERE datname = $1"
-            if create and not await connection.fetchval(known, create):
-                await connection.execute(f'CREATE DATABASE "{create}"')
-        finally:
-            await connection.close()
-        return f"PostgreSQL {version}"
 
     return check
+
+
+async def _usable(connection: asyncpg.Connection, create: str) -> str:
+    version = str(await connection.fetchval("SHOW server_version")).partition(" ")[0]
+    if connection.get_server_version().major < POSTGRES_MAJOR_MIN:
+        raise NotReachable(f"it is PostgreSQL {version}, and {POSTGRES_MAJOR_MIN} is the least")
+    known = "SELECT 1 FROM pg_database WHERE datname = $1"
+    if create and not await connection.fetchval(known, create):
+        await connection.execute(f'CREATE DATABASE "{create}"')
+    return f"PostgreSQL {version}"

@@ -25,5 +25,5 @@ def test_a_test_of_the_matrix_exists(test: str) -> None:
 def test_every_fault_test_stands_in_the_matrix() -> None:
     files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests" / "fault").glob("test_*.py")}
     # Of the machine, and of the world.
-    ours = {f"tests/fault/test_{name}.py" for name in ("supervisor", "fork_server", "localnet_kill")}
+    ours = {f"tests/fault/test_{name}.py" for name in ("supervisor", "starting", "fork_server", "localnet_kill")}
     assert files - ours <= {test.partition("::")[0] for test in TESTS}

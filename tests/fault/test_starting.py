@@ -1,0 +1,40 @@
+"""What keeps a stack from starting, and what it says then: never nothing, and never a traceback."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from deploy.local.folders import make_folders
+from deploy.local.stores import postgres_store
+from tests.fault.test_supervisor import stack
+from tests.servers import throw_away_folders
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    with throw_away_folders(lock=False) as folders:
+        yield folders.data
+
+
+async def test_a_store_that_cannot_be_used_is_waited_for_aloud(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.local.launch.SAY_EVERY_S", 0.3)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    async with postgres_store(os.environ, make_folders(data), durable=False) as store:
+        connection = await asyncpg.connect(store.url.replace("/swaplog?", "/postgres?"))
+        await connection.execute("DROP DATABASE swaplog")
+        # As with a full disk: it answers, and does not do what it is asked for.
+        await connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        await connection.close()
+    said: list[str] = []
+    starting = asyncio.create_task(stack(data, said=said).__aenter__())
+    try:
+        await eventually(lambda: said, what="a word about the store")
+    finally:
+        starting.cancel()
+        await asyncio.wait([starting])
+    assert said[0].startswith("still waiting for postgres: cannot execute CREATE DATABASE in a read-only transaction; ")
