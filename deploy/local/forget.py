@@ -16,6 +16,8 @@ def forget(data_dir: Path) -> Path | None:
     """
     if not data_dir.exists():
         return None
+    if not data_dir.is_dir():
+        raise ConfigurationError(f"{data_dir} is no folder: not removed")
     if any(data_dir.iterdir()) and not (data_dir / "secrets.json").exists():
         raise ConfigurationError(f"{data_dir} does not look like a stack's data (no secrets.json): not removed")
     folders = make_folders(data_dir)
@@ -28,6 +30,8 @@ def forget(data_dir: Path) -> Path | None:
             shutil.rmtree(folders.data)
     except Held:
         raise ConfigurationError(f"a stack runs on {folders.data}: stop it first") from None
+    except OSError as error:  # files of somebody else
+        raise ConfigurationError(f"cannot remove {error.filename}: {error.strerror}") from None
     return folders.data
 
 

@@ -138,9 +138,14 @@ class Stack:
                 kept.process.signal(signal.SIGKILL)
 
     async def __aenter__(self) -> "Stack":
-        async with AsyncExitStack() as undo:
-            await self._start(undo)
-            self._undo = undo.pop_all()
+        try:
+            async with AsyncExitStack() as undo:
+                await self._start(undo)
+                self._undo = undo.pop_all()
+        except OSError as error:  # files of somebody else, a disk that is full
+            raise ConfigurationError(
+                f"cannot use {error.filename or self.data_dir}: {error.strerror or error}"
+            ) from None
         return self
 
     async def __aexit__(

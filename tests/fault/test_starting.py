@@ -9,8 +9,10 @@ import asyncpg
 import pytest
 
 from deploy.local.folders import make_folders
+from deploy.local.forget import forget
 from deploy.local.stores import postgres_store
-from tests.fault.test_supervisor import stack
+from libs.service.settings import ConfigurationError
+from tests.fault.test_supervisor import run, stack
 from tests.servers import throw_away_folders
 from tests.waiting import eventually
 
@@ -38,3 +40,21 @@ async def test_a_store_that_cannot_be_used_is_waited_for_aloud(data: Path, monke
         starting.cancel()
         await asyncio.wait([starting])
     assert said[0].startswith("still waiting for postgres: cannot execute CREATE DATABASE in a read-only transaction; ")
+
+
+@pytest.mark.parametrize("file", ["lock", "secrets.json", "redis/lock", "postgres.lock"])
+def test_a_file_that_cannot_be_used_is_one_line_and_exit_code_2(data: Path, file: str) -> None:
+    """As after `sudo make run`; here also root cannot open it."""
+    (data / file).mkdir(parents=True)
+    code, out, err = run(data, REDIS_URL="", REDIS_HOST="", DATABASE_URL="")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"swaplog: cannot use {data / file}: Is a directory")
+
+
+def test_what_cannot_be_removed_is_named(data: Path) -> None:
+    (data / "secrets.json").touch()
+    (data / "lock").mkdir()
+    with pytest.raises(ConfigurationError, match=f"^cannot remove {data / 'lock'}: Is a directory$"):
+        forget(data)
+    with pytest.raises(ConfigurationError, match="secrets.json is no folder"):
+        forget(data / "secrets.json")
