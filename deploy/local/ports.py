@@ -13,11 +13,15 @@ TRIES_MAX = 1_000
 CAN_HOLD = sys.platform == "linux"
 
 
-def is_free(host: str, port: int) -> bool:
-    """Whether somebody could listen there now."""
-    with _socket(host) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        return _bound(probe, host, port)
+def trouble_at(host: str, port: int) -> OSError | None:
+    """Why nobody could listen there now; None: somebody could. Port 0: anywhere on `host`."""
+    try:
+        with _socket(host) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return error
+    return None
 
 
 class Claims:

@@ -1,5 +1,6 @@
 """Which processes a stack has, with which environment each is started, and in which order they end."""
 
+import errno
 import socket
 import sys
 from collections.abc import Iterable, Mapping
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from deploy.local.ports import Claims, is_free
+from deploy.local.ports import Claims, trouble_at
 from libs.service.settings import ConfigurationError, Settings
 
 LOOPBACK = "127.0.0.1"
@@ -69,15 +70,21 @@ def choose_ports(settings: Settings, environ: Mapping[str, str], claimed: Claims
     """The ports asked for; a port 0, or a taken one nobody asked for by name, becomes any free one.
 
     Raises:
-        ConfigurationError: a port that was asked for is taken. The gateway's always counts as asked for.
+        ConfigurationError: a port that was asked for is taken, the gateway's always counts as asked for; or the host is
+            not one of this machine's.
     """
+    if trouble := trouble_at(settings.host, 0):
+        raise ConfigurationError(f"HOST is not usable: cannot listen on {settings.host}: {trouble.strerror}")
 
     def choose(variable: str, host: str, port: int, *, wanted: bool) -> int:
-        if port and port not in claimed and is_free(host, port):
+        trouble = OSError(errno.EADDRINUSE, "") if port in claimed else trouble_at(host, port)
+        if port and not trouble:
             claimed.add(port)
             return port
-        if port and wanted:
-            raise ConfigurationError(f"port {port} is taken: end what listens there, or set {variable} to another")
+        if port and wanted and trouble:
+            taken = trouble.errno == errno.EADDRINUSE
+            what = "is taken: end what listens there" if taken else f"cannot be used: {trouble.strerror}"
+            raise ConfigurationError(f"port {port} {what}, or set {variable} to another")
         return claimed.free(host)
 
     return Ports(

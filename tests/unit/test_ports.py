@@ -34,4 +34,5 @@ def test_who_it_was_promised_to_may_listen_there_and_again() -> None:
 
 def test_a_port_where_somebody_listens_is_not_free() -> None:
     with socket.create_server((HOST, 0)) as server:
-        assert not ports.is_free(HOST, server.getsockname()[1])
+        assert ports.trouble_at(HOST, server.getsockname()[1])
+    assert not ports.trouble_at(HOST, 0)

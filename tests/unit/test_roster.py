@@ -1,7 +1,13 @@
 """Which processes `make run` has, and who of them ends with whom."""
 
-from deploy.local.roster import Service, services, stop_stages
-from libs.service.settings import load_settings
+import errno
+
+import pytest
+
+from deploy.local import roster
+from deploy.local.ports import Claims
+from deploy.local.roster import Service, choose_ports, services, stop_stages
+from libs.service.settings import ConfigurationError, load_settings
 
 
 def test_what_takes_orders_ends_first_and_the_world_outside_last() -> None:
@@ -17,3 +23,27 @@ def test_those_go_first_for_whom_a_client_waits() -> None:
 def test_every_process_is_stopped_whatever_the_roster() -> None:
     roster = [Service("localnet", ("true",)), Service("something", ("true",), 2)]
     assert stop_stages(roster) == [["something", "something-2"], ["localnet"]]
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+@pytest.mark.parametrize("port", ["0", "8080"])
+def test_a_host_that_is_not_this_machine_is_not_told_as_a_port_that_is_taken(host: str, port: str) -> None:
+    env = {"HOST": host, "PORT": port}
+    with (
+        Claims() as claimed,
+        pytest.raises(ConfigurationError, match=f"^HOST is not usable: cannot listen on {host}: "),
+    ):
+        choose_ports(load_settings(environ=env), env, claimed)
+
+
+def test_a_port_that_may_not_be_used_is_not_told_as_one_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def privileged(_host: str, port: int) -> OSError | None:
+        return PermissionError(errno.EACCES, "Permission denied") if port == 80 else None
+
+    monkeypatch.setattr(roster, "trouble_at", privileged)
+    env = {"PORT": "80"}
+    with (
+        Claims() as claimed,
+        pytest.raises(ConfigurationError, match=r"^port 80 cannot be used: Permission denied, or set"),
+    ):
+        choose_ports(load_settings(environ=env), env, claimed)
