@@ -76,11 +76,12 @@ class Stack:
     @property
     def base_url(self) -> str:
         """The one origin clients need."""
-        return f"http://{self.reachable_host}:{self.ports.gateway}"
+        host = self.reachable_host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.ports.gateway}"
 
     @property
     def reachable_host(self) -> str:
-        return LOOPBACK if self.settings.host in ("0.0.0.0", "::", "") else self.settings.host  # noqa: S104
+        return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(self.settings.host, self.settings.host)  # noqa: S104
 
     @property
     def redis_url(self) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from deploy.local.folders import make_folders
 from deploy.local.forget import forget
+from deploy.local.roster import Ports
 from deploy.local.stores import postgres_store
 from libs.service.settings import ConfigurationError
 from tests.fault.test_supervisor import run, stack
@@ -56,5 +57,13 @@ def test_what_cannot_be_removed_is_named(data: Path) -> None:
     (data / "lock").mkdir()
     with pytest.raises(ConfigurationError, match=f"^cannot remove {data / 'lock'}: Is a directory$"):
         forget(data)
-    with pytest.raises(ConfigurationError, match="secrets.json is no folder"):
+    with pytest.raises(ConfigurationError, match=r"secrets\.json is no folder"):
         forget(data / "secrets.json")
+
+
+@pytest.mark.parametrize("host", ["::", "::1"])
+def test_its_address_is_one_to_connect_to_under_ipv6_too(data: Path, host: str) -> None:
+    planned = stack(data, HOST=host)
+    planned.ports = Ports(8080, 0, 0)
+    # Who listens on :: hears nothing of IPv4.
+    assert (planned.reachable_host, planned.base_url) == ("::1", "http://[::1]:8080")
