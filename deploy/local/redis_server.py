@@ -23,6 +23,7 @@ from deploy.local.plan import (
     rungs_to_try,
 )
 from deploy.local.processes import Command
+from libs.service.settings import load_settings
 
 URL_VARIABLES = ("REDIS_URL", "REDIS_HOST")
 WRITTEN_BY = "written-by"
@@ -43,7 +44,7 @@ async def planned_redis(environ: Mapping[str, str], folders: Folders, *, durable
     """
     rungs = rungs_to_try(environ, "Redis", URL_VARIABLES)
     if "url" in rungs:
-        url = environ.get("REDIS_URL") or f"redis://{environ['REDIS_HOST']}:{environ.get('REDIS_PORT') or 6379}/0"
+        url = load_settings(environ=environ).redis()
         yield Plan("REDIS_URL" if environ.get("REDIS_URL") else "REDIS_HOST", url, "url", None, _check(url))
         return
     data = folders.data / "redis"
@@ -81,15 +82,14 @@ def _argv(binary: Binary, data: Path, socket: Path, *, durable: bool) -> list[st
 
 def _check(url: str) -> Check:
     async def check() -> str:
-        client = Redis.from_url(
-            url, socket_connect_timeout=REACH_WITHIN_S, socket_timeout=REACH_WITHIN_S, retry=Retry(NoBackoff(), 0)
-        )
         try:
-            info = await client.info("server")
-        except (RedisError, OSError) as error:
+            client = Redis.from_url(
+                url, socket_connect_timeout=REACH_WITHIN_S, socket_timeout=REACH_WITHIN_S, retry=Retry(NoBackoff(), 0)
+            )
+            async with client:
+                info = await client.info("server")
+        except (RedisError, OSError, ValueError, TypeError) as error:  # the last two: of what follows a ? in the URL
             raise NotReachable(in_short(error)) from None
-        finally:
-            await client.aclose()
         compatible = str(info["redis_version"])  # Valkey tells the Redis it is compatible with, too
         if int(compatible.split(".", 1)[0]) < REDIS_MAJOR_MIN:
             raise NotReachable(f"it is Redis {compatible}, and {REDIS_MAJOR_MIN}.0 is the least")

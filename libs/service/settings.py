@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -117,6 +118,14 @@ class Settings(BaseModel):
                 raise ValueError("its host and port cannot be read; in a password / ? # are written %2F %3F %23")
         return value
 
+    @field_validator("redis_host")
+    @classmethod
+    def _host_alone(cls, value: str) -> str:
+        try:
+            return str(IPv6Address(value)) if ":" in value else value
+        except ValueError:
+            raise ValueError("it must be a host alone; the port is REDIS_PORT") from None
+
     @field_validator("venues")
     @classmethod
     def _named_addresses(cls, value: str) -> str:
@@ -133,7 +142,8 @@ class Settings(BaseModel):
 
     def redis(self) -> str:
         """The URL to connect to."""
-        return self.redis_url or f"redis://{self.redis_host}:{self.redis_port}/0"
+        host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
+        return self.redis_url or f"redis://{host}:{self.redis_port}/0"
 
     def venue_urls(self) -> dict[str, str]:
         """Venue name to base URL, in the order given."""

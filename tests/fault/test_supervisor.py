@@ -192,6 +192,12 @@ def run(data: Path, **env: str) -> tuple[int, str, str]:
             "postgresql://me:hush@127.0.0.1:1/x",
             "swaplog: DATABASE_URL: cannot use postgresql://me:***@127.0.0.1:1/x: Connection refused\n",
         ),
+        (
+            "REDIS_URL",
+            "redis://127.0.0.1:1/0?timeout=1",
+            "swaplog: REDIS_URL: cannot use redis://127.0.0.1:1/0?timeout=1: ",
+        ),
+        ("REDIS_URL", "redis://127.0.0.1:1/0?db=x", "swaplog: REDIS_URL: cannot use redis://127.0.0.1:1/0?db=x: "),
         ("REDIS_URL", "http://127.0.0.1", "swaplog: REDIS_URL is not usable: "),
         ("SWAPLOG_STORES", "attic", "swaplog: SWAPLOG_STORES is not usable: "),
         ("PORT", "many", "swaplog: PORT is not usable: "),

@@ -33,6 +33,22 @@ def test_an_empty_value_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (settings.port, settings.routers) == (8080, 1)
 
 
+@pytest.mark.parametrize("host", ["::1", "fe80::1%lo"])
+def test_redis_may_be_at_an_address_of_ipv6(host: str) -> None:
+    assert load_settings(environ={"REDIS_HOST": host}).redis() == f"redis://[{host}]:6379/0"
+
+
+def test_ports_of_several_hosts_and_of_none_are_fine() -> None:
+    for url in ("postgresql://me:a,b@[::1]:1,two:2/x", "postgresql:///x?host=/run", "postgresql://%2Frun/x"):
+        assert load_settings(environ={"DATABASE_URL": url}).database_url == url
+
+
+def test_a_password_that_was_taken_for_a_port_is_not_repeated() -> None:
+    with pytest.raises(ConfigurationError, match="DATABASE_URL is not usable") as caught:
+        load_settings(environ={"DATABASE_URL": "postgresql://me:hush/hush@there/x"})
+    assert "hush" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "line"),
     [
@@ -45,6 +61,9 @@ def test_an_empty_value_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
         ("REDIS_URL", "redis://cache:70000/0", "REDIS_URL is not usable: "),
         ("REDIS_URL", "redis://one:1,two:2/0", "REDIS_URL is not usable: "),
         ("DATABASE_URL", "postgresql://one:1,two:many/x", "DATABASE_URL is not usable: "),
+        ("REDIS_URL", "redis://cache:one", "REDIS_URL is not usable: its host and port cannot be read"),
+        ("DATABASE_URL", "postgresql://one:5432,two:many/x", "DATABASE_URL is not usable: its host and port cannot be read"),
+        ("REDIS_HOST", "cache:6379", "REDIS_HOST is not usable: it must be a host alone"),
         ("SWAPLOG_STORES", "attic", "SWAPLOG_STORES is not usable: "),
         ("LOG_LEVEL", "loud", "LOG_LEVEL is not usable: "),
     ],
