@@ -30,14 +30,15 @@ MAKERS: dict[str, Callable[[], str]] = {
 
 
 def load_or_make_keys(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """Every secret by its variable. The file (mode 0600) is written when one is missing there and not given.
+    """Every secret by its variable. The file (mode 0600) is written when one is missing there and not given, and when
+    there is none: by it a data folder is known.
 
     Raises:
         ConfigurationError: the file is not what was written.
     """
     kept = _read(path)
     missing = {name: make() for name, make in MAKERS.items() if not environ.get(name) and name not in kept}
-    if missing:
+    if missing or not path.exists():
         kept |= missing
         write_private(path, json.dumps(kept, indent=2) + "\n")
     return {name: environ.get(name) or kept[name] for name in MAKERS}

@@ -10,6 +10,7 @@ import pytest
 
 from deploy.local.folders import make_folders
 from deploy.local.forget import forget
+from deploy.local.keys import load_or_make_keys
 from deploy.local.roster import Ports
 from deploy.local.stores import postgres_store
 from libs.service.settings import ConfigurationError
@@ -67,3 +68,18 @@ def test_its_address_is_one_to_connect_to_under_ipv6_too(data: Path, host: str) 
     planned.ports = Ports(8080, 0, 0)
     # Who listens on :: hears nothing of IPv4.
     assert (planned.reachable_host, planned.base_url) == ("::1", "http://[::1]:8080")
+
+
+def test_a_folder_is_forgotten_also_when_its_secrets_were_given(data: Path) -> None:
+    given = {"JWT_SECRET": "given" * 8, "WALLET_SECRET": "given too"}
+    assert load_or_make_keys(data / "secrets.json", given) == given
+    assert "given" not in (data / "secrets.json").read_text()
+    assert forget(data) == data
+    assert not data.exists()
+
+
+def test_a_folder_that_is_no_stacks_is_not_forgotten(data: Path) -> None:
+    (data / "thesis.tex").touch()
+    with pytest.raises(ConfigurationError, match="does not look like a stack's data"):
+        forget(data)
+    assert (data / "thesis.tex").exists()
