@@ -126,6 +126,14 @@ class Settings(BaseModel):
         except ValueError:
             raise ValueError("it must be a host alone; the port is REDIS_PORT") from None
 
+    @field_validator("data_dir")
+    @classmethod
+    def _home_found(cls, value: Path) -> Path:
+        try:
+            return value.expanduser()
+        except RuntimeError:
+            raise ValueError(f"nobody knows the home folder {value.parts[0]} stands for") from None
+
     @field_validator("venues")
     @classmethod
     def _named_addresses(cls, value: str) -> str:

@@ -1,5 +1,7 @@
 """The environment is checked once, and what is wrong with it is one line that names the variable."""
 
+from pathlib import Path
+
 import pytest
 
 from libs.service.settings import ConfigurationError, Settings, load_settings
@@ -64,6 +66,7 @@ def test_a_password_that_was_taken_for_a_port_is_not_repeated() -> None:
         ("REDIS_URL", "redis://cache:one", "REDIS_URL is not usable: its host and port cannot be read"),
         ("DATABASE_URL", "postgresql://one:5432,two:many/x", "DATABASE_URL is not usable: its host and port cannot be read"),
         ("REDIS_HOST", "cache:6379", "REDIS_HOST is not usable: it must be a host alone"),
+        ("DATA_DIR", "~nobody-by-that-name/x", "DATA_DIR is not usable: .*~nobody-by-that-name"),
         ("SWAPLOG_STORES", "attic", "SWAPLOG_STORES is not usable: "),
         ("LOG_LEVEL", "loud", "LOG_LEVEL is not usable: "),
     ],
@@ -103,6 +106,11 @@ def test_stores_may_be_named_in_every_way_their_clients_know(variable: str, url:
 def test_a_missing_secret_is_named_with_what_it_is_for() -> None:
     with pytest.raises(ConfigurationError, match="JWT_SECRET is not set: signs access tokens"):
         load_settings("database_url", "jwt_secret", environ={"DATABASE_URL": "postgresql://here/x"})
+
+
+def test_whoever_reads_the_data_folder_takes_a_tilde_for_the_same_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert load_settings(environ={"DATA_DIR": "~/swaplog"}).data_dir == Path("/home/ada/swaplog")
 
 
 def test_secrets_do_not_show() -> None:
