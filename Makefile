@@ -98,10 +98,11 @@ clean-data: $(READY) ## Remove the data of the stack on this machine: orders, us
 	exec $(BIN)/python -m deploy.local.forget
 
 $(READY): constraints.txt pyproject.toml
-	test -x $(BIN)/python || { python="$(PYTHON)"; \
+	# Not only there: one whose making was interrupted has no pip yet.
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || { python="$(PYTHON)"; \
 		test -n "$$python" || { echo "Python 3.11 or newer is needed (found: $$(python3 -V 2>&1)); or set PYTHON=..." >&2; exit 2; }; \
 		echo "making $(VENV) with $$($$python -V) ($$python); once, about a minute" >&2; \
-		$$python -m venv $(VENV) || { rm -rf $(VENV); \
+		rm -rf $(VENV); $$python -m venv $(VENV) || { rm -rf $(VENV); \
 			echo "$$python cannot make virtual environments: install its venv package (python3-venv)" >&2; exit 2; }; }
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,embedded]'
 	touch $@
