@@ -59,8 +59,9 @@ async def planned_postgres(environ: Mapping[str, str], folders: Folders, *, dura
         sockets = folders.socket_folder("postgres")
         if user:
             shutil.chown(sockets, user)
-        # The lock proves that no server runs, whatever the number in there stands for by now.
-        (data / "postmaster.pid").unlink(missing_ok=True)
+        # The lock proves that no server runs, whatever the numbers in there stand for by now.
+        for stale in (data / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")):
+            stale.unlink(missing_ok=True)
         if not data.exists():
             await _make_cluster(programs, data, folders, environ, user, durable=durable)
         listen = ("-c", "listen_addresses=", "-c", f"unix_socket_directories={sockets}")

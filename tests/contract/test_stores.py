@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from deploy.local.binaries import Binary, postgres_binaries, redis_binaries
 from deploy.local.folders import Folders, make_folders
 from deploy.local.plan import NoRung, rungs_to_try
 from deploy.local.stores import postgres_store, redis_store
-from deploy.local.unprivileged import staged
+from deploy.local.unprivileged import server_user, staged
 from libs.service.settings import ConfigurationError
 from tests.servers import throw_away_folders
 
@@ -81,6 +82,19 @@ async def test_stores_listen_on_sockets_only_we_can_reach(folders: Folders) -> N
         await connection.close()
     for folder in (folders.run / "redis", folders.run / "postgres"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+async def test_a_socket_of_a_killed_postgres_is_not_taken_for_one_that_runs(folders: Folders) -> None:
+    """What is in /tmp may outlive a machine's or a container's restart, after which numbers stand for others."""
+    user = server_user(folders.data / "postgres")
+    with subprocess.Popen(["sleep", "600"], user=user) as other:  # noqa: ASYNC220
+        sockets = folders.socket_folder("postgres")
+        (sockets / ".s.PGSQL.5432.lock").write_text(f"{other.pid}\n{folders.data}/postgres\n1\n5432\n{sockets}\n")
+        try:
+            async with postgres_store(HERE, folders, durable=False) as store:
+                assert store.pid
+        finally:
+            other.kill()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can change user")
