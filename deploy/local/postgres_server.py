@@ -113,7 +113,9 @@ async def _make_cluster(
     argv = (str(programs / "initdb"), "-D", str(fresh), *INITDB, *sync)
     made = spawn(Command("initdb", argv, folders.log("postgres"), environ, cwd=fresh, user=user))
     if await made.exited() != 0:
-        raise ConfigurationError(f"cannot make {data}: {made.last_line()}")
+        # What it says last is that it tidied up.
+        reason = made.last_line(having="FATAL") or made.last_line(having="error") or made.last_line()
+        raise ConfigurationError(f"cannot make {data}: {reason}; log: {made.command.log}")
     _put_in_place(fresh, home, data)
 
 

@@ -92,13 +92,13 @@ class Process:
             self.signal(signal.SIGKILL)
             return await self.exited()
 
-    def last_line(self) -> str:
-        """The last thing this run said, or "" if it said nothing."""
+    def last_line(self, having: str = "") -> str:
+        """The last thing this run said, with these words in it, or "" if it said nothing such."""
         with self.command.log.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(self._log_start, size - LAST_LINE_BYTES_MAX))
             lines = log.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return next((line.strip() for line in reversed(lines) if line.strip() and having in line), "")
 
 
 def spawn(command: Command) -> Process:

@@ -83,3 +83,23 @@ def test_a_folder_that_is_no_stacks_is_not_forgotten(data: Path) -> None:
     with pytest.raises(ConfigurationError, match="does not look like a stack's data"):
         forget(data)
     assert (data / "thesis.tex").exists()
+
+
+async def test_why_the_files_of_postgres_could_not_be_made_is_said(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    programs = data / "programs"
+    programs.mkdir(mode=0o755)
+    for name, text in (
+        ("postgres", "echo 'postgres (PostgreSQL) 16.1'"),
+        ("initdb", "echo 'FATAL:  could not write: No space left'; echo 'initdb: removing contents of data'; exit 1"),
+    ):
+        program = programs / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("SWAPLOG_STORES", "path")
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    with pytest.raises(
+        ConfigurationError, match=r"cannot make .*/postgres: FATAL: .*No space left; log: .*postgres\.log"
+    ):
+        async with postgres_store(os.environ, make_folders(data), durable=False):
+            pass
