@@ -18,7 +18,7 @@ READY_WITHIN_S = 120  # a long append-only file or a crash recovery is read befo
 REACH_WITHIN_S = 5
 FOLDER_FREE_WITHIN_S = 20
 
-URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]+(?=@)")
+URL_PASSWORD = re.compile(r"((?<=://)[^/@\s:]*:)[^/\s]+(?=@)|((?<=[?&])password=)[^&\s]+")
 
 
 class NotReachable(Exception):
@@ -76,7 +76,7 @@ def rungs_to_try(environ: Mapping[str, str], name: str, urls: tuple[str, ...]) -
 
 
 def without_password(url: str) -> str:
-    return URL_PASSWORD.sub(r"\1:***", url)
+    return URL_PASSWORD.sub(r"\1\2***", url)
 
 
 async def check_given(plan: Plan, variable: str) -> str:

@@ -2,6 +2,9 @@
 
 import asyncio
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from deploy.local.keys import load_or_make_keys
 from deploy.local.roster import Ports
 from deploy.local.stores import postgres_store
 from libs.service.settings import ConfigurationError
-from tests.fault.test_supervisor import run, stack
+from tests.fault.test_supervisor import PORTS, stack
 from tests.servers import throw_away_folders
 from tests.waiting import eventually
 
@@ -23,6 +26,68 @@ from tests.waiting import eventually
 def data() -> Iterator[Path]:
     with throw_away_folders(lock=False) as folders:
         yield folders.data
+
+
+def run(data: Path, **env: str) -> tuple[int, str, str]:
+    """`python -m deploy.local` as people start it, to its end: exit code, stdout, stderr."""
+    environ = {name: value for name, value in os.environ.items() if name != "SWAPLOG_STORES"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "deploy.local"],
+        env={**environ, **PORTS, "DATA_DIR": str(data), **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            out, err = process.communicate()
+        finally:
+            process.kill()
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize(
+    ("variable", "url", "line"),
+    [
+        (
+            "REDIS_URL",
+            "redis://:hush@127.0.0.1:1/0",
+            "swaplog: REDIS_URL: cannot use redis://:***@127.0.0.1:1/0: Connection refused\n",
+        ),
+        (
+            "DATABASE_URL",
+            "postgresql://me:hush@127.0.0.1:1/x",
+            "swaplog: DATABASE_URL: cannot use postgresql://me:***@127.0.0.1:1/x: Connection refused\n",
+        ),
+        (
+            "REDIS_URL",
+            "redis://127.0.0.1:1/0?timeout=1",
+            "swaplog: REDIS_URL: cannot use redis://127.0.0.1:1/0?timeout=1: ",
+        ),
+        ("REDIS_URL", "redis://127.0.0.1:1/0?db=x", "swaplog: REDIS_URL: cannot use redis://127.0.0.1:1/0?db=x: "),
+        ("REDIS_URL", "redis://:pr@hush@127.0.0.1:1", "swaplog: REDIS_URL: cannot use redis://:***@127.0.0.1:1: "),
+        (
+            "DATABASE_URL",
+            "postgresql://127.0.0.1:1/x?user=me&password=hush&sslmode=disable",
+            "swaplog: DATABASE_URL: cannot use postgresql://127.0.0.1:1/x?user=me&password=***&sslmode=disable: ",
+        ),
+        ("REDIS_URL", "http://127.0.0.1", "swaplog: REDIS_URL is not usable: "),
+        ("SWAPLOG_STORES", "attic", "swaplog: SWAPLOG_STORES is not usable: "),
+        ("PORT", "many", "swaplog: PORT is not usable: "),
+    ],
+)
+def test_an_unusable_environment_is_one_line_and_exit_code_2(data: Path, variable: str, url: str, line: str) -> None:
+    code, out, err = run(data, **{variable: url})
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith(line)
+    assert "hush" not in err
+
+
+def test_a_taken_port_is_one_line_and_exit_code_2(data: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        code, out, err = run(data, PORT=str(other.getsockname()[1]))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "is taken" in err
 
 
 async def test_a_store_that_cannot_be_used_is_waited_for_aloud(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

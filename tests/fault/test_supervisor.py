@@ -162,62 +162,6 @@ async def test_a_taken_port_of_our_own_choice_is_replaced_and_one_asked_for_is_n
                 pass
 
 
-def run(data: Path, **env: str) -> tuple[int, str, str]:
-    """`python -m deploy.local` as people start it, to its end: exit code, stdout, stderr."""
-    environ = {name: value for name, value in os.environ.items() if name != "SWAPLOG_STORES"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "deploy.local"],
-        env={**environ, **PORTS, "DATA_DIR": str(data), **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            out, err = process.communicate()
-        finally:
-            process.kill()
-    return process.returncode, out, err
-
-
-@pytest.mark.parametrize(
-    ("variable", "url", "line"),
-    [
-        (
-            "REDIS_URL",
-            "redis://:hush@127.0.0.1:1/0",
-            "swaplog: REDIS_URL: cannot use redis://:***@127.0.0.1:1/0: Connection refused\n",
-        ),
-        (
-            "DATABASE_URL",
-            "postgresql://me:hush@127.0.0.1:1/x",
-            "swaplog: DATABASE_URL: cannot use postgresql://me:***@127.0.0.1:1/x: Connection refused\n",
-        ),
-        (
-            "REDIS_URL",
-            "redis://127.0.0.1:1/0?timeout=1",
-            "swaplog: REDIS_URL: cannot use redis://127.0.0.1:1/0?timeout=1: ",
-        ),
-        ("REDIS_URL", "redis://127.0.0.1:1/0?db=x", "swaplog: REDIS_URL: cannot use redis://127.0.0.1:1/0?db=x: "),
-        ("REDIS_URL", "http://127.0.0.1", "swaplog: REDIS_URL is not usable: "),
-        ("SWAPLOG_STORES", "attic", "swaplog: SWAPLOG_STORES is not usable: "),
-        ("PORT", "many", "swaplog: PORT is not usable: "),
-    ],
-)
-def test_an_unusable_environment_is_one_line_and_exit_code_2(data: Path, variable: str, url: str, line: str) -> None:
-    code, out, err = run(data, **{variable: url})
-    assert (code, out) == (2, "")
-    assert err.count("\n") == 1
-    assert err.startswith(line)
-    assert "hush" not in err
-
-
-def test_a_taken_port_is_one_line_and_exit_code_2(data: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        code, out, err = run(data, PORT=str(other.getsockname()[1]))
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "is taken" in err
-
-
 async def test_a_killed_supervisor_leaves_no_orphans(data: Path) -> None:
     script = (
         "import asyncio, sys; from pathlib import Path; from tests.fault.test_supervisor import stack, standin\n"
