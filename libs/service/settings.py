@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
+SESSION_S_MAX = 100 * 366 * 86_400  # an end beyond the year 9999 is no time: every sign-in failed
 EXIT_USAGE = 2  # how a process ends that cannot run in its environment
 
 _HOST = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]*)(:(?P<port>[0-9]{0,5}))?")
@@ -75,7 +76,7 @@ class Settings(BaseModel):
 
     # Clients
     access_token_s: int = Field(900, ge=60, le=86_400, description="lifetime of an access token")
-    session_s: int = Field(2_592_000, ge=60, description="a session not renewed for so long is over")
+    session_s: int = Field(2_592_000, ge=60, le=SESSION_S_MAX, description="a session not renewed for so long is over")
     sockets_per_user: int = Field(50, ge=1, le=10_000, description="connections of one user that stay open")
     proxies: int = Field(0, ge=0, le=10, description="proxies in front of the gateway that add to X-Forwarded-For")
     cors_origins: str = Field("", description="origins whose pages may read answers, by commas; * for all")
@@ -111,11 +112,9 @@ class Settings(BaseModel):
         if value and urlsplit(value).scheme not in schemes:
             raise ValueError(f"the URL must start with {' or '.join(s + '://' for s in schemes)}")
         hosts = urlsplit(value).netloc.rpartition("@")[2]
-        for host in hosts.split(",") if info.field_name == "database_url" else [hosts]:
-            found = _HOST.fullmatch(host)
-            if not found or int(found["port"] or 0) > 65_535:
-                # What was taken for a port may be a piece of the password: it must not be in the text.
-                raise ValueError("its host and port cannot be read; in a password / ? # are written %2F %3F %23")
+        if not all(map(_is_host, hosts.split(",") if info.field_name == "database_url" else [hosts])):
+            # What was taken for a port may be a piece of the password: it must not be in the text.
+            raise ValueError("its host and port cannot be read; in a password / ? # are written %2F %3F %23")
         return value
 
     @field_validator("redis_host")
@@ -137,10 +136,20 @@ class Settings(BaseModel):
     @field_validator("venues")
     @classmethod
     def _named_addresses(cls, value: str) -> str:
-        for item in filter(None, value.split(",")):
+        items = [item for item in value.split(",") if item]
+        for item in items:
             name, _, url = item.partition("=")
-            if not name.strip() or urlsplit(url.strip()).scheme not in {"http", "https"}:
+            if not name.strip() or not _is_http_address(url.strip()):
                 raise ValueError(f"{item!r} is not of the form name=http://address")
+        if not items:
+            raise ValueError("it names no venue")
+        return value
+
+    @field_validator("chain_rpc_url", "notifier_url")
+    @classmethod
+    def _http_address(cls, value: str) -> str:
+        if not _is_http_address(value):
+            raise ValueError("it is not of the form http://address")
         return value
 
     def jwt_secrets(self) -> tuple[str, ...]:
@@ -157,6 +166,19 @@ class Settings(BaseModel):
         """Venue name to base URL, in the order given."""
         pairs = (item.partition("=") for item in self.venues.split(",") if item)
         return {name.strip(): url.strip().rstrip("/") for name, _, url in pairs}
+
+
+def _is_host(text: str) -> bool:
+    found = _HOST.fullmatch(text)
+    return found is not None and int(found["port"] or 0) <= 65_535
+
+
+def _is_http_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and _is_host(parts.netloc.rpartition("@")[2])
 
 
 def load_settings(*required: str, environ: Mapping[str, str] | None = None) -> Settings:
