@@ -38,15 +38,26 @@ class Claims:
 _verified: dict[tuple[str, str], Claims] = {}
 
 
-def check_secret(secret: str) -> None:
-    """Refuse a secret that can be guessed; called at start, before the first token.
+def check_secrets(secret: str, *older: str) -> None:
+    """Refuse those that can be guessed; called at start, before the first token. `older`: see `verify_token`.
+
+    Raises:
+        ConfigurationError: shorter than 32 bytes.
+    """
+    check_secret(secret)
+    for one in older:
+        check_secret(one, "JWT_SECRETS_OLD")
+
+
+def check_secret(secret: str, variable: str = "JWT_SECRET") -> None:
+    """Refuse a secret that can be guessed.
 
     Raises:
         ConfigurationError: shorter than 32 bytes.
     """
     length = len(secret.encode())
     if length < SECRET_BYTES_MIN:
-        raise ConfigurationError(f"JWT_SECRET is too short: {length} bytes, at least {SECRET_BYTES_MIN} are needed")
+        raise ConfigurationError(f"{variable} is too short: {length} bytes, at least {SECRET_BYTES_MIN} are needed")
 
 
 def issue_token(user_id: str, secret: str, *, now: datetime | None = None, lifetime: timedelta = LIFETIME) -> str:

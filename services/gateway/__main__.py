@@ -14,7 +14,7 @@ from libs.service.http import open_session
 from libs.service.lifecycle import run
 from libs.service.settings import Settings
 from libs.service.shared import Rate, open_shared
-from libs.service.tokens import check_secret
+from libs.service.tokens import check_secrets
 from services.gateway.accounts import Accounts, open_database
 from services.gateway.app import make_app
 from services.gateway.auth import Passwords
@@ -31,8 +31,7 @@ from services.gateway.tunnel import Tunnels
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop`, then answer what is in hand within the drain window."""
     secrets = settings.jwt_secrets()
-    for secret in secrets:
-        check_secret(secret)
+    check_secrets(*secrets)
     tunnels, health = Tunnels(settings.notifier_url), Health(LOG, DATABASE)
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(open_redis_log(settings.redis(), settings.partitions))

@@ -12,7 +12,7 @@ from libs.service.health import Health, admin_server, serve
 from libs.service.lifecycle import run
 from libs.service.settings import Settings
 from libs.service.shared import open_shared
-from libs.service.tokens import check_secret, verify_token
+from libs.service.tokens import check_secrets, verify_token
 from services.notifier.access import Access
 from services.notifier.app import make_app
 from services.notifier.hub import Hub
@@ -23,8 +23,7 @@ from services.notifier.tail import Tail
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop`, then send everybody away with a code that lets them come back."""
     secrets = settings.jwt_secrets()
-    for secret in secrets:
-        check_secret(secret)
+    check_secrets(*secrets)
     limits, health = Limits(sockets_per_user_max=settings.sockets_per_user), Health("log")
 
     def heard(trouble: str) -> None:

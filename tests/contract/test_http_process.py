@@ -232,6 +232,7 @@ async def test_gateways_that_are_told_of_each_other_share_a_port_and_others_do_n
         ({"JWT_SECRET": ""}, "JWT_SECRET is not set"),
         ({"JWT_SECRET": "short"}, "JWT_SECRET is too short"),
         ({"DATABASE_URL": ""}, "DATABASE_URL is not set"),
+        ({"JWT_SECRETS_OLD": f"{'x' * 32},short"}, "JWT_SECRETS_OLD is too short: 5 bytes"),
         ({"NOTIFIER_URL": "https://x"}, "NOTIFIER_URL must be"),
     ],
 )
