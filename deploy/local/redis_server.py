@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from deploy.local.binaries import REDIS_MAJOR_MIN, Binary, Rung, redis_binaries
 from deploy.local.folders import Folders, locked_for_child
+from deploy.local.keys import write_private
 from deploy.local.plan import (
     FOLDER_FREE_WITHIN_S,
     REACH_WITHIN_S,
@@ -54,7 +55,7 @@ async def planned_redis(environ: Mapping[str, str], folders: Folders, *, durable
     url = f"unix://{socket}?db=0"
     refusal = f"another Redis still uses {data}: end it, or use another DATA_DIR"
     async with locked_for_child(data / "lock", FOLDER_FREE_WITHIN_S, refusal) as lock:
-        (data / WRITTEN_BY).write_text(f"{binary.product} {binary.major}\n")
+        write_private(data / WRITTEN_BY, f"{binary.product} {binary.major}\n")  # whole or not: the disk may be full
         argv = _argv(binary, data, socket, durable=durable)
         command = Command("redis", argv, folders.log("redis"), environ, keep_fds=(lock,))
         yield Plan("redis", url, binary.rung, command, _check(url))

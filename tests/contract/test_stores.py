@@ -1,6 +1,7 @@
 """The ladder for Redis and Postgres: which rung is taken, what it leaves behind, and what it refuses."""
 
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -146,6 +147,22 @@ async def test_data_of_another_server_is_refused(folders: Folders) -> None:
         with pytest.raises(ConfigurationError, match=r"was written by (Garnet 1|PostgreSQL 9)"):
             async with store(HERE, folders, durable=True):
                 pass
+
+
+async def test_who_wrote_the_data_is_known_also_after_a_start_with_a_full_disk(folders: Folders) -> None:
+    async with redis_store(HERE, folders, durable=False):
+        pass
+    marker = folders.data / "redis" / "written-by"
+    wrote = marker.read_text()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # nothing can be written any more
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            async with redis_store(HERE, folders, durable=False):
+                pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert marker.read_text() == wrote
 
 
 async def test_the_server_that_wrote_the_data_is_preferred(folders: Folders) -> None:
