@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class Cluster:
     async def restart(self, node: ClusterNode) -> None:
         """Start a node that ended, with its data; waits until it is one of the cluster again."""
         node.process = spawn(node.command)
-        await eventually(lambda: _whole(node), what="the node is one of the cluster again")
+        await eventually(partial(_whole, node), what="the node is one of the cluster again")
 
     async def migrate(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
         """Move a slot with everything in it, as any tool does it: key by key, while both serve it."""
@@ -142,7 +143,7 @@ def _start(folder: Path, claimed: Claims, *, durable: bool) -> ClusterNode:
 async def _join(nodes: list[ClusterNode]) -> None:
     share = -(-REDIS_CLUSTER_HASH_SLOTS // len(nodes))
     for number, node in enumerate(nodes):
-        await eventually(lambda node=node: _answers(node), what="a node answers")
+        await eventually(partial(_answers, node), what="a node answers")
         async with client(node) as one:
             last = min((number + 1) * share, REDIS_CLUSTER_HASH_SLOTS) - 1
             await _said(one, "SET-CONFIG-EPOCH", number + 1)
@@ -150,7 +151,7 @@ async def _join(nodes: list[ClusterNode]) -> None:
             if number:
                 await _said(one, "MEET", "127.0.0.1", nodes[0].port, nodes[0].bus_port)
     for node in nodes:
-        await eventually(lambda node=node: _whole(node), what="the cluster is whole")
+        await eventually(partial(_whole, node), what="the cluster is whole")
 
 
 async def _answers(node: ClusterNode) -> bool:

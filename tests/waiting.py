@@ -3,15 +3,27 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
 POLL_S = 0.02
 
 
+@overload
 async def eventually(
-    condition: Callable[[], T | Awaitable[T]], *, what: str = "", within_s: float = 120, poll_s: float = POLL_S
+    condition: Callable[[], Awaitable[T | None]], *, what: str = "", within_s: float = 120, poll_s: float = POLL_S
+) -> T: ...
+@overload
+async def eventually(
+    condition: Callable[[], T | None], *, what: str = "", within_s: float = 120, poll_s: float = POLL_S
+) -> T: ...
+async def eventually(
+    condition: Callable[[], T | Awaitable[T | None] | None],
+    *,
+    what: str = "",
+    within_s: float = 120,
+    poll_s: float = POLL_S,
 ) -> T:
     """Call `condition` until it gives something true, and return that.
 

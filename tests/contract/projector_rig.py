@@ -27,7 +27,7 @@ class StartedMemoryLog(MemoryLog):
         self.away = False
         self.spoil: Mapping[int, str] = {}
         self.epoch_now = "memory"
-        self.readers: dict[str, Mapping[int, Position]] = {}
+        self.registered: dict[str, Mapping[int, Position]] = {}
 
     @property
     def epoch(self) -> str:
@@ -51,7 +51,7 @@ class StartedMemoryLog(MemoryLog):
         ]
 
     async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
-        self.readers[name] = dict(at)
+        self.registered[name] = dict(at)
 
 
 @asynccontextmanager

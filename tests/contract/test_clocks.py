@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 
 from libs.events import worker
+from libs.events.commands import follow
 from libs.events.envelope import Envelope
 from libs.events.ids import START
 from libs.events.log import Committed, Entry, EventLog
@@ -147,7 +148,7 @@ async def test_a_pause_is_counted_by_redis_whatever_the_service_thinks(redis_url
         failed = attempt_failed(delay_ms=HOUR_MS).model_copy(
             update={"retry_at": datetime.now(UTC) - timedelta(hours=5)}
         )
-        step, _ = worker.follow(made, [failed], source=ROUTER, now=datetime.now(UTC), item=item)
+        step, _ = follow(made, [failed], source=ROUTER, now=datetime.now(UTC), item=item)
         assert isinstance(await log.commit(step), Committed)
         assert await log.move_due() == 0
         ((seconds, _), (_, due_ms)) = await log._redis.send([["TIME"], ["ZRANGE", Keys(0).timers, 0, -1, "WITHSCORES"]])

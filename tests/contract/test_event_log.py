@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from libs.events.ids import START, Position, partition_of
-from libs.events.log import Committed, Conflict, Duplicate, EventLog, Idempotency, Item, NotYours, Snapshot, Step
+from libs.events.log import Committed, Conflict, Duplicate, EventLog, Idempotency, Item, NotYours, Only, Snapshot, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderCancelled
 from libs.events.order import evolve
@@ -53,13 +53,17 @@ async def everything(log: EventLog) -> list[tuple[int, Position, str]]:
     return [(entry.partition, entry.at, entry.fields["id"]) for entry in entries]
 
 
+def of_either(user: str, order_id: str) -> Only:
+    return lambda owner, order: owner == user or order == order_id
+
+
 async def test_who_wants_some_entries_gets_those_and_the_last(log: EventLog) -> None:
     users = ["user-1", "user-2", "user-1", "user-3", "user-2"]
     orders = [await requested(log, user) for user in users]
     everywhere = dict.fromkeys(range(log.partitions), START)
     for user, order_id in (("user-1", ""), ("", orders[1].order.id), ("nobody", "nothing")):
         whole = await log.read(everywhere, 1_000, 0)
-        some = await log.read(everywhere, 1_000, 0, lambda owner, order, u=user, o=order_id: owner == u or order == o)
+        some = await log.read(everywhere, 1_000, 0, of_either(user, order_id))
         wanted = [entry for entry in whole if entry.fields["user"] == user or entry.fields["subject"] == order_id]
         lasts = {entry.partition: entry for entry in whole}.values()
         assert [entry for entry in whole if entry in wanted or entry in lasts] == some

@@ -1,7 +1,7 @@
 """The log in memory is a model of the one in Redis: whatever is done to both, in any order, both say the same."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from libs.events.ids import START
-from libs.events.log import Committed, Conflict, EventLog, Idempotency, Item, Outcome, Snapshot, Step
+from libs.events.log import Committed, Conflict, Entry, EventLog, Idempotency, Item, Outcome, Snapshot, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import (
     AttemptFailed,
@@ -235,7 +235,7 @@ def _parked(parked: Parked) -> tuple[object, ...]:
     return parked.partition, parked.service, parked.order_id, parked.reason, parked.deliveries, parked.event_id
 
 
-def _log(entries: Any) -> list[object]:
+def _log(entries: Iterable[Entry]) -> list[tuple[int, int, list[tuple[str, str]]]]:
     return sorted((entry.partition, entry.at.position, sorted(entry.fields.items())) for entry in entries)
 
 

@@ -108,7 +108,7 @@ async def becomes(log: EventLog, order_id: str, status: Status) -> Order:
         assert held.order.status is status, held.order.status
         return held.order
 
-    return await eventually(there, within_s=120)  # type: ignore[return-value]
+    return await eventually(there, within_s=120)
 
 
 async def test_an_order_waits_for_its_price_and_goes_on_when_it_is_met(log: EventLog) -> None:

@@ -75,7 +75,7 @@ async def test_it_reports_how_far_the_archive_is(direct: asyncpg.Connection, sto
     await journey(log, "user-1")
     async with projecting(log, store):
         tips = {partition: await log.tip(partition) for partition in range(PARTITIONS)}
-        await eventually(lambda: log.readers.get(READER) == tips, what="the reader is registered at the end")
+        await eventually(lambda: log.registered.get(READER) == tips, what="the reader is registered at the end")
 
 
 async def test_while_redis_is_away_it_waits_and_says_so(store: OrderStore) -> None:

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -84,7 +85,7 @@ async def test_killed_between_two_batches_it_loses_nothing(
     for _ in range(2):
         order_id = await commit_an_order(log)
         async with projector(redis_url, database_url) as process:
-            await eventually(lambda wanted=order_id: projected(store, wanted), what="the order is in Postgres")  # type: ignore[misc]
+            await eventually(partial(projected, store, order_id), what="the order is in Postgres")
             process.kill()
             await process.wait()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,8 @@ from libs.events.log import Entry
 from libs.events.memory_log import MemoryLog
 from libs.orders import folding, rebuild as module, sql
 from libs.orders.batch import Batch
-from libs.orders.rebuild import NEXT, PREVIOUS, RebuildRefused, Report, drop, open_rebuild, rebuild, roll_back
+from libs.orders.rebuild import NEXT, PREVIOUS, RebuildRefused, drop, open_rebuild, rebuild, roll_back
+from libs.orders.rebuild_report import Report
 from libs.orders.store import OrderStore, Projection, StoreUnavailable, open_store
 from services.ops.__main__ import main
 from tests.builders import route_selected, then
@@ -163,7 +164,11 @@ async def test_it_may_end_after_any_step(
     await system.more(USERS, steps=3)
     if what == "roll back":
         await rebuild(system.dsn, switch=True)
-    act = {"rebuild": lambda: rebuild(system.dsn, switch=True), "roll back": lambda: roll_back(system.dsn)}[what]
+    acts: dict[str, Callable[[], Awaitable[Report]]] = {
+        "rebuild": lambda: rebuild(system.dsn, switch=True),
+        "roll back": lambda: roll_back(system.dsn),
+    }
+    act = acts[what]
     true_step = getattr(module.Rebuild, step)
 
     class Killed(Exception):

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from libs.events.log import Committed
+from libs.events.log import Committed, Item
 from libs.events.reactions import ROUTER
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
-from libs.events.redis_work import PAGE
+from libs.events.redis_taking import PAGE
 from tests.builders import a_request
 from tests.servers import flush_redis
 from tests.waiting import eventually
@@ -31,7 +31,7 @@ async def log(redis_url: str) -> AsyncIterator[RedisLog]:
 async def test_an_item_behind_many_in_good_hands_is_claimed(log: RedisLog) -> None:
     steps = [a_request(1, f"user-{number}")[0] for number in range(IN_GOOD_HANDS + 1)]
     assert all(isinstance(outcome, Committed) for outcome in await asyncio.gather(*map(log.commit, steps)))
-    items = []
+    items: list[Item] = []
     while len(items) <= IN_GOOD_HANDS:
         items += await log.take(ROUTER, "a", 500, 100)
     last = max(items, key=lambda item: tuple(map(int, item.id.split("-"))))

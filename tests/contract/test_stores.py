@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 from redis.asyncio import Redis
 

@@ -61,7 +61,8 @@ def test_messages_come_whole_in_whatever_pieces_the_bytes_come() -> None:
         else [sent(TEXT, text)]
         for number, text in enumerate(texts)
     ]
-    stream, reader, found, at = b"".join(b"".join(each) for each in parts), FrameReader(1 << 20), [], 0
+    stream, reader, at = b"".join(b"".join(each) for each in parts), FrameReader(1 << 20), 0
+    found: list[tuple[int, bytes]] = []
     while at < len(stream):
         step = chance.choice([1, 2, 3, 5, 1_000, 70_000])
         found += reader.feed(stream[at : at + step])

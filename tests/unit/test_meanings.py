@@ -4,12 +4,12 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import orjson
 import pytest
 
 from libs.events.model import Reason
-from services.gateway import entry, meanings
+from services.gateway import entry, frames, meanings
 from services.gateway.dto import BatchItemBody, read_order
 from services.gateway.openapi import openapi
 from services.gateway.problems import KINDS
@@ -31,7 +31,7 @@ def test_what_the_notifier_refuses_with_is_a_code_of_the_api() -> None:
 
 
 def test_every_way_a_socket_is_closed_is_told() -> None:
-    codes = {close.code for close in Close} | {entry.UNAUTHORIZED, entry.TOO_MANY, entry.TRY_LATER, entry.RESTARTING}
+    codes = {close.code for close in Close} | {entry.UNAUTHORIZED, entry.TOO_MANY, entry.TRY_LATER, frames.RESTARTING}
     assert codes <= set(meanings.CLOSES)
 
 

@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 from hypothesis import given, strategies as st
 
-from libs.events.model import AttemptFailed, OrderFailed, Reason, RouteSelected, Terms
+from libs.events.model import AttemptFailed, OrderFailed, OrderOpened, Reason, RouteSelected, Terms
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
 from libs.quoting.choice import Answer, NoQuote, Quote, decide, fee_in_token_out, min_out
@@ -29,7 +29,7 @@ def declines(venue: str, reason: Reason, why: str = "because") -> Answer:
     return Answer(venue, 3, NoQuote(reason, why))
 
 
-def decided(*answers: Answer, order: Order | None = None) -> RouteSelected | AttemptFailed | OrderFailed:
+def decided(*answers: Answer, order: Order | None = None) -> RouteSelected | OrderOpened | AttemptFailed | OrderFailed:
     return decide(order or an_order(), answers, now=NOW, fraction=0.5, policy=POLICY)
 
 

@@ -9,7 +9,7 @@ from libs.events.ids import Position
 from libs.events.log import Entry, Snapshot
 from libs.events.memory_log import MemoryLog
 from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
-from tests.verdict import PROMISES, Evidence, judge, kept, shown
+from tests.verdict import PROMISES, Evidence, Transcript, judge, kept, shown
 
 BODIES = (routing_started(), route_selected(), tx_submitted(), tx_confirmed())
 
@@ -30,7 +30,7 @@ async def sound() -> Evidence:
             await log.commit(step)
         ended.append(now)
     entries = await log.read({0: Position(0, 0)}, 100, 0)
-    transcript = [
+    transcript: Transcript = [
         {"type": "snapshot", "cursor": "0:0:0-0", "orders": []},
         {"type": "heartbeat", "cursor": "0:0:0-0"},
         *map(told, entries),
