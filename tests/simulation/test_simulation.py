@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from libs.events.model import AttemptFailed
 from tests.simulation.runs import run_seed, run_seeds, silence
 
 SEEDS = 2_000
@@ -41,9 +42,8 @@ def test_worlds_are_rough() -> None:
         world, _ = run_seed(seed)
         for part in world.log._parts:
             types |= {entry.fields["type"] for entry in part.entries}
-            reasons |= {
-                event.data.reason for entry in part.entries if (event := entry.decode()).type == "AttemptFailed"
-            }
+            bodies = [entry.decode().data for entry in part.entries]
+            reasons |= {body.reason for body in bodies if isinstance(body, AttemptFailed)}
         takeovers += len(world.transcripts) > len(world.live)
     assert {"AttemptFailed", "TxConfirmed"} <= types
     assert {"transaction_expired", "slippage_exceeded", "venues_unavailable"} <= reasons, reasons
