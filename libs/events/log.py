@@ -1,6 +1,6 @@
 """The log as its users see it: one port, told apart by role.
 
-`MemoryLog` and `RedisLog` pass the same contract tests (`tests/contract/test_event_log.py`).
+`MemoryLog` and `RedisLog` pass the same contract tests (`tests/contract/test_event_log*.py`).
 """
 
 from collections.abc import Callable, Mapping, Sequence

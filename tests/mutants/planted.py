@@ -45,7 +45,7 @@ MUTANTS = (
         "libs/events/commit.lua",
         "    if #mine == 0 then",
         "    if false then",
-        ("tests/contract/test_event_log.py",),
+        ("tests/contract/test_event_log_work.py",),
     ),
     Mutant(
         "the checkpoint moves outside the transaction",

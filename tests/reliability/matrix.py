@@ -1,7 +1,7 @@
 """What may break, what must hold then, and the tests that break it."""
 
 from tests.reliability.rarer import RARER
-from tests.reliability.row import CONTRACT, FAULT, LOG, LOSS, MEANWHILE, POISON, PROXY, REPAIR, Row
+from tests.reliability.row import CONTRACT, FAULT, LOSS, MEANWHILE, POISON, PROXY, REPAIR, WORK, Row
 
 ALL_KEPT = "every promise"
 MATRIX = (
@@ -35,8 +35,8 @@ MATRIX = (
         "two workers with one item: claimed, taken back, committed late",
         "one result for each step",
         (
-            LOG + "test_two_workers_on_one_item_leave_one_result",
-            LOG + "test_counting_a_delivery_takes_the_item_back_as_renewing_does",
+            WORK + "test_two_workers_on_one_item_leave_one_result",
+            WORK + "test_counting_a_delivery_takes_the_item_back_as_renewing_does",
             "tests/property/test_worker_interleavings.py::test_any_interleaving_leaves_one_result_per_step",
             CONTRACT + "test_redis_claims.py::test_an_item_behind_many_in_good_hands_is_claimed",
         ),
