@@ -17,7 +17,7 @@ from libs.orders.leaves import POSITIONS_PER_LEAF, Leaves
 from libs.orders.migrate import MIGRATIONS, migrate
 from libs.orders.store import BatchRefused, CheckpointMoved, OrderStore, Projection, open_store
 from libs.orders.views import OrderViews
-from tests.contract.test_order_store import EPOCH, PARTITIONS, a_log, archive, in_partitions, journey
+from tests.contract.order_store_rig import EPOCH, PARTITIONS, a_log, archive, in_partitions, journey
 from tests.folded import folded
 from tests.servers import fresh_database
 

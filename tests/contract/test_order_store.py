@@ -1,56 +1,21 @@
 """What Postgres promises: the log to the byte, orders as its fold, and a checkpoint that moves with them or never."""
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 
 import asyncpg
 import orjson
 import pytest
 
-from libs.events.errors import LogMismatch, PositionGap, VersionGap
-from libs.events.ids import START, Position
-from libs.events.log import Entry, Snapshot
+from libs.events.ids import START
 from libs.events.memory_log import MemoryLog
-from libs.events.model import Event
 from libs.orders.batch import Batch
 from libs.orders.locks import Lock, alone
-from libs.orders.rows import Undecodable
-from libs.orders.store import BatchRefused, CheckpointMoved, OrderStore, StoreUnavailable, open_store
-from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from libs.orders.store import CheckpointMoved, OrderStore, StoreUnavailable, open_store
+from tests.builders import routing_started
+from tests.contract.order_store_rig import EPOCH, JOURNEY, PARTITIONS, a_log, altered, archive, in_partitions, journey
 from tests.folded import folded
 from tests.waiting import eventually
-
-PARTITIONS = 4
-EPOCH = "e1"
-JOURNEY = (routing_started(), attempt_failed(), routing_started(2), route_selected(2), tx_submitted(2), tx_confirmed(2))
-
-
-async def journey(log: MemoryLog, user: str, bodies: Sequence[Event] = JOURNEY) -> Snapshot:
-    step, snapshot = a_request(log.partitions, user)
-    await log.commit(step)
-    for body in bodies:
-        step, snapshot = then(snapshot, body)
-        await log.commit(step)
-    return snapshot
-
-
-async def a_log(users: int = 6) -> list[Entry]:
-    log = MemoryLog(PARTITIONS)
-    await asyncio.gather(*(journey(log, f"user-{number}") for number in range(users)))
-    return await log.read(dict.fromkeys(range(PARTITIONS), START), 10_000, 0)
-
-
-async def archive(store: OrderStore) -> list[Entry]:
-    return [entry for partition in range(PARTITIONS) for entry in await store.archived(partition, 0, 10_000)]
-
-
-def in_partitions(entries: Sequence[Entry]) -> list[Entry]:
-    return sorted(entries, key=lambda entry: (entry.partition, entry.at.position))
-
-
-def altered(entry: Entry, **fields: str) -> Entry:
-    return Entry(entry.partition, entry.at, {**entry.fields, **fields})
 
 
 async def test_the_archive_is_the_log_and_the_orders_are_its_fold(store: OrderStore) -> None:
@@ -88,16 +53,6 @@ async def test_a_fresh_process_goes_on_from_the_rows(store: OrderStore) -> None:
     assert await second.resume(EPOCH, PARTITIONS) == at
     await second.apply(EPOCH, Batch(at, entries[10:]))
     assert await store.get_many(list(folded(entries))) == folded(entries)
-
-
-async def test_the_same_batch_twice_is_refused_by_the_checkpoint(store: OrderStore) -> None:
-    entries = await a_log()
-    projection = store.projection()
-    batch = Batch(await projection.resume(EPOCH, PARTITIONS), entries)
-    await projection.apply(EPOCH, batch)
-    with pytest.raises(CheckpointMoved):
-        await projection.apply(EPOCH, batch)
-    assert await archive(store) == in_partitions(entries)
 
 
 async def test_of_two_writers_one_wins(store: OrderStore, database_url: str) -> None:
@@ -173,77 +128,6 @@ async def test_of_an_order_only_the_last_event_of_each_type_is_named(
     await fresh.resume(EPOCH, PARTITIONS)
     await fresh.apply(EPOCH, Batch(at, entries[3:]))
     assert await direct.fetchval("SELECT latest FROM orders") == [1, 3, 4, 5, 6, 7]
-
-
-def _hole(entries: list[Entry]) -> list[Entry]:
-    return [*entries[:2], *entries[3:]]
-
-
-def _garbage(entries: list[Entry]) -> list[Entry]:
-    return [*entries[:2], altered(entries[2], data="{"), *entries[3:]]
-
-
-def _lost_version(entries: list[Entry]) -> list[Entry]:
-    return [
-        Entry(kept.partition, Position(kept.at.ms, number), kept.fields)
-        for number, kept in enumerate([*entries[:2], *entries[3:]], start=1)
-    ]
-
-
-def _repeated_version(entries: list[Entry]) -> list[Entry]:
-    return [*entries[:2], altered(entries[2], **entries[1].fields), *entries[3:]]
-
-
-def _no_beginning(entries: list[Entry]) -> list[Entry]:
-    return [altered(entries[0], **entries[1].fields)]
-
-
-@pytest.mark.parametrize(
-    ("spoil", "error"),
-    [
-        (_hole, PositionGap),
-        (_garbage, Undecodable),
-        (_lost_version, VersionGap),
-        (_repeated_version, VersionGap),
-        (_no_beginning, VersionGap),
-    ],
-)
-async def test_what_cannot_be_projected_leaves_nothing_behind(store: OrderStore, spoil: object, error: type) -> None:
-    assert callable(spoil)
-    entries = spoil(await a_log(1))
-    projection = store.projection()
-    at = await projection.resume(EPOCH, PARTITIONS)
-    with pytest.raises(error):
-        await projection.apply(EPOCH, Batch(at, entries))
-    assert await archive(store) == []
-    assert await projection.resume(EPOCH, PARTITIONS) == at
-
-
-@pytest.mark.parametrize("field", [{"traceparent": "\0"}, {"user": "\ud800"}, {"v": "40000"}])
-async def test_a_value_no_column_takes_is_refused_with_its_place(store: OrderStore, field: dict[str, str]) -> None:
-    entries = await a_log(1)
-    entries[1] = altered(entries[1], **field)
-    projection = store.projection()
-    with pytest.raises(BatchRefused, match=rf"from {entries[0].partition}:{entries[0].at}"):
-        await projection.apply(EPOCH, Batch(await projection.resume(EPOCH, PARTITIONS), entries))
-    assert await archive(store) == []
-
-
-async def test_another_log_is_refused_and_said_so(store: OrderStore) -> None:
-    entries = await a_log(1)
-    projection = store.projection()
-    at = await projection.apply(EPOCH, Batch(await projection.resume(EPOCH, PARTITIONS), entries))
-    with pytest.raises(LogMismatch, match="the log now there has epoch e2"):
-        await projection.resume("e2", PARTITIONS)
-    with pytest.raises(LogMismatch, match="set PARTITIONS to match"):
-        await projection.resume(EPOCH, PARTITIONS - 1)
-    assert await projection.resume(EPOCH, PARTITIONS) == at
-
-
-async def test_a_database_that_does_not_answer_is_one_error() -> None:
-    async with open_store("postgresql://nobody@127.0.0.1:1/none") as store:
-        with pytest.raises(StoreUnavailable):
-            await store.checkpoints()
 
 
 async def test_a_page_is_newest_first_and_goes_on_below_its_cursor(store: OrderStore) -> None:

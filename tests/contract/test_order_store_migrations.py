@@ -20,7 +20,7 @@ from libs.orders.migrate import MIGRATIONS, MigrationError, migrate
 from libs.orders.rebuild import rebuild
 from libs.orders.rows import EVENT_COLUMNS, decode, event_row
 from libs.orders.store import open_store
-from tests.contract.test_order_store import PARTITIONS, a_log
+from tests.contract.order_store_rig import PARTITIONS, a_log
 from tests.folded import folded
 from tests.servers import fresh_database
 

@@ -133,7 +133,7 @@ MUTANTS = (
         "libs/orders/batch.py",
         "            if entry.at.position != last.position + 1:\n",
         "            if entry.at.position <= last.position:\n",
-        ("tests/contract/test_order_store.py",),
+        ("tests/contract/test_order_store_refused.py",),
     ),
     Mutant(
         "a delivery is counted after it was handled",

@@ -182,10 +182,10 @@ MATRIX = (
         "the projection rebuilt, switched, rolled back while orders flow; interrupted",
         "one transaction; nobody meets a moment without tables; equal to the fold",
         (
-            CONTRACT + "test_rebuild.py::test_it_is_switched_while_orders_flow",
+            CONTRACT + "test_rebuild_switch.py::test_it_is_switched_while_orders_flow",
             CONTRACT + "test_rebuild.py::test_it_goes_on_where_it_was_interrupted",
-            CONTRACT + "test_rebuild.py::test_it_may_end_after_any_step",
-            CONTRACT + "test_rebuild.py::test_a_rollback_brings_back_what_was_live_and_up_to_date",
+            CONTRACT + "test_rebuild_switch.py::test_it_may_end_after_any_step",
+            CONTRACT + "test_rebuild_switch.py::test_a_rollback_brings_back_what_was_live_and_up_to_date",
         ),
     ),
     Row(

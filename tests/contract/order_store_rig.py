@@ -1,0 +1,44 @@
+"""Logs of whole orders for a store, and what it has archived of them."""
+
+import asyncio
+from collections.abc import Sequence
+
+from libs.events.ids import START
+from libs.events.log import Entry, Snapshot
+from libs.events.memory_log import MemoryLog
+from libs.events.model import Event
+from libs.orders.store import OrderStore
+from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
+
+PARTITIONS = 4
+
+EPOCH = "e1"
+
+JOURNEY = (routing_started(), attempt_failed(), routing_started(2), route_selected(2), tx_submitted(2), tx_confirmed(2))
+
+
+async def journey(log: MemoryLog, user: str, bodies: Sequence[Event] = JOURNEY) -> Snapshot:
+    step, snapshot = a_request(log.partitions, user)
+    await log.commit(step)
+    for body in bodies:
+        step, snapshot = then(snapshot, body)
+        await log.commit(step)
+    return snapshot
+
+
+async def a_log(users: int = 6) -> list[Entry]:
+    log = MemoryLog(PARTITIONS)
+    await asyncio.gather(*(journey(log, f"user-{number}") for number in range(users)))
+    return await log.read(dict.fromkeys(range(PARTITIONS), START), 10_000, 0)
+
+
+async def archive(store: OrderStore) -> list[Entry]:
+    return [entry for partition in range(PARTITIONS) for entry in await store.archived(partition, 0, 10_000)]
+
+
+def in_partitions(entries: Sequence[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: (entry.partition, entry.at.position))
+
+
+def altered(entry: Entry, **fields: str) -> Entry:
+    return Entry(entry.partition, entry.at, {**entry.fields, **fields})
