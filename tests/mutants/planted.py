@@ -140,7 +140,7 @@ MUTANTS = (
         "libs/events/worker.py",
         "        if item.deliveries > 1:\n            # Before",
         "        if item.deliveries > 1_000:\n            # Before",
-        ("tests/unit/test_worker.py", "tests/fault/test_poison.py"),
+        ("tests/unit/test_worker_parking.py", "tests/fault/test_poison.py"),
     ),
     Mutant(
         "a repair goes by what it saw while others still wrote",
@@ -168,7 +168,7 @@ MUTANTS = (
         "libs/events/worker.py",
         "        version = now.order.version if now else await self._version(item)\n",
         "        version = now.order.version if now else 0\n",
-        ("tests/unit/test_worker.py",),
+        ("tests/unit/test_worker_parking.py",),
     ),
     Mutant(
         "a Redis that may have lost what nobody archived is the same log",

@@ -75,8 +75,8 @@ RARER = (
         "an order cancelled and let go while its item waited; an order's state deleted",
         "the one is dropped, the other set aside and shown",
         (
-            "tests/unit/test_worker.py::test_an_item_of_an_order_that_ended_long_ago_is_dropped",
-            "tests/unit/test_worker.py::test_an_order_that_is_not_there_any_more_is_not_passed_over_in_silence",
+            "tests/unit/test_worker_parking.py::test_an_item_of_an_order_that_ended_long_ago_is_dropped",
+            "tests/unit/test_worker_parking.py::test_an_order_that_is_not_there_any_more_is_not_passed_over_in_silence",
             CONTRACT + "test_letting_go.py::test_the_item_of_an_order_that_was_let_go_is_given_back",
         ),
     ),
