@@ -97,7 +97,7 @@ MUTANTS = (
         "services/gateway/commands.py",
         "    except OutcomeUnknown as lost:\n        reason = str(lost)\n",
         "    except OutcomeUnknown as lost:\n        raise LogUnavailable(str(lost)) from lost\n",
-        ("tests/contract/test_http_orders.py", "tests/contract/test_http_errors.py"),
+        ("tests/contract/test_http_orders_trouble.py", "tests/contract/test_http_errors.py"),
     ),
     Mutant(
         "after a lost reply of the chain the order is tried again blindly",

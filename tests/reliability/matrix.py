@@ -141,7 +141,7 @@ MATRIX = (
         "nothing twice",
         (
             PROXY + "test_a_reply_lost_after_its_command_ran_makes_nothing_twice",
-            CONTRACT + "test_http_orders.py::test_a_lost_reply_is_asked_after_until_it_is_known",
+            CONTRACT + "test_http_orders_trouble.py::test_a_lost_reply_is_asked_after_until_it_is_known",
         ),
     ),
     Row(
