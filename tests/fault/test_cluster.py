@@ -19,7 +19,7 @@ from libs.events.redis_log import RedisLog, open_redis_log
 from libs.orders.store import open_store
 from tests.checker import all_terminal, check_everything
 from tests.cluster import Cluster, ClusterNode, paused, redis_cluster
-from tests.fault.test_loss import ENVIRONMENT
+from tests.fault.stores_rig import ENVIRONMENT
 from tests.fault.traffic import FaultyClient, History, signed_up_somehow
 from tests.waiting import eventually
 

@@ -1,7 +1,7 @@
 """What may break, what must hold then, and the tests that break it."""
 
 from tests.reliability.rarer import RARER
-from tests.reliability.row import CONTRACT, FAULT, LOSS, MEANWHILE, POISON, PROXY, REPAIR, WORK, Row
+from tests.reliability.row import AWAY, CONTRACT, FAULT, LOSS, MEANWHILE, POISON, PROXY, REPAIR, WORK, Row
 
 ALL_KEPT = "every promise"
 MATRIX = (
@@ -44,7 +44,7 @@ MATRIX = (
     Row(
         "Redis killed and started again in the middle",
         "nothing lost, the same epoch",
-        (LOSS + "test_redis_restarted_in_the_middle_loses_nothing",),
+        (AWAY + "test_redis_restarted_in_the_middle_loses_nothing",),
     ),
     Row(
         "a node of a Redis Cluster is killed or frozen, and comes back",
@@ -98,7 +98,7 @@ MATRIX = (
         "Redis out of memory, read-only, without its replicas, loading, misconfigured, busy",
         "503 and Retry-After; nothing written; work in hand is finished later",
         (
-            LOSS + "test_redis_that_takes_nothing_is_told_and_waited_for",
+            AWAY + "test_redis_that_takes_nothing_is_told_and_waited_for",
             CONTRACT + "test_redis_refusals.py::test_a_log_that_cannot_be_opened_says_why",
             CONTRACT + "test_redis_refusals.py::test_a_write_refused_is_nothing_written_and_a_503",
         ),
@@ -107,8 +107,8 @@ MATRIX = (
         "Postgres away, its backends terminated in mid-transaction",
         "orders flow; the projection catches up; nothing lost or twice",
         (
-            LOSS + "test_orders_flow_without_postgres_and_are_archived_when_it_is_back",
-            LOSS + "test_backends_of_postgres_ended_in_the_middle_lose_nothing",
+            AWAY + "test_orders_flow_without_postgres_and_are_archived_when_it_is_back",
+            AWAY + "test_backends_of_postgres_ended_in_the_middle_lose_nothing",
             CONTRACT + "test_order_store.py::test_a_backend_that_dies_in_mid_transaction_loses_and_leaves_nothing",
             CONTRACT + "test_order_store_commit.py::test_after_a_broken_commit_the_checkpoint_decides",
         ),
