@@ -8,8 +8,6 @@ import sys
 import textwrap
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,55 +16,20 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from deploy.local import supervisor
 from deploy.local.stack import Stack
-from libs.client import ApiError, Client, Event, NotSettled, Order, Unreachable
+from libs.client import ApiError, Client, Event, NotSettled, Unreachable
+from tests.e2e.client_rig import FIVE, a_client, system_of, trouble, watched
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = {
-    "PORT": "0",
-    "NOTIFIER_PORT": "0",
-    "LOCALNET_PORT": "0",
-    "LOCALNET_SLOT_MS": "50",
-    "ATTEMPTS_MAX": "2",
-    "RETRY_BASE_MS": "20",
-    "RETRY_CAP_MS": "50",
-    "DRAIN_S": "2",
-}
-FIVE = ["OrderRequested", "RoutingStarted", "RouteSelected", "TxSubmitted", "TxConfirmed"]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(supervisor, "RESTART_FORGET_S", 0)
-        async with Stack(tmp_path_factory.mktemp("complaints") / "data", env=ENVIRONMENT, durable=True) as running:
-            yield running
-
-
-@asynccontextmanager
-async def a_client(stack: Stack, **settings: float) -> AsyncIterator[Client]:
-    async with Client(stack.base_url, **settings) as client:  # type: ignore[arg-type]
-        await client.sign_up(f"{uuid4().hex}@example.com", "correct horse battery")
-        yield client
-
-
-async def watched(client: Client, order_id: str) -> list[Event]:
-    return [event async for event in client.watch(order_id)]
-
-
-@asynccontextmanager
-async def trouble(stack: Stack, **kinds: object) -> AsyncIterator[None]:
-    url = f"http://127.0.0.1:{stack.ports.localnet}/admin/trouble"
-    async with aiohttp.ClientSession() as session:
-        assert (await session.put(url, json=kinds)).status == 200
-        try:
-            yield
-        finally:
-            await session.delete(url)
+    async with system_of(tmp_path_factory.mktemp("complaints") / "data") as running:
+        yield running
 
 
 async def test_a_swap_is_one_call(stack: Stack) -> None:
@@ -183,57 +146,6 @@ async def test_why_was_it_not_executed(stack: Stack) -> None:
     assert "meteora" in order.failure["detail"]
     assert [event.type for event in history][-1] == "OrderFailed"
     assert sum(event.type == "AttemptFailed" for event in history) == 1
-
-
-async def test_a_limit_order_waits_and_can_be_taken_back(stack: Stack) -> None:
-    async with a_client(stack) as client:
-        placed = await client.place("SOL", "USDC", 1, limitPrice="1000000")
-
-        async def is_open() -> bool:
-            return (await client.order(placed.order_id)).status == "OPEN"
-
-        await eventually(is_open)
-        assert (await client.cancel(placed.order_id)).status == "CANCELLED"
-        assert [event.type for event in await watched(client, placed.order_id)][-2:] == [
-            "OrderOpened",
-            "OrderCancelled",
-        ]
-        now = await client.swap("SOL", "USDC", 1, limitPrice="0.01")
-        assert now.status == "CONFIRMED"
-
-
-async def test_a_limit_order_is_woken_when_the_price_moves(stack: Stack) -> None:
-    """One waits for SOL to rise a little, the other for it to fall: whichever way it goes, one settles at its price."""
-    async with a_client(stack) as client:
-
-        async def woken() -> tuple[list[Event], Order] | None:
-            story, settled = await first_settled_of_both_ways(client)
-            opened = any(event.type == "OrderOpened" for event in story)
-            return (story, settled) if opened else None  # or the price had moved before the order was there
-
-        story, settled = await eventually(woken)
-    assert [event.type for event in story][-5:] == ["OrderOpened", *FIVE[1:]]
-    assert settled.status == "CONFIRMED"
-    assert settled.amount_out is not None
-    assert settled.amount_out >= Decimal(settled.raw["limitPrice"]) * settled.amount
-
-
-async def first_settled_of_both_ways(client: Client) -> tuple[list[Event], Order]:
-    sells, buys = await client.quote("SOL", "USDC", 1), await client.quote("USDC", "SOL", 100)
-    prices = (sells.amount_out, buys.amount_out / 100)
-    pairs = (("SOL", "USDC", 1), ("USDC", "SOL", 100))
-    placed = [
-        await client.place(*pair, limitPrice=f"{price * Decimal('1.00005'):.9f}")
-        for pair, price in zip(pairs, prices, strict=True)
-    ]
-    watching = [asyncio.create_task(watched(client, order.order_id)) for order in placed]
-    async with asyncio.timeout(120):
-        done, _ = await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
-    story = done.pop().result()
-    settled = await client.order(story[0].order_id)
-    await client.cancel_many([order.order_id for order in placed])
-    await asyncio.gather(*watching)
-    return story, settled
 
 
 async def test_a_key_may_do_what_its_scopes_say(stack: Stack) -> None:
