@@ -10,8 +10,9 @@ from multiprocessing import get_context
 
 import structlog
 
+from tests.simulation.life import live_through
 from tests.simulation.loop import simulate
-from tests.simulation.world import World, live_through
+from tests.simulation.world import World
 from tests.verdict import Verdict, kept
 
 SEEDS_PER_TASK = 20
