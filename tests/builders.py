@@ -24,13 +24,13 @@ SOL = "So11111111111111111111111111111111111111112"
 USDC = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
 
 
-def an_order_requested(amount_in: int = 10 * 10**9, **changes: object) -> OrderRequested:
+def an_order_requested(**changes: object) -> OrderRequested:
     fields: dict[str, object] = {
         "token_in": "SOL",
         "token_out": "USDC",
         "mint_in": SOL,
         "mint_out": USDC,
-        "amount_in": amount_in,
+        "amount_in": 10 * 10**9,
         "slippage_bps": 50,
         "expires_at": NOW + timedelta(days=3650),
         **changes,
@@ -42,7 +42,7 @@ def a_request(
     partitions: int, user: str = "user-1", idempotency: Idempotency | None = None, **changes: object
 ) -> tuple[Step, Snapshot]:
     order_id = new_order_id(partition_of_user(user, partitions))
-    body = an_order_requested(**changes)  # type: ignore[arg-type]
+    body = an_order_requested(**changes)
     return request(body, order_id=order_id, user=user, source="gateway", now=NOW, idempotency=idempotency)
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import NamedTuple, cast
 
 import orjson
@@ -179,7 +180,7 @@ async def watching(crowd: Crowd) -> AsyncIterator[Watch]:
     try:
         for user in crowd.users:
             handshake = _handshake(crowd.place.header, user.token)
-            sockets.append(await _opened(crowd.place, lambda h=handshake: Socket(watch, h)))  # type: ignore[misc]
+            sockets.append(await _opened(crowd.place, partial(Socket, watch, handshake)))
         await asyncio.gather(*(socket.opened for socket in sockets))
         await asyncio.gather(*(socket.told.wait() for socket in sockets))
         yield watch

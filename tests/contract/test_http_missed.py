@@ -1,6 +1,7 @@
 """`GET /api/events?cursor=`: what happened since, for whoever only asks now and then."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -24,11 +25,11 @@ async def story(log: MemoryLog, user: str, events: int) -> list[str]:
     return made
 
 
-def ids(body: dict[str, list[dict[str, object]]]) -> list[str]:
+def ids(body: dict[str, Any]) -> list[str]:
     return [f"{event['orderId']}/{event['version']}" for event in body["events"]]
 
 
-async def page(client: Client, cursor: str, limit: int = 50) -> dict[str, object]:
+async def page(client: Client, cursor: str, limit: int = 50) -> dict[str, Any]:
     answer = await client.get(f"/api/events?cursor={cursor}&limit={limit}")
     assert answer.status == 200, answer
     return dict(answer.body)
@@ -50,7 +51,7 @@ async def test_pages_go_on_where_the_last_one_ended(limit: int) -> None:
         cursor = first["cursor"]
         for _ in range(30):
             body = await page(client, cursor, limit)
-            told += ids(body)  # type: ignore[arg-type]
+            told += ids(body)
             if body["cursor"] == cursor:
                 break
             cursor = body["cursor"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import orjson
 import pytest
 import requests
@@ -196,7 +196,7 @@ def _routes(source: str) -> list[tuple[str, str]]:
 @pytest.mark.timeout(600)
 @schema.parametrize()
 @QUICK
-def test_answers_are_as_described(case: Case, base_url: str, headers: dict[str, str]) -> None:
+def test_answers_are_as_described(case: Case[Any], base_url: str, headers: dict[str, str]) -> None:
     response = case.call(base_url=base_url, headers=headers)
     case.validate_response(response, checks=CHECKS)
 
@@ -206,10 +206,10 @@ def test_orders_that_were_placed_can_be_followed_by_their_links(base_url: str, h
     machine = schema.as_state_machine()
 
     class Linked(machine):  # type: ignore[misc, valid-type]
-        def get_call_kwargs(self, case: Case) -> dict[str, Any]:
+        def get_call_kwargs(self, case: Case[Any]) -> dict[str, Any]:
             return {"base_url": base_url, "headers": headers}
 
-        def validate_response(self, response: Any, case: Case, **_: Any) -> None:
+        def validate_response(self, response: Any, case: Case[Any], **_: Any) -> None:
             case.validate_response(response, checks=CHECKS)
 
     Linked.run(settings=settings(QUICK, max_examples=8, stateful_step_count=4))

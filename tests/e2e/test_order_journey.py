@@ -1,15 +1,16 @@
 """One order, and five hundred, through real processes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from deploy.local.stack import Stack
 from tests.checker import all_terminal, check_everything, statuses
-from tests.clients import signed_up
+from tests.clients import Watch, signed_up
 from tests.waiting import eventually
 
 FIVE = ["OrderRequested", "RoutingStarted", "RouteSelected", "TxSubmitted", "TxConfirmed"]
@@ -57,6 +58,10 @@ async def test_an_order_becomes_confirmed_before_the_clients_eyes(stack: Stack) 
     await check_everything(stack, [order_id])
 
 
+def saw_all_ends(watch: Watch, mine: Sequence[str]) -> bool:
+    return all(map(watch.ended, mine))
+
+
 async def test_five_hundred_orders_of_twenty_clients_end_exactly_once(stack: Stack) -> None:
     clients, each = 20, 25
     async with AsyncExitStack() as exits:
@@ -70,9 +75,7 @@ async def test_five_hundred_orders_of_twenty_clients_end_exactly_once(stack: Sta
         found = await check_everything(stack, everything)
 
         for user, watch, mine in zip(users, watches, ids, strict=True):
-            await eventually(
-                lambda watch=watch, mine=mine: all(map(watch.ended, mine)), what="the sockets saw all ends"
-            )
+            await eventually(partial(saw_all_ends, watch, mine), what="the sockets saw all ends")
             for order_id in mine:
                 assert [event["version"] for event in watch.of(order_id)] == [
                     event.version for event in found[order_id]

@@ -124,7 +124,7 @@ class Chaos:
     async def cut_redis(self) -> str:
         """Every connection reset at once."""
         async with asyncio.timeout(5), Redis.from_url(self._stack.redis_url) as redis:
-            await redis.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await redis.client_kill_filter(_type="normal", skipme=True)
         return "redis"
 
     async def cut_postgres(self) -> str:

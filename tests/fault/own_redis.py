@@ -60,7 +60,7 @@ class Server:
 
     async def say(self, *words: object) -> Any:
         async with Redis.from_url(self.url, decode_responses=True) as redis:
-            return await redis.execute_command(*map(str, words))
+            return await redis.execute_command(*map(str, words))  # type: ignore[no-untyped-call]  # redis-py types no commands
 
     async def _answers(self) -> bool:
         with suppress(RedisError, OSError):

@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -228,7 +229,7 @@ async def test_a_socket_shows_what_the_log_holds(world: World, client: FaultyCli
         for _ in range(SOCKET_RESETS if toxic == "resets" else 0):
             before = len(watcher.transcripts)
             bad.reset_all()
-            await eventually(lambda seen=before: len(watcher.transcripts) > seen and watcher.seen(), what="it is back")
+            await eventually(partial(seen_again, watcher, before), what="it is back")
         await ended(world, client)
         placing.cancel()
         await asyncio.gather(placing, return_exceptions=True)
@@ -236,6 +237,10 @@ async def test_a_socket_shows_what_the_log_holds(world: World, client: FaultyCli
         await shows_everything(world, watcher)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+
+
+def seen_again(watcher: Watcher, connections: int) -> bool:
+    return len(watcher.transcripts) > connections and bool(watcher.seen())
 
 
 async def shows_everything(world: World, watcher: Watcher) -> None:

@@ -182,7 +182,8 @@ def address(way: Proxy) -> str:
 
 async def same_offset(primary: Server, replica: Server) -> bool:
     ahead, behind = await primary.say("INFO", "replication"), await replica.say("INFO", "replication")
-    return behind["master_link_status"] == "up" and behind["slave_repl_offset"] == ahead["master_repl_offset"]
+    linked: bool = behind["master_link_status"] == "up"
+    return linked and bool(behind["slave_repl_offset"] == ahead["master_repl_offset"])
 
 
 @pytest.mark.parametrize("options", [ALWAYS, EVERYSEC], ids=["always", "everysec"])

@@ -10,7 +10,7 @@ from libs.events.envelope import Envelope
 from libs.events.errors import OutcomeUnknown
 from libs.events.log import Committed, Item, Outcome, Step
 from libs.events.memory_log import MemoryLog
-from libs.events.model import Event, OrderRequested, RouteSelected, RoutingStarted
+from libs.events.model import Event, OrderRequested, RouteSelected, RoutingStarted, TxSubmitted
 from libs.events.order import Order, evolve
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
@@ -116,7 +116,8 @@ async def run(seed: int) -> None:
         ], f"seed {seed}"
         assert order is not None
         submitted = history[3].data
-        assert order.signature == submitted.signature, f"seed {seed}"  # type: ignore[attr-defined]
+        assert isinstance(submitted, TxSubmitted)
+        assert order.signature == submitted.signature, f"seed {seed}"
 
 
 @settings(max_examples=25, deadline=None)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,7 +68,7 @@ def main() -> int:
     DATA.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="swaplog-reliability-") as scratch:
         folder = Path(scratch)
-        runs = {
+        runs: dict[str, Callable[[], Any]] = {
             "tests": lambda: run_tests(folder),
             "durability": lambda: run_durability(folder),
             "chaos": lambda: run_module("tests.fault.chaos", folder),

@@ -81,7 +81,9 @@ def _chaos(run: dict[str, Any]) -> Iterable[str]:
         f"`make chaos`, seed {run['seed']}, {run['seconds']} s: {orders}; {run['events']} events, {run['sockets']} "
         f"connections of sockets. Posts as clients saw them: {places}; each was repeated under its key until accepted."
     )
-    yield _table(("fault", "times"), sorted(run["faults"].items(), key=lambda item: -item[1]))
+    faults: dict[str, int] = run["faults"]
+    most_first = sorted(faults.items(), key=lambda item: -item[1])
+    yield _table(("fault", "times"), most_first)
     yield TAKEOVERS
     takeovers = run["takeover_ms"].items()
     yield _table(("killed", "times", "p50", "longest"), [(n, t["kills"], t["p50"], t["max"]) for n, t in takeovers])
