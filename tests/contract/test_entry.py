@@ -204,7 +204,8 @@ async def test_half_a_character_is_answered_in_its_place_and_the_rest_goes_on(cl
     async with connect(client) as ws:
         for odd in ('{"op":"ping","id":"%s"}', '{"op":"auth","id":"1","token":"%s"}', '{"op":"auth","token":"swk_%s"}'):
             await ws.send_str(odd % half)
-        name, token, key, placed = [*[await ws.receive_json(timeout=5) for _ in range(3)], *await asked(ws, place("2"))]
+        name, token, key = [await ws.receive_json(timeout=5) for _ in range(3)]
+        (placed,) = await asked(ws, place("2"))
     assert name["code"] == "bad_message"
     assert [one["problem"]["code"] for one in (token, key)] == ["token_invalid"] * 2
     assert placed["status"] == 202

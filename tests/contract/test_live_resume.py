@@ -241,7 +241,8 @@ async def test_who_has_let_go_of_all_orders_hears_of_the_end(notifier: Notifier)
         async def beaten() -> bool:
             await notifier.hub.beat()
             await ws.send_json({"op": "ping"})
-            return (await ws.receive_json())["type"] == "heartbeat" and (await ws.receive_json())["type"] == "pong"
+            first: str = (await ws.receive_json())["type"]
+            return first == "heartbeat" and bool((await ws.receive_json())["type"] == "pong")
 
         await eventually(beaten)
         draining = asyncio.create_task(notifier.hub.drain())

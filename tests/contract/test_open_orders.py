@@ -249,7 +249,7 @@ async def test_an_order_that_cannot_be_read_hides_no_other(log: EventLog) -> Non
         for order_id in ids:
             await becomes(log, order_id, Status.OPEN)
         market.price = 161_000_000
-        assert await PriceWatch(Odd(log, ids[2]), [market]).look() == 4
+        assert await PriceWatch(Odd(log, ids[2]), [cast("Venue", market)]).look() == 4
 
 
 class Mad(Market):
