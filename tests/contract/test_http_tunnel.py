@@ -3,9 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,91 +13,16 @@ from libs.service.health import serve
 from services.gateway import limits
 from services.gateway.handshake import head_of
 from services.gateway.tunnel import Tunnels
-from tests.contract.http_gateway import Client, Run, both_loops, gateway
+from tests.contract.http_gateway import Run, both_loops, gateway
+from tests.contract.tunnel_rig import FLOOD_FRAME, FLOOD_FRAMES, MIB, Notifier, raw_connection, tunnelled
 from tests.waiting import eventually
 
-MIB = 1024 * 1024
-FLOOD_FRAME, FLOOD_FRAMES = b"x" * MIB, 64
 HANDSHAKE = (
     b"GET /api/ws/echo HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 MASKED_HELLO = b"\x81\x85\x00\x00\x00\x00hello"
 PLAIN_HELLO = b"\x81\x05hello"
-
-
-@dataclass
-class Notifier:
-    """Answers like a notifier would, and shows what it saw."""
-
-    headers: list[Any] = field(default_factory=list)
-    open: int = 0
-    closed: int = 0
-    flooded: int = 0
-    transport: asyncio.Transport | None = None
-
-    def app(self) -> web.Application:
-        app = web.Application()
-        app.add_routes(
-            [
-                web.get("/api/ws/echo", self.echo),
-                web.get("/api/ws/flood", self.flood),
-                web.get("/api/ws/refuse", self.refuse),
-                web.get("/api/stream/orders", self.stream),
-            ]
-        )
-        return app
-
-    @asynccontextmanager
-    async def _socket(self, request: web.Request) -> AsyncIterator[web.WebSocketResponse]:
-        self.headers.append(request.headers)
-        self.transport = request.transport
-        ws = web.WebSocketResponse(max_msg_size=0, compress=False)
-        await ws.prepare(request)
-        self.open += 1
-        try:
-            yield ws
-        finally:
-            self.closed += 1
-
-    async def echo(self, request: web.Request) -> web.StreamResponse:
-        async with self._socket(request) as ws:
-            if request.query_string:
-                await ws.send_str(request.rel_url.raw_query_string)
-            async for message in ws:
-                await (ws.send_str if message.type is WSMsgType.TEXT else ws.send_bytes)(message.data)
-        return ws
-
-    async def flood(self, request: web.Request) -> web.StreamResponse:
-        async with self._socket(request) as ws:
-            for _ in range(FLOOD_FRAMES):
-                await ws.send_bytes(FLOOD_FRAME)
-                self.flooded += 1
-        return ws
-
-    async def refuse(self, request: web.Request) -> web.Response:
-        headers = {"WWW-Authenticate": "Bearer", "Content-Type": "application/problem+json", "X-Internal": "1"}
-        return web.Response(status=401, body=b'{"code":"token_missing"}', headers=headers)
-
-    async def stream(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        await response.write(b"data: 1\n\n")
-        return response
-
-
-@asynccontextmanager
-async def tunnelled() -> AsyncIterator[tuple[Client, Notifier, Tunnels]]:
-    notifier = Notifier()
-    async with serve(notifier.app(), "127.0.0.1", 0) as port:
-        tunnels = Tunnels(f"http://127.0.0.1:{port}")
-        async with gateway(tunnels=tunnels, cors_origins=frozenset({"https://app.example"})) as client:
-            yield client, notifier, tunnels
-            await eventually(lambda: len(tunnels) == 0, what="every tunnel is closed")
-
-
-async def _raw(client: Client) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    return await asyncio.open_connection("127.0.0.1", int(client.url.rpartition(":")[2]))
 
 
 @both_loops
@@ -131,7 +54,7 @@ def test_messages_of_any_size_come_and_go_unchanged(run: Run) -> None:
 def test_a_hasty_clients_first_frame_is_not_lost(run: Run) -> None:
     async def body() -> None:
         async with tunnelled() as (client, _, _):
-            reader, writer = await _raw(client)
+            reader, writer = await raw_connection(client)
             writer.write(HANDSHAKE + MASKED_HELLO)
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 101 ")
@@ -146,7 +69,7 @@ def test_a_hasty_clients_first_frame_is_not_lost(run: Run) -> None:
 def test_a_slow_reader_slows_the_sender_and_loses_nothing(run: Run) -> None:
     async def body() -> None:
         async with tunnelled() as (client, notifier, _):
-            reader, writer = await _raw(client)
+            reader, writer = await raw_connection(client)
             writer.write(HANDSHAKE.replace(b"/echo", b"/flood"))
             await reader.readuntil(b"\r\n\r\n")
             writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -173,7 +96,7 @@ def test_a_slow_reader_slows_the_sender_and_loses_nothing(run: Run) -> None:
 def test_when_the_client_breaks_off_the_notifier_hears_of_it(run: Run) -> None:
     async def body() -> None:
         async with tunnelled() as (client, notifier, tunnels):
-            reader, writer = await _raw(client)
+            reader, writer = await raw_connection(client)
             writer.write(HANDSHAKE)
             await reader.readuntil(b"\r\n\r\n")
             assert len(tunnels) == 1
@@ -209,7 +132,7 @@ def test_a_client_that_never_reads_cannot_keep_a_closed_tunnel_open(run: Run, mo
 
     async def body() -> None:
         async with tunnelled() as (client, notifier, tunnels):
-            reader, writer = await _raw(client)
+            reader, writer = await raw_connection(client)
             writer.write(HANDSHAKE.replace(b"/echo", b"/flood"))
             await reader.readuntil(b"\r\n\r\n")
             writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -230,7 +153,7 @@ def test_a_refusal_is_passed_on_and_the_connection_stays_the_gateways(run: Run) 
                 with pytest.raises(WSServerHandshakeError) as refused:
                     await session.ws_connect(f"{client.url}/api/ws/refuse")
                 assert refused.value.status == 401
-            reader, writer = await _raw(client)
+            reader, writer = await raw_connection(client)
             writer.write(HANDSHAKE.replace(b"/echo", b"/refuse"))
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             assert head.startswith(b"http/1.1 401 ")
