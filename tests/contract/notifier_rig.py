@@ -199,3 +199,12 @@ async def closed_with(ws: ClientWebSocketResponse) -> tuple[int | None, str]:
             reason = message.extra or ""
             break
     return ws.close_code, reason
+
+
+async def versions_of(ws: ClientWebSocketResponse, order_id: str, last: int) -> list[int]:
+    found: list[int] = []
+    while not found or found[-1] < last:
+        body = await ws.receive_json()
+        if body.get("orderId") == order_id:
+            found.append(body["version"])
+    return found
