@@ -115,7 +115,7 @@ class Executor:
         if isinstance(built, BuildFailed):
             return self._failing.event(order, built.reason, f"{venue}: {built}")
         try:
-            signed = self._wallet.sign(built.transaction)
+            signed = self._wallet.sign(built.transaction, order.id)
         except UnacceptableTransaction as refusal:
             return self._failing.event(order, Reason.VENUE_REFUSED, f"{venue}: not signed: {refusal}")
         intent = trusted(

@@ -17,10 +17,11 @@ from libs.events.model import (
     Reason,
     RouteSelected,
     TxConfirmed,
+    TxSubmitted,
 )
 from services.executor.wallet import Wallet
 from tests.builders import NOW
-from tests.contract.executor_rig import Rig, running_rig, selected, submitted
+from tests.contract.executor_rig import WALLET, Rig, running_rig, selected, submitted
 from tests.contract.fake_chain import unsigned_for
 
 
@@ -77,6 +78,15 @@ async def test_what_cannot_be_built_or_signed_is_a_failed_attempt(
     assert event.detail.startswith(detail)
 
 
+async def test_two_orders_are_not_settled_by_one_transaction(rig: Rig) -> None:
+    same = unsigned_for(WALLET.address, "", Hash.new_unique())  # of a venue that passes over the reference
+    rig.fake.build_reply = lambda _body: web.json_response({"swapTransaction": same, "lastValidBlockHeight": 9})
+    (first,), (second,) = await rig.handle(selected()), await rig.handle(selected())
+    assert isinstance(first, TxSubmitted)
+    assert isinstance(second, AttemptFailed)
+    assert "another order" in second.detail
+
+
 async def test_a_refusal_to_build_in_endless_brackets_is_a_failed_attempt(rig: Rig) -> None:
     raw = b'{"error":' + b"[" * 1_000 + b"]" * 1_000 + b"}"
     rig.fake.build_reply = lambda _body: web.Response(body=raw)
@@ -99,7 +109,7 @@ async def test_a_route_over_a_venue_no_longer_configured_is_a_failed_attempt(rig
 async def test_the_secret_is_in_no_text_of_the_wallet() -> None:
     key = Keypair()
     wallet = Wallet(str(key))
-    signed = wallet.sign(unsigned_for(wallet.address, "order", BLOCKHASH))
+    signed = wallet.sign(unsigned_for(wallet.address, "order", BLOCKHASH), "order")
     secret = bytes(key)[:32]
     assert secret not in base64.b64decode(signed.transaction)
     assert str(key) not in repr(wallet) + repr(signed) + str(vars(wallet).keys())

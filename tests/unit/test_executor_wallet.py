@@ -37,38 +37,46 @@ def unsigned(
 
 def test_it_signs_with_its_own_key_the_same_message() -> None:
     text = unsigned()
-    signed = WALLET.sign(text)
+    signed = WALLET.sign(text, "order")
     transaction = VersionedTransaction.from_bytes(base64.b64decode(signed.transaction))
     assert transaction.message == VersionedTransaction.from_bytes(base64.b64decode(text)).message
     assert transaction.verify_with_results() == [True]
     assert signed.signature == str(transaction.signatures[0])
-    assert WALLET.sign(text) == signed  # the same order signed by two workers is one transaction
+    assert WALLET.sign(text, "order") == signed  # the same order signed by two workers is one transaction
+
+
+def test_one_transaction_is_not_signed_for_two_orders() -> None:
+    text = unsigned()
+    WALLET.sign(text, "order")
+    with pytest.raises(UnacceptableTransaction, match="another order"):
+        WALLET.sign(text, "other")
+    assert WALLET.sign(unsigned(), "other")
 
 
 def test_the_blockhash_of_a_transaction_is_read_back() -> None:
     blockhash = Hash.new_unique()
-    assert blockhash_of(WALLET.sign(unsigned(blockhash=blockhash)).transaction) == str(blockhash)
+    assert blockhash_of(WALLET.sign(unsigned(blockhash=blockhash), "order").transaction) == str(blockhash)
 
 
 def test_another_payer_is_refused() -> None:
     with pytest.raises(UnacceptableTransaction, match="alone"):
-        WALLET.sign(unsigned(Pubkey.new_unique()))
+        WALLET.sign(unsigned(Pubkey.new_unique()), "order")
 
 
 def test_a_second_signer_is_refused() -> None:
     other = AccountMeta(Pubkey.new_unique(), True, False)
     with pytest.raises(UnacceptableTransaction, match="alone"):
-        WALLET.sign(unsigned(None, Instruction(PROGRAM, b"", [AccountMeta(KEY.pubkey(), True, True), other])))
+        WALLET.sign(unsigned(None, Instruction(PROGRAM, b"", [AccountMeta(KEY.pubkey(), True, True), other])), "order")
 
 
 def test_what_never_expires_is_refused() -> None:
     with pytest.raises(UnacceptableTransaction, match="no blockhash"):
-        WALLET.sign(unsigned(blockhash=Hash.default()))
+        WALLET.sign(unsigned(blockhash=Hash.default()), "order")
     nonce = advance_nonce_account(
         AdvanceNonceAccountParams(nonce_pubkey=Pubkey.new_unique(), authorized_pubkey=KEY.pubkey())
     )
     with pytest.raises(UnacceptableTransaction, match="never expires"):
-        WALLET.sign(unsigned(None, nonce))
+        WALLET.sign(unsigned(None, nonce), "order")
 
 
 @pytest.mark.parametrize(
@@ -76,13 +84,13 @@ def test_what_never_expires_is_refused() -> None:
 )
 def test_what_is_no_transaction_is_refused(text: str) -> None:
     with pytest.raises(UnacceptableTransaction):
-        WALLET.sign(text)
+        WALLET.sign(text, "order")
 
 
 def test_what_does_not_fit_a_packet_is_refused() -> None:
     large = Instruction(PROGRAM, bytes(1_200), [AccountMeta(KEY.pubkey(), True, True)])
     with pytest.raises(UnacceptableTransaction, match="1232"):
-        WALLET.sign(unsigned(None, large))
+        WALLET.sign(unsigned(None, large), "order")
 
 
 @pytest.mark.parametrize("secret", ["", "abc", "1" * 88, "0OIl", "x" * 500])
