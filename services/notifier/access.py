@@ -74,7 +74,7 @@ class Access:
         return Wish(claims, orders or None, cursor)
 
     def opened(self) -> None:
-        """A connection stands; nobody need be known to listen on it yet."""
+        """A connection stands, or its orders are being read; nobody need be known to listen on it yet."""
         self._open += 1
 
     def closed(self) -> None:

@@ -62,8 +62,9 @@ class Connection(asyncio.Protocol):
 
     def stand(self, transport: asyncio.Transport) -> None:
         """The client is answered, and its connection is this object's from now on."""
+        if self._unanswered is None:  # else it has a place already
+            self._around.access.opened()
         self.transport, self._unanswered = transport, None
-        self._around.access.opened()
         self._look_again()
 
     def join(self, claims: Claims, cursor: str | None, answer: Answer | None = None) -> Coroutine[None, None, None]:
@@ -72,6 +73,8 @@ class Connection(asyncio.Protocol):
         Where it was not answered yet, `answer` does so once it is known that its orders are there; else see `refused`.
         """
         self._unanswered = answer
+        if answer is not None:  # reading may take seconds, and all who wait for that will stand
+            self._around.access.opened()
         self.subscriber.user = claims.user_id
         self._around.access.opened_for(claims.user_id)
         observe.subscribed(claims.user_id, self.subscriber.orders)
@@ -85,6 +88,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._talk = None
             if self._unanswered is not None:
+                self._around.access.closed()
                 self._forget()
 
     def lasts_until(self, expires_at: datetime) -> None:

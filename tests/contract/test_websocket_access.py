@@ -123,6 +123,30 @@ async def test_a_full_process_sends_new_sockets_elsewhere() -> None:
             await notifier.session.ws_connect(notifier.url, headers={"Authorization": "Bearer bob"})
 
 
+async def test_who_waits_to_be_answered_has_a_place_already() -> None:
+    async with running(MemoryLog(PARTITIONS), replace(LIMITS, sockets_max=1)) as notifier:
+        made, answered = await notifier.requested("alice"), list[int]()
+
+        async def meanwhile() -> None:
+            async with notifier.session.get(notifier.url, headers={"Authorization": "Bearer bob", **UPGRADE}) as answer:
+                answered.append(answer.status)
+
+        notifier.views.before = meanwhile
+        async with notifier.connect("alice", made.order.id) as ws:
+            assert (await ws.receive_json())["type"] == "snapshot"
+        assert answered == [503]
+
+
+async def test_who_is_refused_leaves_his_place_to_others() -> None:
+    async with running(MemoryLog(PARTITIONS), replace(LIMITS, sockets_max=1)) as notifier:
+        made = await notifier.requested("alice")
+        with pytest.raises(WSServerHandshakeError, match="404"):
+            async with notifier.connect("bob", made.order.id):
+                pass
+        async with notifier.connect("alice", made.order.id) as ws:
+            assert (await ws.receive_json())["type"] == "snapshot"
+
+
 def expired(token: str) -> bool:
     try:
         verify_token(token, SECRET)
