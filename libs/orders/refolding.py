@@ -3,10 +3,10 @@
 from hashlib import sha256
 from pathlib import Path
 
-from libs.events import model, reactions, upcast
+from libs.events import envelope, model, reactions, upcast
 from libs.events.ids import Position
 from libs.events.model import OrderRequested, TxConfirmed
-from libs.orders import folding, heads, sql
+from libs.orders import copy_text, folding, heads, named, projection, rows, sql
 from libs.orders.batch import Stretch
 from libs.orders.connection import Connection, Row
 from libs.orders.folding import Fold
@@ -15,11 +15,14 @@ from libs.orders.projection import Writes
 
 TOLD = [OrderRequested.__name__, TxConfirmed.__name__]
 
+_READING = (envelope, model, reactions, upcast, heads, folding)
+_WRITING = (named, rows, copy_text, projection, sql)  # and reading back what was written
+
 
 def folded_by() -> str:
     """A name of the code that decides what rows say: what other code folded tells nothing of how this one folds."""
-    sources = (Path(str(module.__file__)).read_bytes() for module in (model, upcast, reactions, heads, folding))
-    return sha256(b"".join(sources)).hexdigest()
+    files = (__file__, *(str(module.__file__) for module in (*_READING, *_WRITING)))
+    return sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
 
 
 class Heads(Stretch[Head]):
