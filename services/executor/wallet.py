@@ -45,6 +45,9 @@ class Wallet:
     def sign(self, unsigned: str, order_id: str) -> Signed:
         """Check and sign for this order alone: the chain takes a transaction once, however many orders wait for it.
 
+        That is as far as this process has signed. Executors beside it rely on what a venue is asked for: that the
+        order's reference is in what it builds.
+
         What the instructions do cannot be checked for venues in general; what the signature is good for can: it must
         be the only one asked for, ours, and bound to a recent block so that it expires.
 

@@ -105,7 +105,7 @@ MATRIX = (
     ),
     Row(
         "Postgres away, its backends terminated in mid-transaction",
-        "orders flow; the projection catches up; nothing lost or twice",
+        "orders flow, with API keys for the 15 s a key is known; the projection catches up; nothing lost or twice",
         (
             AWAY + "test_orders_flow_without_postgres_and_are_archived_when_it_is_back",
             AWAY + "test_backends_of_postgres_ended_in_the_middle_lose_nothing",
