@@ -81,7 +81,8 @@ class Stack:
 
     @property
     def reachable_host(self) -> str:
-        return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(self.settings.host, self.settings.host)  # noqa: S104
+        everywhere = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - looked up, not listened on
+        return everywhere.get(self.settings.host, self.settings.host)
 
     @property
     def redis_url(self) -> str:

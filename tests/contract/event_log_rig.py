@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from libs.events.ids import START, Position
 from libs.events.log import Committed, EventLog, Item, Snapshot
 from libs.events.memory_log import MemoryLog
-from libs.events.redis_log import open_redis_log
+from libs.events.redis_log import RedisLog, open_redis_log
 from tests.builders import a_request
 from tests.waiting import eventually
 
@@ -14,11 +14,11 @@ PARTITIONS = 4
 
 
 @asynccontextmanager
-async def new_log(log_url: str) -> AsyncIterator[EventLog]:
+async def new_log(log_url: str, partitions: int = PARTITIONS) -> AsyncIterator[MemoryLog | RedisLog]:
     if not log_url:
-        yield MemoryLog(PARTITIONS)
+        yield MemoryLog(partitions)
         return
-    async with open_redis_log(log_url, PARTITIONS) as redis_log:
+    async with open_redis_log(log_url, partitions) as redis_log:
         await redis_log._redis.send([["FLUSHALL"]])
         await redis_log.start(create=True)
         yield redis_log

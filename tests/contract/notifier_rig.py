@@ -22,8 +22,9 @@ from services.notifier.app import PATH, make_app
 from services.notifier.hub import Hub
 from services.notifier.limits import Limits
 from services.notifier.tail import Tail
-from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.builders import a_request, then
 from tests.contract.http_gateway import NothingProjected
+from tests.journeys import JOURNEY
 from tests.waiting import eventually
 
 PARTITIONS = 4
@@ -35,14 +36,6 @@ UPGRADE = {
     "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 }
 LIMITS = Limits(read_block_ms=50, close_grace_s=1, heartbeat_s=5)
-WHOLE_STORY: tuple[Event, ...] = (
-    routing_started(),
-    attempt_failed(),
-    routing_started(2),
-    route_selected(2),
-    tx_submitted(2),
-    tx_confirmed(2),
-)
 
 
 class InterruptedViews(OrderViews):
@@ -182,13 +175,13 @@ async def until_terminal(ws: ClientWebSocketResponse, order_id: str) -> list[int
             versions = [order["version"] for order in body["orders"] if order["orderId"] == order_id] or [0]
         elif body["orderId"] == order_id:
             versions.append(body["version"])
-        if versions and versions[-1] == len(WHOLE_STORY) + 1:
+        if versions and versions[-1] == len(JOURNEY) + 1:
             return versions
     raise AssertionError(f"closed with {ws.close_code} after {versions}")
 
 
 def assert_no_gap_no_repeat(versions: list[int]) -> None:
-    assert versions == list(range(versions[0], len(WHOLE_STORY) + 2))
+    assert versions == list(range(versions[0], len(JOURNEY) + 2))
 
 
 async def closed_with(ws: ClientWebSocketResponse) -> tuple[int | None, str]:

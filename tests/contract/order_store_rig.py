@@ -4,26 +4,14 @@ import asyncio
 from collections.abc import Sequence
 
 from libs.events.ids import START
-from libs.events.log import Entry, Snapshot
+from libs.events.log import Entry
 from libs.events.memory_log import MemoryLog
-from libs.events.model import Event
 from libs.orders.store import OrderStore
-from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.journeys import journey
 
 PARTITIONS = 4
 
 EPOCH = "e1"
-
-JOURNEY = (routing_started(), attempt_failed(), routing_started(2), route_selected(2), tx_submitted(2), tx_confirmed(2))
-
-
-async def journey(log: MemoryLog, user: str, bodies: Sequence[Event] = JOURNEY) -> Snapshot:
-    step, snapshot = a_request(log.partitions, user)
-    await log.commit(step)
-    for body in bodies:
-        step, snapshot = then(snapshot, body)
-        await log.commit(step)
-    return snapshot
 
 
 async def a_log(users: int = 6) -> list[Entry]:

@@ -1,22 +1,19 @@
 """A projector at work on a log, and how to tell that Postgres holds what the log folds to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from libs.events.errors import LogUnavailable
 from libs.events.ids import START, Position
-from libs.events.log import Committed, Entry, EventLog, Only, Snapshot
+from libs.events.log import Entry, EventLog, Only
 from libs.events.memory_log import MemoryLog
-from libs.events.model import Event
 from libs.orders.store import OrderStore
 from libs.service.health import Health
 from services.projector.handlers import Log, Projector
-from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
 from tests.folded import folded
 
 PARTITIONS = 4
-JOURNEY = (routing_started(), attempt_failed(), routing_started(2), route_selected(2), tx_submitted(2), tx_confirmed(2))
 
 
 class StartedMemoryLog(MemoryLog):
@@ -65,15 +62,6 @@ async def projecting(log: Log, store: OrderStore, health: Health | None = None) 
         stop.set()
         with suppress(Exception):  # a test that expects an end awaits the task itself
             await task
-
-
-async def journey(log: EventLog, user: str, bodies: Sequence[Event] = JOURNEY) -> Snapshot:
-    step, snapshot = a_request(log.partitions, user)
-    assert isinstance(await log.commit(step), Committed)
-    for body in bodies:
-        step, snapshot = then(snapshot, body)
-        assert isinstance(await log.commit(step), Committed)
-    return snapshot
 
 
 async def whole(log: EventLog) -> list[Entry]:

@@ -13,8 +13,9 @@ from libs.orders.batch import Batch
 from libs.orders.rebuild import NEXT, PREVIOUS, drop
 from libs.orders.store import OrderStore, Projection, open_store
 from tests.builders import route_selected, then
-from tests.contract.order_store_rig import JOURNEY, PARTITIONS, journey
+from tests.contract.order_store_rig import PARTITIONS
 from tests.folded import folded
+from tests.journeys import JOURNEY, journey
 
 EPOCH = "e1"
 USERS = [f"user-{number}" for number in range(12)]

@@ -17,8 +17,9 @@ from libs.orders.leaves import POSITIONS_PER_LEAF, Leaves
 from libs.orders.migrate import MIGRATIONS, migrate
 from libs.orders.store import BatchRefused, CheckpointMoved, OrderStore, Projection, open_store
 from libs.orders.views import OrderViews
-from tests.contract.order_store_rig import EPOCH, PARTITIONS, a_log, archive, in_partitions, journey
+from tests.contract.order_store_rig import EPOCH, PARTITIONS, a_log, archive, in_partitions
 from tests.folded import folded
+from tests.journeys import journey
 from tests.servers import fresh_database
 
 LEAF = 8

@@ -17,11 +17,12 @@ from libs.service.tokens import Claims, verify_token
 from services.gateway.tunnel import Tunnels
 from tests.builders import attempt_failed, routing_started
 from tests.contract.http_gateway import PARTITIONS, SECRET, gateway
-from tests.contract.notifier_rig import LIMITS, WHOLE_STORY, HeldBackLog, Notifier, running
+from tests.contract.notifier_rig import LIMITS, HeldBackLog, Notifier, running
+from tests.journeys import JOURNEY
 from tests.waiting import eventually
 
 USER = "user-1"
-ALL = list(range(1, len(WHOLE_STORY) + 2))
+ALL = list(range(1, len(JOURNEY) + 2))
 
 
 @asynccontextmanager
@@ -41,13 +42,13 @@ async def test_a_reset_tells_nothing_twice_and_leaves_nothing_out() -> None:
         seen: dict[str, list[int]] = defaultdict(list)
         collecting = asyncio.create_task(_collect(client, seen))
         await eventually(lambda: any(one.live for one in notifier.hub.listeners))
-        await notifier.happens(old, *WHOLE_STORY)
+        await notifier.happens(old, *JOURNEY)
         going_on = await notifier.happens(await notifier.requested(USER), routing_started())
         await eventually(lambda: seen[old.order.id] == ALL[1:] and seen[going_on.order.id] == [1, 2])
 
         log.released.clear()
         going_on = await notifier.happens(going_on, attempt_failed())
-        new = [await notifier.happens(await notifier.requested(USER), *WHOLE_STORY) for _ in range(5)]
+        new = [await notifier.happens(await notifier.requested(USER), *JOURNEY) for _ in range(5)]
         log.failure = LogMismatch("a hole")
         log.released.set()
         await eventually(lambda: all(seen[one.order.id][-1:] == [7] for one in new))
@@ -69,12 +70,12 @@ async def test_a_reset_leaves_out_no_order_that_waited_for_longer_than_a_snapsho
     async with connected(log, snapshot_orders=2) as (client, notifier):
         waits = await notifier.happens(await notifier.requested(USER), routing_started())
         for _ in range(2):
-            await notifier.happens(await notifier.requested(USER), *WHOLE_STORY)
+            await notifier.happens(await notifier.requested(USER), *JOURNEY)
         seen: dict[str, list[int]] = defaultdict(list)
         collecting = asyncio.create_task(_collect(client, seen))
         await eventually(lambda: any(one.live for one in notifier.hub.listeners))
         log.released.clear()
-        await notifier.happens(waits, *WHOLE_STORY[1:])
+        await notifier.happens(waits, *JOURNEY[1:])
         log.failure = LogMismatch("a hole")
         log.released.set()
         await eventually(lambda: seen == {waits.order.id: ALL[2:]}, within_s=20)
@@ -98,7 +99,7 @@ async def test_a_notifier_that_restarts_is_come_back_to() -> None:
         watching = asyncio.create_task(watch())
         await eventually(lambda: len(told) == 1)
         await notifier.hub.drain()
-        await notifier.happens(order, *WHOLE_STORY)
+        await notifier.happens(order, *JOURNEY)
         notifier.hub.start_over()
         await watching
         assert [event.version for event in told] == ALL
@@ -168,7 +169,7 @@ async def test_a_watch_that_has_lasted_as_long_as_its_key_may_is_followed_by_the
             assert (await anext(told)).version == 1
             following = asyncio.ensure_future(anext(told))
             await eventually(lambda: let_in == 2 or following.done())
-            await notifier.happens(order, *WHOLE_STORY)
+            await notifier.happens(order, *JOURNEY)
             assert [(await following).version, *[event.version async for event in told]] == ALL[1:]
 
 
@@ -197,7 +198,7 @@ async def test_what_cannot_be_caught_up_with_now_is_come_back_to_and_leaves_noth
         monkeypatch.setattr(client._transport, "ask", sometimes)
         log.released.clear()
         for order in orders:
-            await notifier.happens(order, *WHOLE_STORY)
+            await notifier.happens(order, *JOURNEY)
         log.failure = LogMismatch("a hole")
         log.released.set()
         await eventually(lambda: collecting.done() or all(seen[one.order.id][-1:] == [7] for one in orders))

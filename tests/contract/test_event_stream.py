@@ -18,10 +18,10 @@ from libs.service.tokens import Claims
 from services.notifier.stream import EventStream
 from tests.contract.notifier_rig import (
     PARTITIONS,
-    WHOLE_STORY,
     Notifier,
     running,
 )
+from tests.journeys import JOURNEY
 from tests.waiting import eventually
 
 
@@ -69,7 +69,7 @@ async def test_the_story_of_an_order(notifier: Notifier) -> None:
         assert answer.status == 200
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         (snapshot,) = await events(answer, 1)
-        await notifier.happens(order, *WHOLE_STORY)
+        await notifier.happens(order, *JOURNEY)
         told = await events(answer, 6)
     assert snapshot.event == "snapshot"
     assert snapshot.id == snapshot.data["cursor"]
@@ -81,10 +81,10 @@ async def test_coming_back_with_the_last_id_goes_on_from_there(notifier: Notifie
     order = await notifier.requested()
     async with stream(notifier) as answer:
         await events(answer, 1)
-        order = await notifier.happens(order, *WHOLE_STORY[:3])
+        order = await notifier.happens(order, *JOURNEY[:3])
         told = await events(answer, 2)
     async with stream(notifier, last=told[-1].id) as answer:
-        await notifier.happens(order, *WHOLE_STORY[3:])
+        await notifier.happens(order, *JOURNEY[3:])
         rest = await events(answer, 4)
     assert [sent.data["version"] for sent in told + rest] == [2, 3, 4, 5, 6, 7]
 
@@ -144,7 +144,7 @@ async def test_the_last_id_goes_before_the_cursor_the_stream_was_first_opened_wi
     order = await notifier.requested()
     async with stream(notifier) as answer:
         (snapshot,) = await events(answer, 1)
-        order = await notifier.happens(order, *WHOLE_STORY[:3])
+        order = await notifier.happens(order, *JOURNEY[:3])
         told = await events(answer, 3)
     async with stream(notifier, last=told[1].id, cursor=snapshot.id) as answer:
         (next_one,) = await events(answer, 1)

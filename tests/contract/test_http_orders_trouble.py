@@ -71,10 +71,12 @@ async def test_a_log_not_opened_yet_is_away(log: TroubledLog) -> None:
         assert (await client.post()).code == "log_unavailable"
 
 
-async def test_orders_that_cannot_be_read_are_said_to_be(client: Client, log: TroubledLog) -> None:
+async def test_orders_that_cannot_be_read_are_said_to_be(
+    client: Client, log: TroubledLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = (await client.post()).body["orderId"]
     log.away = OutcomeUnknown("reset")
-    log.find = _away  # type: ignore[method-assign]
+    monkeypatch.setattr(log, "find", _away)
     assert (await client.get(f"/api/orders/{made}")).code == "log_unavailable"
     assert (await client.get("/api/orders")).code == "log_unavailable"
 

@@ -15,6 +15,7 @@ from services.gateway.commands import place
 from services.projector import janitor
 from services.projector.janitor import Janitor
 from tests.builders import a_request, then
+from tests.contract.event_log_rig import new_log
 
 PARTITIONS = 2
 
@@ -23,13 +24,8 @@ AnyLog = MemoryLog | RedisLog
 
 @pytest.fixture
 async def log(log_url: str) -> AsyncIterator[AnyLog]:
-    if not log_url:
-        yield MemoryLog(PARTITIONS)
-        return
-    async with open_redis_log(log_url, PARTITIONS) as redis_log:
-        await redis_log._redis.send([["FLUSHALL"]])
-        await redis_log.start(create=True)
-        yield redis_log
+    async with new_log(log_url, PARTITIONS) as made:
+        yield made
 
 
 async def ended(log: AnyLog) -> tuple[Step, Snapshot]:

@@ -12,12 +12,12 @@ from tests.builders import routing_started
 from tests.contract.notifier_rig import (
     LIMITS,
     PARTITIONS,
-    WHOLE_STORY,
     HeldBackLog,
     Notifier,
     running,
     versions_of,
 )
+from tests.journeys import JOURNEY
 from tests.waiting import eventually
 
 
@@ -28,9 +28,9 @@ async def test_from_every_cursor_exactly_what_follows_it_comes(notifier: Notifie
     asked = order_id if of_one_order else None
     async with notifier.connect("alice", asked) as ws:
         cursors = {1: (await ws.receive_json())["cursor"]}
-        await notifier.happens(order, *WHOLE_STORY)
+        await notifier.happens(order, *JOURNEY)
         await notifier.happens(await notifier.requested("bob"), routing_started())
-        for _ in WHOLE_STORY:
+        for _ in JOURNEY:
             told = await ws.receive_json()
             cursors[told["version"]] = told["cursor"]
     assert len(cursors) == 7
@@ -50,7 +50,7 @@ async def test_coming_back_while_orders_move_misses_nothing_and_repeats_nothing(
 
     async def live() -> None:
         now = order
-        for body in WHOLE_STORY:
+        for body in JOURNEY:
             now = await notifier.happens(now, body)
             await asyncio.sleep(0.005)
 
@@ -77,7 +77,7 @@ async def test_what_the_tail_has_not_reached_is_told_once() -> None:
         await asyncio.sleep(0.05)
         log.released.set()
         ws = await joining
-        order = await notifier.happens(order, *WHOLE_STORY[1:])
+        order = await notifier.happens(order, *JOURNEY[1:])
         assert await versions_of(ws, order.order.id, 7) == [2, 3, 4, 5, 6, 7]
         await ws.close()
 
@@ -89,7 +89,7 @@ async def test_a_cursor_that_proves_nothing_gives_a_reset_and_a_snapshot(flaw: s
         order = await notifier.requested()
         async with notifier.connect("alice") as ws:
             first = Cursor.parse((await ws.receive_json())["cursor"])
-        await notifier.happens(order, *WHOLE_STORY)
+        await notifier.happens(order, *JOURNEY)
         mine = partition_of_user("alice", PARTITIONS)
         tip = await log.tip(mine)
         cursor = {

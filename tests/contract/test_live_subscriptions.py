@@ -9,13 +9,13 @@ from tests.builders import routing_started
 from tests.contract.notifier_rig import (
     PARTITIONS,
     UPGRADE,
-    WHOLE_STORY,
     HeldBackLog,
     Notifier,
     closed_with,
     running,
     versions_of,
 )
+from tests.journeys import JOURNEY
 from tests.waiting import eventually
 
 
@@ -42,7 +42,7 @@ async def test_subscribing_while_orders_move_misses_nothing_and_repeats_nothing(
 
         async def both() -> None:
             one, two = first, second
-            for body in WHOLE_STORY:
+            for body in JOURNEY:
                 one, two = await notifier.happens(one, body), await notifier.happens(two, body)
 
         moving = asyncio.create_task(both())
@@ -142,7 +142,7 @@ async def test_several_orders_are_gone_on_with_together(notifier: Notifier) -> N
         snapshot = await ws.receive_json()
     assert {order["orderId"] for order in snapshot["orders"]} == {first.order.id, second.order.id}
     for order in (first, other, second):
-        await notifier.happens(order, *WHOLE_STORY)
+        await notifier.happens(order, *JOURNEY)
     asked = [*named, ("cursor", snapshot["cursor"])]
     async with notifier.session.ws_connect(notifier.url, headers=headers, params=asked) as ws:
         told = [await ws.receive_json() for _ in range(12)]
@@ -194,7 +194,7 @@ async def test_the_cursor_of_a_subscription_is_not_past_what_was_told_of_the_oth
             first = await notifier.happens(first, routing_started())
             assert (await ws.receive_json())["version"] == 2
             log.released.clear()
-            await notifier.happens(first, WHOLE_STORY[1])
+            await notifier.happens(first, JOURNEY[1])
             await ws.send_json({"op": "subscribe", "orderIds": [second.order.id]})
             cursor = (await ws.receive_json())["cursor"]
         log.released.set()

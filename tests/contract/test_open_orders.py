@@ -11,11 +11,9 @@ import pytest
 from libs.events.commands import request
 from libs.events.ids import new_order_id
 from libs.events.log import Committed, EventLog, Snapshot
-from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderRequested, Reason, Status, Terms
 from libs.events.order import Order
 from libs.events.reactions import ROUTER
-from libs.events.redis_log import open_redis_log
 from libs.events.retry import RetryPolicy
 from libs.events.trusted import changed
 from libs.events.worker import Worker
@@ -27,6 +25,7 @@ from services.router import prices
 from services.router.handlers import Router
 from services.router.prices import PriceWatch
 from tests.builders import SOL, USDC
+from tests.contract.event_log_rig import new_log
 from tests.waiting import eventually
 
 PARTITIONS = 4
@@ -52,13 +51,8 @@ class Market:
 
 @pytest.fixture
 async def log(log_url: str) -> AsyncIterator[EventLog]:
-    if not log_url:
-        yield MemoryLog(PARTITIONS)
-        return
-    async with open_redis_log(log_url, PARTITIONS) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
-        yield log
+    async with new_log(log_url, PARTITIONS) as made:
+        yield made
 
 
 async def placed(

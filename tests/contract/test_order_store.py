@@ -13,8 +13,9 @@ from libs.orders.batch import Batch
 from libs.orders.locks import Lock, alone
 from libs.orders.store import CheckpointMoved, OrderStore, StoreUnavailable, open_store
 from tests.builders import routing_started
-from tests.contract.order_store_rig import EPOCH, JOURNEY, PARTITIONS, a_log, altered, archive, in_partitions, journey
+from tests.contract.order_store_rig import EPOCH, PARTITIONS, a_log, altered, archive, in_partitions
 from tests.folded import folded
+from tests.journeys import JOURNEY, journey
 from tests.waiting import eventually
 
 

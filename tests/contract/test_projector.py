@@ -14,15 +14,14 @@ from services.projector.handlers import READER, Projector
 from services.projector.janitor import Janitor
 from tests.builders import a_request, routing_started, then
 from tests.contract.projector_rig import (
-    JOURNEY,
     PARTITIONS,
     StartedMemoryLog,
     assert_postgres_is_the_fold_of,
     caught_up,
-    journey,
     projecting,
 )
 from tests.folded import folded
+from tests.journeys import JOURNEY, journey
 from tests.waiting import eventually
 
 

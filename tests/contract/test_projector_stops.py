@@ -12,10 +12,10 @@ from tests.contract.projector_rig import (
     StartedMemoryLog,
     assert_postgres_is_the_fold_of,
     caught_up,
-    journey,
     projecting,
     whole,
 )
+from tests.journeys import journey
 from tests.waiting import eventually
 
 

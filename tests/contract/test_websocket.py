@@ -17,7 +17,6 @@ from tests.contract.notifier_rig import (
     LIMITS,
     PARTITIONS,
     UPGRADE,
-    WHOLE_STORY,
     HeldBackLog,
     Notifier,
     assert_no_gap_no_repeat,
@@ -25,6 +24,7 @@ from tests.contract.notifier_rig import (
     running,
     until_terminal,
 )
+from tests.journeys import JOURNEY
 from tests.waiting import eventually
 
 # The story of an order
@@ -34,8 +34,8 @@ async def test_a_socket_gets_a_snapshot_and_then_every_event(notifier: Notifier)
     order = await notifier.requested()
     async with notifier.connect("alice", order.order.id) as ws:
         snapshot = await ws.receive_json()
-        await notifier.happens(order, *WHOLE_STORY)
-        events = [await ws.receive_json() for _ in WHOLE_STORY]
+        await notifier.happens(order, *JOURNEY)
+        events = [await ws.receive_json() for _ in JOURNEY]
 
     assert snapshot["type"] == "snapshot"
     assert [(o["orderId"], o["version"], o["status"]) for o in snapshot["orders"]] == [(order.order.id, 1, "PENDING")]
@@ -117,7 +117,7 @@ async def test_many_sockets_that_come_while_orders_move_miss_nothing_and_see_not
             assert_no_gap_no_repeat(await until_terminal(ws, order_id))
 
     async def live(order: Snapshot) -> None:
-        for body in WHOLE_STORY:
+        for body in JOURNEY:
             order = await notifier.happens(order, body)
             await asyncio.sleep(0)
 
@@ -136,12 +136,12 @@ async def test_many_sockets_on_one_order_all_get_the_same(notifier: Notifier) ->
         async with notifier.connect("alice", order.order.id) as ws:
             await ws.receive()
             ready.set()
-            return [(await ws.receive_str()) for _ in WHOLE_STORY]
+            return [(await ws.receive_str()) for _ in JOURNEY]
 
     signals = [asyncio.Event() for _ in range(LIMITS.sockets_per_user_max)]
     watchers = [asyncio.create_task(watch(signal)) for signal in signals]
     await asyncio.gather(*(signal.wait() for signal in signals))
-    await notifier.happens(order, *WHOLE_STORY)
+    await notifier.happens(order, *JOURNEY)
     told = await asyncio.gather(*watchers)
 
     assert all(one == told[0] for one in told)

@@ -4,21 +4,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from libs.events.errors import Trimmed
-from libs.events.log import Committed, Entry, Snapshot
+from libs.events.log import Entry
 from libs.events.memory_log import MemoryLog
-from libs.events.model import Event
 from libs.events.order import Order
 from libs.orders.store import OrderStore
-from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
-
-STORY: tuple[Event, ...] = (
-    routing_started(),
-    attempt_failed(),
-    routing_started(2),
-    route_selected(2),
-    tx_submitted(2),
-    tx_confirmed(2),
-)
 
 
 class Clock:
@@ -73,15 +62,6 @@ class Archive:
 
 def as_store(archive: Archive) -> OrderStore:
     return cast("OrderStore", archive)
-
-
-async def told(log: MemoryLog, *bodies: Event, user: str = "user-1") -> Snapshot:
-    step, now = a_request(log.partitions, user)
-    assert isinstance(await log.commit(step), Committed)
-    for body in bodies:
-        step, now = then(now, body)
-        assert isinstance(await log.commit(step), Committed)
-    return now
 
 
 async def everything(log: MemoryLog) -> list[Entry]:

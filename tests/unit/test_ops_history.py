@@ -6,7 +6,8 @@ from libs.events.errors import PositionGap
 from libs.events.log import Entry
 from libs.events.memory_log import MemoryLog
 from services.ops.history import Selection, past, tips
-from tests.unit.ops_rig import STORY, Archive, Clock, TrimmedLog, as_store, everything, told
+from tests.journeys import JOURNEY, journey
+from tests.unit.ops_rig import Archive, Clock, TrimmedLog, as_store, everything
 
 
 async def chosen(log: MemoryLog, store: Archive | None, selection: Selection) -> list[Entry]:
@@ -17,7 +18,7 @@ async def chosen(log: MemoryLog, store: Archive | None, selection: Selection) ->
 async def test_partitions_are_merged_by_time() -> None:
     log = MemoryLog(4, Clock())
     for number in range(20):
-        await told(log, *STORY[: number % 4], user=f"user-{number}")
+        await journey(log, f"user-{number}", JOURNEY[: number % 4])
     entries = await chosen(log, None, Selection())
 
     assert len(entries) == len(await everything(log))
@@ -28,7 +29,7 @@ async def test_partitions_are_merged_by_time() -> None:
 async def test_what_the_log_let_go_comes_from_the_archive_once() -> None:
     log = TrimmedLog(2, Clock())
     for number in range(100):
-        await told(log, *STORY, user=f"user-{number}")
+        await journey(log, f"user-{number}")
     whole = sorted(await everything(log), key=lambda entry: entry.at.ms)
     log.first = 150
 
@@ -41,7 +42,7 @@ async def test_what_the_log_let_go_comes_from_the_archive_once() -> None:
 async def test_what_is_trimmed_while_it_is_read_comes_from_the_archive(first: int, since_ms: int) -> None:
     log = TrimmedLog(1, Clock())
     for number in range(100):
-        await told(log, *STORY, user=f"user-{number}")
+        await journey(log, f"user-{number}")
     whole = await everything(log)
     log.first = first
     read = past(log, as_store(Archive(whole)), await tips(log, [0]), Selection(since_ms=since_ms))
@@ -55,7 +56,7 @@ async def test_what_is_trimmed_while_it_is_read_comes_from_the_archive(first: in
 async def test_nothing_is_read_after_the_time_asked_for() -> None:
     log = TrimmedLog(1, Clock())
     for number in range(1_000):
-        await told(log, *STORY, user=f"user-{number}")
+        await journey(log, f"user-{number}")
     whole = await everything(log)
     archive = Archive(whole)
     log.first = 7_000
@@ -70,7 +71,7 @@ async def test_nothing_is_read_after_the_time_asked_for() -> None:
 async def test_a_time_selects_the_same_wherever_the_entries_are(first: int, since_ms: int) -> None:
     log = TrimmedLog(2, Clock())
     for number in range(50):
-        await told(log, *STORY, user=f"user-{number}")
+        await journey(log, f"user-{number}")
     whole = sorted(await everything(log), key=lambda entry: entry.at.ms)
     log.first = first
     archive = Archive(whole)
@@ -82,8 +83,8 @@ async def test_a_time_selects_the_same_wherever_the_entries_are(first: int, sinc
 
 async def test_users_types_and_orders_can_be_chosen() -> None:
     log = MemoryLog(4)
-    one = await told(log, *STORY, user="alice")
-    await told(log, *STORY, user="bob")
+    one = await journey(log, "alice")
+    await journey(log, "bob")
 
     assert len(await chosen(log, None, Selection(user="alice"))) == 7
     assert len(await chosen(log, None, Selection(types=frozenset({"RoutingStarted", "TxConfirmed"})))) == 6
@@ -92,7 +93,7 @@ async def test_users_types_and_orders_can_be_chosen() -> None:
 
 async def test_a_hole_in_the_archive_is_not_passed_over() -> None:
     log = TrimmedLog(1, Clock())
-    await told(log, *STORY)
+    await journey(log)
     whole = await everything(log)
     log.first = 7
     with pytest.raises(PositionGap, match="expected position 3, found 4"):
@@ -101,7 +102,7 @@ async def test_a_hole_in_the_archive_is_not_passed_over() -> None:
 
 async def test_what_neither_store_has_is_a_hole() -> None:
     log = TrimmedLog(1, Clock())
-    await told(log, *STORY)
+    await journey(log)
     whole = await everything(log)
     log.first = 7
     for since_ms in (0, 1_025):
@@ -111,6 +112,6 @@ async def test_what_neither_store_has_is_a_hole() -> None:
 
 async def test_a_lagging_archive_is_no_hole_while_the_log_has_the_entries() -> None:
     log = TrimmedLog(1, Clock())
-    await told(log, *STORY)
+    await journey(log)
     whole = await everything(log)
     assert await chosen(log, Archive(whole[:2]), Selection(since_ms=whole[4].at.ms)) == whole[4:]

@@ -13,14 +13,15 @@ from services.ops.replay import ARCHIVE, LOG, replay
 from services.ops.show import Describer, describe, event_line, replay_json, replay_table
 from services.ops.stack import Stack
 from tests.builders import routing_started, then
-from tests.unit.ops_rig import STORY, Archive, Clock, TrimmedLog, as_store, everything, told
+from tests.journeys import journey
+from tests.unit.ops_rig import Archive, Clock, TrimmedLog, as_store, everything
 
 # Replay
 
 
 async def test_a_replay_tells_the_state_after_each_event_and_where_it_is_kept() -> None:
     log = TrimmedLog(1, Clock())
-    order = (await told(log, *STORY)).order
+    order = (await journey(log)).order
     archive = Archive((await everything(log))[:5])
     log.first = 3
     story = await replay(Stack(log, as_store(archive)), order.id)
@@ -51,7 +52,7 @@ async def test_a_replay_tells_the_state_after_each_event_and_where_it_is_kept() 
 
 async def test_a_missing_event_is_named_and_nothing_is_made_up_after_it() -> None:
     log = TrimmedLog(1, Clock())
-    order = (await told(log, *STORY)).order
+    order = (await journey(log)).order
     log.first = 6
     story = await replay(Stack(log, as_store(Archive((await everything(log))[:2]))), order.id)
 
@@ -62,7 +63,7 @@ async def test_a_missing_event_is_named_and_nothing_is_made_up_after_it() -> Non
 
 async def test_stores_that_tell_different_stories_are_a_problem() -> None:
     log = MemoryLog(1)
-    order = (await told(log, *STORY)).order
+    order = (await journey(log)).order
     entries = await everything(log)
     forged = Entry(0, entries[3].at, {**entries[3].fields, "source": "somebody"})
     story = await replay(Stack(log, as_store(Archive([*entries[:3], forged, *entries[4:]]))), order.id)
@@ -76,7 +77,7 @@ async def test_stores_that_tell_different_stories_are_a_problem() -> None:
 
 async def test_a_projection_that_is_behind_is_no_problem() -> None:
     log = MemoryLog(1)
-    before = await told(log)
+    before = await journey(log, bodies=())
     archive = Archive(await everything(log))
     archive.order = before.order
     step, _ = then(before, routing_started())
@@ -94,7 +95,7 @@ class UnreadableLog(MemoryLog):
 
 async def test_a_state_that_cannot_be_read_is_a_problem_of_its_order() -> None:
     log = UnreadableLog(1)
-    order = (await told(log, *STORY)).order
+    order = (await journey(log)).order
     stack = Stack(log, as_store(Archive(await everything(log))))
     story = await replay(stack, order.id)
 
@@ -116,7 +117,7 @@ def shown(what: object, width: int = 200) -> str:
 
 async def test_every_event_is_one_line_in_clients_words() -> None:
     log = MemoryLog(1)
-    order = (await told(log, *STORY)).order
+    order = (await journey(log)).order
     describer = Describer(Stack(log, None).find)
     shapes = {"order_known": False, "short": False}
     lines = [event_line(entry, await describer.body(entry), **shapes).plain for entry in await everything(log)]
@@ -142,7 +143,7 @@ def test_no_event_of_ours_is_left_without_words(name: str) -> None:
 
 async def test_json_of_a_replay_never_holds_the_signed_transaction_but_in_its_event() -> None:
     log = MemoryLog(1)
-    order = (await told(log, *STORY)).order
+    order = (await journey(log)).order
     story = await replay(Stack(log, None), order.id)
     documents = [replay_json(step, log.epoch) for step in story.steps]
 
