@@ -42,4 +42,8 @@ def text(value: bytes | str) -> str:
 
 
 def _fields(flat: Sequence[Any]) -> dict[str, str]:
-    return as_dict(flat if not flat or isinstance(flat[0], str) else list(map(text, flat)))
+    if not flat or isinstance(flat[0], str):
+        return as_dict(flat)
+    # Decoded in one go: JSON holds no zero byte, and what does, by another hand, is done one by one.
+    texts = b"\0".join(flat).decode(errors="replace").split("\0")
+    return as_dict(texts if len(texts) == len(flat) else list(map(text, flat)))

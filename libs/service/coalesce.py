@@ -12,6 +12,12 @@ Out = TypeVar("Out")
 
 async def each(calls: Iterable[Awaitable[Out]]) -> list[Out | Exception]:
     """All calls at once; what one raises is its own result, as `Coalescer` wants it."""
+    calls = list(calls)
+    if len(calls) == 1:
+        try:
+            return [await calls[0]]
+        except Exception as error:
+            return [error]
     results = await asyncio.gather(*calls, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, Exception):
@@ -59,22 +65,26 @@ class Coalescer(Generic[In, Out]):
         """`submit` for all of them; what one would raise, or TimeoutError after so many seconds, is its own result."""
         waiting = [self._wait_for(item) for item in items]
         self._start_calls()  # with all of them there: they share a call
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        for result in waiting:
-            # Those of one call are there together: one wake-up for all of them, instead of one for each.
-            if not result.done():
-                left = deadline - asyncio.get_running_loop().time()
-                if left <= 0:
-                    break
-                await asyncio.wait([result], timeout=left)
-        results: list[Out | Exception] = []
-        for result in waiting:
-            if result.cancel() or result.cancelled():
-                results.append(TimeoutError())
-            else:
-                error = result.exception()
-                results.append(error if isinstance(error, Exception) else result.result())
-        return results
+        too_late = asyncio.get_running_loop().call_later(timeout_s, _give_up, waiting)
+        try:
+            outcomes = [await self._outcome(result) for result in waiting]
+        finally:
+            too_late.cancel()
+            for result in waiting:
+                result.cancel()  # if it is still to come, nobody waits for it any more
+        return outcomes
+
+    async def _outcome(self, result: asyncio.Future[Out]) -> Out | Exception:
+        """What came, or the error in its place."""
+        try:
+            return await result
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task and task.cancelling():
+                raise
+            return TimeoutError()  # everything is being closed
+        except Exception as error:
+            return error
 
     async def aclose(self) -> None:
         """End the calls in flight; everybody still waiting is cancelled."""
@@ -132,3 +142,9 @@ class Coalescer(Generic[In, Out]):
                 result.set_exception(out)
             else:
                 result.set_result(out)
+
+
+def _give_up(waiting: Iterable[asyncio.Future[Out]]) -> None:
+    for result in waiting:
+        if not result.done():
+            result.set_exception(TimeoutError())

@@ -37,6 +37,7 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS_MAX),  # `ask` bounds the whole
     ) as session:
         yield session
 
@@ -77,7 +78,6 @@ async def ask(
 async def _ask_once(
     session: aiohttp.ClientSession, url: str, params: Mapping[str, str] | None, body: Any, bytes_max: int
 ) -> tuple[int, Any]:
-    timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS_MAX)
     data = None if body is None else orjson.dumps(body)
     async with session.request(
         "GET" if data is None else "POST",
@@ -85,7 +85,6 @@ async def _ask_once(
         params=params,
         data=data,
         headers=_JSON if data is not None else None,
-        timeout=timeout,
         allow_redirects=False,  # a peer is named in the settings; it does not send us elsewhere
     ) as response:
         if response.status >= 500 or response.status in _BUSY:

@@ -2,6 +2,7 @@
 
 import random
 
+_SHORTEST_HEAD = 2
 _LENGTHS = {126: 2, 127: 8}
 RESTARTING = 4001
 RECONNECT_SPREAD_MS = 5_000  # a restart must not bring everybody back in the same instant
@@ -23,26 +24,18 @@ class FrameEdge:
 
     def feed(self, data: bytes) -> None:
         """The next piece."""
-        at = 0
-        while at < len(data):
-            if self._left:
-                step = min(self._left, len(data) - at)
-                self._left -= step
-                at += step
-                continue
-            wanted = self._head_size() - len(self._head)
-            self._head += data[at : at + wanted]
-            at += wanted
-            if len(self._head) == self._head_size():
-                self._left = self._length()
-                self._head = b""
-
-    def _head_size(self) -> int:
-        return 2 + _LENGTHS.get(self._head[1] & 0x7F, 0) if len(self._head) >= 2 else 2
-
-    def _length(self) -> int:
-        short = self._head[1] & 0x7F
-        return int.from_bytes(self._head[2:], "big") if short in _LENGTHS else short
+        data, at = self._head + data, self._left
+        size = len(data)
+        while size - at >= _SHORTEST_HEAD:
+            length, head = data[at + 1] & 0x7F, _SHORTEST_HEAD
+            if length in _LENGTHS:
+                head += _LENGTHS[length]
+                if size - at < head:
+                    break
+                length = int.from_bytes(data[at + _SHORTEST_HEAD : at + head], "big")
+            at += head + length
+        self._head = data[at:]
+        self._left = max(0, at - size)
 
 
 def restarting() -> bytes:

@@ -174,3 +174,53 @@ async def test_who_waits_behind_many_that_gave_up_is_not_forgotten() -> None:
     calls.gate.set()
     assert [await first, await last] == [0, 14]
     assert calls.batches == [[0], [7]]
+
+
+async def test_each_gives_the_error_of_a_lone_call_as_its_result() -> None:
+    async def refused() -> int:
+        raise ValueError("no")
+
+    (only,) = await each([refused()])
+    assert isinstance(only, ValueError)
+
+
+async def test_gathered_items_share_a_call_and_keep_their_errors_to_themselves() -> None:
+    calls = Calls()
+    first, second, third = await Coalescer[int, int](calls, 10).gather([1, -2, 3], 5)
+    assert (first, third) == (2, 6)
+    assert isinstance(second, ValueError)
+    assert calls.batches == [[1, -2, 3]]
+
+
+async def test_what_is_not_there_in_time_is_a_timeout_of_its_own() -> None:
+    async def call(items: list[int]) -> Sequence[int | Exception]:
+        await asyncio.sleep(30 if 2 in items else 0)
+        return items
+
+    coalescer: Coalescer[int, int] = Coalescer(call, 1, in_flight_max=3)
+    first, second, third = await coalescer.gather([1, 2, 3], 0.05)
+    assert (first, third) == (1, 3)
+    assert isinstance(second, TimeoutError)
+    await coalescer.aclose()
+
+
+async def test_who_gathers_and_is_cancelled_leaves_nothing_to_be_asked() -> None:
+    calls = Calls(gated=True)
+    coalescer: Coalescer[int, int] = Coalescer(calls, 1)
+    gathering = asyncio.create_task(coalescer.gather([1, 2, 3], 30))
+    await eventually(lambda: calls.batches == [[1]], poll_s=0)
+    gathering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gathering
+    calls.gate.set()
+    assert await coalescer.submit(4) == 8
+    assert calls.batches == [[1], [4]]
+
+
+async def test_closing_ends_what_was_gathered_as_if_it_were_too_late() -> None:
+    calls = Calls(gated=True)
+    coalescer: Coalescer[int, int] = Coalescer(calls, 1)
+    gathering = asyncio.create_task(coalescer.gather([1, 2], 30))
+    await eventually(lambda: calls.batches == [[1]], poll_s=0)
+    await coalescer.aclose()
+    assert [type(result) for result in await gathering] == [TimeoutError, TimeoutError]
