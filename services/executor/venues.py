@@ -27,7 +27,10 @@ class BuildFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SwapRequest:
-    """What to build: the venue's own quote with the client's minimum, for our wallet, marked with the order."""
+    """What to build: the venue's own quote with the client's minimum, for our wallet.
+
+    `reference`: the order's id. What is built must hold it as it is written, in a memo or in the data of the swap.
+    """
 
     quote: dict[str, JsonValue]
     min_out: int

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from nacl.bindings import crypto_sign  # half of what the same signature costs in solders
@@ -12,7 +11,6 @@ from solders.signature import Signature
 from solders.transaction import SanitizeError, VersionedTransaction
 
 SIGNATURE_BYTES = 64
-SIGNED_KEPT = 10_000  # far more than can be sent before their block has passed
 TRANSACTION_BYTES_MAX = 1_232  # one packet: the chain takes nothing larger
 
 
@@ -40,13 +38,12 @@ class Wallet:
         self._secret = bytes(keypair)
         self._key = keypair.pubkey()
         self.address = str(self._key)
-        self._signed_for: OrderedDict[bytes, str] = OrderedDict()
 
     def sign(self, unsigned: str, order_id: str) -> Signed:
         """Check and sign for this order alone: the chain takes a transaction once, however many orders wait for it.
 
-        That is as far as this process has signed. Executors beside it rely on what a venue is asked for: that the
-        order's reference is in what it builds.
+        So it must name the order, as its venue was asked to have it do: what names none may be built for two alike, and
+        be signed for the other by an executor that this one knows nothing of.
 
         What the instructions do cannot be checked for venues in general; what the signature is good for can: it must
         be the only one asked for, ours, and bound to a recent block so that it expires.
@@ -65,11 +62,9 @@ class Wallet:
         # One signature, so one byte that counts it, its place, and the message.
         plain = bytes(transaction)
         count, to_sign = plain[:1], plain[1 + SIGNATURE_BYTES :]
+        if order_id.encode() not in to_sign:
+            raise UnacceptableTransaction("the transaction does not name the order, so it may be another's as well")
         signature = crypto_sign(to_sign, self._secret)[:SIGNATURE_BYTES]
-        if self._signed_for.setdefault(signature, order_id) != order_id:
-            raise UnacceptableTransaction("it is the very transaction of another order; with a later block it differs")
-        if len(self._signed_for) > SIGNED_KEPT:
-            self._signed_for.popitem(last=False)
         return Signed(str(Signature(signature)), base64.b64encode(count + signature + to_sign).decode())
 
 

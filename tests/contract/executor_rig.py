@@ -25,7 +25,8 @@ from services.executor.wallet import Wallet
 from tests.builders import NOW, USDC, a_request, route_selected, then
 from tests.contract.fake_chain import FakeChain
 
-WALLET = Wallet(str(Keypair()))
+KEY = Keypair()
+WALLET = Wallet(str(KEY))
 POLICY = RetryPolicy(attempts_max=3, base_ms=100, cap_ms=1_000)
 POLL_MS = 20
 

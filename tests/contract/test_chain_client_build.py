@@ -21,7 +21,7 @@ from libs.events.model import (
 )
 from services.executor.wallet import Wallet
 from tests.builders import NOW
-from tests.contract.executor_rig import WALLET, Rig, running_rig, selected, submitted
+from tests.contract.executor_rig import KEY, WALLET, Rig, running_rig, selected, submitted
 from tests.contract.fake_chain import unsigned_for
 
 
@@ -78,13 +78,19 @@ async def test_what_cannot_be_built_or_signed_is_a_failed_attempt(
     assert event.detail.startswith(detail)
 
 
-async def test_two_orders_are_not_settled_by_one_transaction(rig: Rig) -> None:
-    same = unsigned_for(WALLET.address, "", Hash.new_unique())  # of a venue that passes over the reference
-    rig.fake.build_reply = lambda _body: web.json_response({"swapTransaction": same, "lastValidBlockHeight": 9})
-    (first,), (second,) = await rig.handle(selected()), await rig.handle(selected())
-    assert isinstance(first, TxSubmitted)
-    assert isinstance(second, AttemptFailed)
-    assert "another order" in second.detail
+@pytest.mark.parametrize("named", ["", "the first"])
+async def test_two_orders_are_not_settled_by_one_transaction(rig: Rig, named: str) -> None:
+    """Nor by two executors: each knows of the other's orders only what is in the transaction."""
+    first, second = selected(), selected()
+    same = unsigned_for(WALLET.address, first.order.id if named else "", Hash.new_unique())
+    rig.fake.build_reply = lambda _body: web.json_response({"swapTransaction": same, "lastValidBlockHeight": 1_050})
+    (event,) = await rig.handle(first)
+    assert isinstance(event, TxSubmitted) is bool(named)
+    rig.executor._wallet = Wallet(str(KEY))  # as of another process
+    (event,) = await rig.handle(second)
+    assert isinstance(event, AttemptFailed)
+    assert event.reason is Reason.VENUE_REFUSED
+    assert event.detail.startswith("raydium: not signed: the transaction does not name")
 
 
 async def test_a_refusal_to_build_in_endless_brackets_is_a_failed_attempt(rig: Rig) -> None:
