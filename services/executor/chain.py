@@ -94,6 +94,13 @@ class Chain:
             raise ChainUnavailable(f"isBlockhashValid: {valid!s:.100}")
         return ChainView(slot, height, valid["value"])
 
+    async def height(self) -> int:
+        """How many blocks the chain has; a node may be behind."""
+        try:
+            return int(await self._rpc.call("getBlockHeight", _CONFIRMED))
+        except (RpcRefused, *_MALFORMED) as error:
+            raise ChainUnavailable(f"getBlockHeight: {error}") from error
+
     async def balances(self, signature: str) -> dict[str, Any] | None:
         """The `meta` of a confirmed transaction, or None when this node does not have it (yet)."""
         try:

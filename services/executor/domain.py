@@ -15,6 +15,8 @@ from libs.venues.tokens import TOKENS
 Commitment = Literal["processed", "confirmed", "finalized"]
 
 PPM = 1_000_000
+BLOCKHASH_HEIGHTS = 150  # a chain's rule: for how long a transaction may name a block
+AHEAD_MAX = 2 * BLOCKHASH_HEIGHTS  # our node may be behind the venue's
 SOL_MINT = TOKENS["SOL"].mint
 DETAIL_CHARS_MAX = 300
 
@@ -99,6 +101,14 @@ def conclude(look: Look, view: ChainView | None, last_valid_block_height: int) -
     if gone and view and past(view, last_valid_block_height):
         return Expired(view.block_height)
     return StillPending()
+
+
+def believable(last_valid_block_height: int, block_height: int) -> bool:
+    """Whether a transaction just built may say so while the chain stands about there.
+
+    One that is dropped would be waited for until then: nothing else proves that it never lands.
+    """
+    return block_height <= last_valid_block_height <= block_height + AHEAD_MAX
 
 
 def past(view: ChainView, last_valid_block_height: int) -> bool:

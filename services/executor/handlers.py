@@ -15,6 +15,8 @@ from libs.events.retry import RetryPolicy
 from libs.events.trusted import trusted
 from services.executor import observe
 from services.executor.chain import Chain, Poller
+from services.executor.domain import believable
+from services.executor.heights import Heights
 from services.executor.settling import Failing, Settling
 from services.executor.venues import BuildFailed, Built, SwapRequest, VenueSwaps
 from services.executor.wallet import UnacceptableTransaction, Wallet
@@ -34,7 +36,7 @@ class Executor:
         fraction: Callable[[], float],
     ) -> None:
         """`now` is UTC; `fraction` is random in [0, 1), for the jitter of retries."""
-        self._wallet, self._venues, self._now = wallet, venues, now
+        self._wallet, self._venues, self._heights, self._now = wallet, venues, Heights(chain), now
         self._failing = Failing(policy, now, fraction)
         self._settling = Settling(wallet, chain, poller, self._failing)
 
@@ -94,8 +96,10 @@ class Executor:
             by_venue.setdefault(selected.route.legs[0].venue, []).append((order, selected))
         with crossing("venue.build"):
             built = await asyncio.gather(*(self._build(name, group) for name, group in by_venue.items()))
+        told = [outcome.last_valid_block_height for each in built for outcome in each if isinstance(outcome, Built)]
+        height = await self._heights.beside(told) if told else None
         return {
-            order.id: [self._signed(order, selected, outcome)]
+            order.id: [self._signed(order, selected, outcome, height)]
             for group, outcomes in zip(by_venue.values(), built, strict=True)
             for (order, selected), outcome in zip(group, outcomes, strict=True)
         }
@@ -107,13 +111,16 @@ class Executor:
         ]
         return await self._venues[venue].build_many(requests)
 
-    def _signed(self, order: Order, selected: RouteSelected, built: Built | BuildFailed) -> Event:
+    def _signed(self, order: Order, selected: RouteSelected, built: Built | BuildFailed, height: int | None) -> Event:
         # Again: a venue may have taken seconds to build.
         if expired := self._expired(order):
             return expired
         venue = selected.route.legs[0].venue
         if isinstance(built, BuildFailed):
             return self._failing.event(order, built.reason, f"{venue}: {built}")
+        if height is not None and not believable(built.last_valid_block_height, height):
+            why = f"it is said to be valid until height {built.last_valid_block_height}, and the chain is at {height}"
+            return self._failing.event(order, Reason.VENUE_REFUSED, f"{venue}: not signed: {why}")
         try:
             signed = self._wallet.sign(built.transaction, order.id)
         except UnacceptableTransaction as refusal:

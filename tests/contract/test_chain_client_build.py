@@ -64,8 +64,18 @@ STRANGERS = unsigned_for(str(Keypair().pubkey()), "", BLOCKHASH)
         ({}, 200, Reason.VENUE_REFUSED, "raydium: venue answered nonsense: swapTransaction: Field required"),
         ([], 200, Reason.VENUE_REFUSED, "raydium: venue answered nonsense:"),
         ({"swapTransaction": "AQ==", "lastValidBlockHeight": "1"}, 200, Reason.VENUE_REFUSED, "raydium: venue"),
-        ({"swapTransaction": "AQ==", "lastValidBlockHeight": 1}, 200, Reason.VENUE_REFUSED, "raydium: not signed: not"),
-        ({"swapTransaction": STRANGERS, "lastValidBlockHeight": 1}, 200, Reason.VENUE_REFUSED, "raydium: not signed:"),
+        (
+            {"swapTransaction": "AQ==", "lastValidBlockHeight": 999},
+            200,
+            Reason.VENUE_REFUSED,
+            "raydium: not signed: not",
+        ),
+        (
+            {"swapTransaction": STRANGERS, "lastValidBlockHeight": 999},
+            200,
+            Reason.VENUE_REFUSED,
+            "raydium: not signed:",
+        ),
     ],
 )
 async def test_what_cannot_be_built_or_signed_is_a_failed_attempt(
