@@ -10,6 +10,7 @@ from libs.events.model import (
     Candidate,
     Event,
     Leg,
+    OrderOpened,
     OrderRequested,
     Reason,
     Route,
@@ -69,6 +70,10 @@ def route_selected(attempt: int = 1, out: int = 1_500_000_000) -> RouteSelected:
     won = Candidate(venue="raydium", outcome="selected", why="most after fees", amount_out=out, net_out=out - 1)
     lost = Candidate(venue="meteora", outcome="lost", why="0.1 % less", amount_out=out - 1, net_out=out - 2)
     return RouteSelected(attempt=attempt, route=route, candidates=(won, lost))
+
+
+def order_opened(attempt: int = 1) -> OrderOpened:
+    return OrderOpened(attempt=attempt, wanted_out=2, best_out=1, delay_ms=60_000, until=NOW + timedelta(minutes=1))
 
 
 def tx_submitted(attempt: int = 1, signature: str = "sig-1") -> TxSubmitted:

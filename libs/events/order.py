@@ -56,6 +56,7 @@ class Order(Frozen):
     created_at: AwareDatetime
     updated_at: AwareDatetime
     attempt: int = 0
+    attempts_before: int = 0  # it last waited for its price
     route: Route | None = None
     signature: str | None = None
     transaction: str | None = None
@@ -131,8 +132,9 @@ def _changes(data: Event) -> dict[str, object]:
             return {"attempt": attempt, "retry_at": None}
         case RouteSelected(route=route):
             return {"route": route, "failure": None}
-        case OrderOpened():
-            return {"failure": None}
+        case OrderOpened(attempt=attempt):
+            # It met no price, so it goes on counting from this one.
+            return {"failure": None, "attempts_before": attempt - 1}
         case TxSubmitted() as sent:
             return {
                 "signature": sent.signature,

@@ -86,7 +86,9 @@ class Settings(BaseModel):
     # Orders
     slippage_bps: int = Field(50, ge=0, le=10_000, description="slippage of an order that names none")
     order_lifetime_s: int = Field(600, ge=1, le=86_400, description="an order not submitted by then expires")
-    attempts_max: int = Field(5, ge=1, le=50, description="routing attempts before an order fails")
+    attempts_max: int = Field(
+        5, ge=1, le=50, description="attempts before an order fails; a limit order's, each time its price is met"
+    )
     retry_base_ms: int = Field(500, ge=1, description="first retry delay; doubles, full jitter")
     retry_cap_ms: int = Field(30_000, ge=1, description="longest retry delay")
     quote_deadline_ms: int = Field(1_500, ge=1, description="a venue slower than this does not take part")

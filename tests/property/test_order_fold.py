@@ -9,9 +9,26 @@ from libs.events.log import Snapshot
 from libs.events.model import Event, UnknownEvent
 from libs.events.order import Order, evolve
 from libs.events.record import record, snapshot
-from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.builders import (
+    a_request,
+    attempt_failed,
+    order_opened,
+    route_selected,
+    routing_started,
+    then,
+    tx_confirmed,
+    tx_submitted,
+)
 
-BODIES = [routing_started(), route_selected(), tx_submitted(), tx_confirmed(), attempt_failed()]
+BODIES = [
+    routing_started(),
+    route_selected(),
+    order_opened(1),
+    order_opened(3),
+    tx_submitted(),
+    tx_confirmed(),
+    attempt_failed(),
+]
 
 
 def a_history(bodies: list[Event]) -> list[Envelope]:

@@ -9,7 +9,7 @@ from libs.events.model import AttemptFailed, OrderFailed, Reason
 from libs.events.order import Order
 from libs.events.reactions import PERMANENT
 from libs.events.retry import DETAIL_CHARS_MAX, RetryPolicy, after_failure, retry_delay_ms
-from tests.builders import NOW, a_request
+from tests.builders import NOW, a_request, attempt_failed, order_opened, route_selected, routing_started, then
 
 POLICY = RetryPolicy(attempts_max=5, base_ms=500, cap_ms=30_000)
 FRACTIONS = st.floats(0, 1, exclude_max=True)
@@ -65,6 +65,21 @@ def test_the_last_attempt_ends_the_order_with_its_reason(reason: Reason) -> None
     event = failed(an_order(attempt=POLICY.attempts_max), reason)
     assert isinstance(event, OrderFailed)
     assert (event.reason, event.attempt, event.detail) == (reason, POLICY.attempts_max, "why")
+
+
+def test_attempts_from_before_a_limit_order_waited_are_not_counted_but_slow_it_down() -> None:
+    _, now = a_request(4)
+    for attempt in range(1, POLICY.attempts_max):  # one at a time, months apart: in each the price met is gone again
+        _, now = then(now, routing_started(attempt), route_selected(attempt), attempt_failed(attempt))
+        _, now = then(now, routing_started(attempt + 1), order_opened(attempt + 1))
+    for attempt in range(POLICY.attempts_max, 2 * POLICY.attempts_max - 1):
+        _, now = then(now, routing_started(attempt), route_selected(attempt))
+        event = failed(now.order, Reason.SLIPPAGE_EXCEEDED)
+        assert isinstance(event, AttemptFailed)
+        assert (event.attempt, event.delay_ms) == (attempt, retry_delay_ms(attempt, 0.5, 500, 30_000))
+        _, now = then(now, event)
+    _, now = then(now, routing_started(2 * POLICY.attempts_max - 1))
+    assert isinstance(failed(now.order, Reason.SLIPPAGE_EXCEEDED), OrderFailed)
 
 
 @given(st.floats(-10, 600), st.integers(1, 4), FRACTIONS)
