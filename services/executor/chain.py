@@ -140,7 +140,14 @@ def _looks(answer: Any, count: int) -> list[Look]:
     slot, statuses = int(answer["context"]["slot"]), answer["value"]
     if len(statuses) != count:
         raise ValueError(f"{len(statuses)} statuses for {count} signatures")
-    return [Look(slot, _status(value)) for value in statuses]
+    return [_look(slot, value) for value in statuses]
+
+
+def _look(slot: int, value: Any) -> Look:
+    try:
+        return Look(slot, _status(value))
+    except _MALFORMED:
+        return Look(-1, None)  # from before every height: others' are as good as ever, and this one proves nothing
 
 
 def _meta(answer: Any) -> dict[str, Any] | None:

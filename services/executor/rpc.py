@@ -107,17 +107,18 @@ def _known(trouble: Exception) -> ChainUnavailable:
 
 
 def _by_id(answers: list[Any], count: int) -> Results:
-    """Answers of a batch may come in any order."""
+    """Answers of a batch may come in any order; one that cannot be made out is its own call's trouble alone."""
     found: dict[int, Any] = {}
     for answer in answers:
-        if not isinstance(answer, dict) or not isinstance(answer.get("id"), int):
-            raise ChainUnavailable(f"not JSON-RPC: {str(answer)[:100]}")
+        number = answer.get("id") if isinstance(answer, dict) else None
+        if not isinstance(number, int) or not 0 <= number < count:
+            continue
         error = answer.get("error")
         if isinstance(error, dict):
             code = error.get("code")
-            found[answer["id"]] = RpcRefused(code if isinstance(code, int) else 0, str(error.get("message"))[:200])
+            found[number] = RpcRefused(code if isinstance(code, int) else 0, str(error.get("message"))[:200])
         else:
-            found[answer["id"]] = answer.get("result")
-    if found.keys() != set(range(count)):
-        raise ChainUnavailable(f"{len(found)} answers to {count} calls")
-    return [found[number] for number in range(count)]
+            found[number] = answer.get("result")
+    if not found:
+        raise ChainUnavailable(f"not JSON-RPC, or no answer to any of {count} calls: {str(answers[:1])[:100]}")
+    return [found[number] if number in found else RpcRefused(0, "left out by the node") for number in range(count)]

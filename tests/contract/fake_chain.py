@@ -51,6 +51,7 @@ class FakeChain:
     hidden_transactions: int = 0  # getTransaction answers null although it is there
     knows_blockhash_valid: bool = True
     status_slot_lag: int = 0
+    leaves_out: tuple[str, ...] = ()  # calls with these first parameters get no answer
     on_drop: Callable[[], None] | None = None
     sent: list[str] = field(default_factory=list)
     landed: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -108,7 +109,8 @@ class FakeChain:
             self.away -= 1
             return web.json_response({"error": "unhealthy"}, status=503)
         calls = body if isinstance(body, list) else [body]
-        answers = [{"jsonrpc": "2.0", "id": call["id"], **self._call(call)} for call in calls]
+        answered = [call for call in calls if call["params"][:1] not in [[left_out] for left_out in self.leaves_out]]
+        answers = [{"jsonrpc": "2.0", "id": call["id"], **self._call(call)} for call in answered]
         if self.lose_replies and any(call["method"] == "sendTransaction" for call in calls):
             self.lose_replies -= 1
             assert request.transport

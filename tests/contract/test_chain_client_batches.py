@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -11,6 +12,7 @@ from libs.events.model import (
 )
 from libs.service.health import serve
 from libs.service.http import open_session
+from services.executor import settling
 from services.executor.rpc import Call, ChainUnavailable, Rpc, RpcRefused
 from tests.contract.executor_rig import Rig, intent, running_rig, selected, submitted
 
@@ -55,6 +57,32 @@ async def test_a_watch_that_is_given_up_disturbs_nobody(rig: Rig) -> None:
     look = await seen
     assert look
     assert look.status
+
+
+@pytest.mark.parametrize("odd", [{"confirmationStatus": "optimistic"}, {"slot": None}, {"slot": "x"}])
+async def test_a_status_that_cannot_be_read_hides_no_others_and_proves_nothing(
+    rig: Rig, odd: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "SETTLE_SECONDS_MAX", 1)
+    orders = [await submitted(rig) for _ in range(5)]
+    for now in orders:
+        await rig.chain.send(intent(now).transaction)
+    rig.fake.landed[intent(orders[2]).signature] |= odd
+    together = await rig.executor.handle_many([(now.order, now.event) for now in orders])
+    assert [bool(events) for events in together] == [True, True, False, True, True]
+    rig.fake.expire()
+    alone = await asyncio.gather(*(rig.handle(now) for now in orders))
+    assert [bool(events) for events in alone] == [True, True, False, True, True]
+
+
+async def test_an_answer_a_node_leaves_out_of_a_batch_takes_no_others_with_it(rig: Rig) -> None:
+    orders = [await submitted(rig) for _ in range(5)]
+    await rig.executor.handle_many([(now.order, now.event) for now in orders])  # known to be quick from here on
+    rig.fake.leaves_out = intent(orders[2]).transaction, intent(orders[2]).signature
+    together = await rig.executor.handle_many([(now.order, now.event) for now in orders])
+    assert [bool(events) for events in together] == [True, True, False, True, True]
+    rig.fake.leaves_out = ()
+    assert isinstance(await rig.settled(orders[2]), TxConfirmed)
 
 
 async def test_results_of_a_shared_request_go_to_their_own_callers(rig: Rig) -> None:
