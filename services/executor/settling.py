@@ -77,11 +77,7 @@ class Settling:
     _just_sent: set[str] = field(default_factory=set)
 
     async def at_once(self, pending: Sequence[Pending]) -> list[Sequence[Event]]:
-        """Send and look once, all in one go; nothing for those the chain has not decided by then.
-
-        Raises:
-            AmountUnknown: settled, but what came out does not show.
-        """
+        """Send and look once, all in one go; nothing for those the chain has not decided by then."""
         with crossing("chain.send"):
             sent = await self.chain.send_and_look([(tx.transaction, tx.signature) for _, tx in pending])
         found: list[Evidence] = []
@@ -103,8 +99,7 @@ class Settling:
         for (order, tx), proof in zip(pending, found, strict=True):
             match proof:
                 case Confirmed(slot=slot):
-                    meta = metas.get(tx.signature)
-                    outcomes.append([self._confirmed(order, tx, slot, meta)] if meta else [])
+                    outcomes.append(self._as_shown(order, tx, slot, metas.get(tx.signature)))
                 case FailedOnChain(reason=reason, detail=detail):
                     outcomes.append([self.failing.event(order, reason, detail)])
                 case _:
@@ -112,6 +107,13 @@ class Settling:
             if outcomes[-1]:
                 self._just_sent.discard(tx.signature)
         return outcomes
+
+    def _as_shown(self, order: Order, tx: TxSubmitted, slot: int, meta: dict[str, Any] | None) -> Sequence[Event]:
+        """Nothing if the amount does not show: it is the trouble of this one, and told when it is asked for alone."""
+        try:
+            return [self._confirmed(order, tx, slot, meta)] if meta else []
+        except AmountUnknown:
+            return []
 
     async def _fill(
         self, metas: dict[str, dict[str, Any]], pending: Sequence[Pending], found: Sequence[Evidence]
@@ -200,7 +202,10 @@ class Settling:
 
     def _confirmed(self, order: Order, sent: TxSubmitted, slot: int, meta: dict[str, Any]) -> Event:
         assert order.route, "an order with a transaction has a route"
-        amount_out = amount_received(meta, self.wallet.address, order.mint_out)
+        try:
+            amount_out = amount_received(meta, self.wallet.address, order.mint_out)
+        except (AttributeError, LookupError, TypeError, ValueError):
+            amount_out = None
         if amount_out is None or amount_out < 0:
             wanted = f"no {order.token_out} for the wallet"
             raise AmountUnknown(f"{sent.signature} is confirmed, but its balances show {wanted}")

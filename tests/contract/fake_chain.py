@@ -56,6 +56,7 @@ class FakeChain:
     sent: list[str] = field(default_factory=list)
     landed: dict[str, dict[str, Any]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
+    amounts_odd: set[str] = field(default_factory=set)
     built: list[dict[str, Any]] = field(default_factory=list)
     blockhashes: dict[str, int] = field(default_factory=dict)
     requests: int = 0
@@ -176,4 +177,6 @@ class FakeChain:
         before, after = (
             {**held, "uiTokenAmount": {"amount": str(amount), "decimals": 6}} for amount in (100, 100 + self.amount_out)
         )
+        if signature in self.amounts_odd:
+            after["uiTokenAmount"] = None
         return {"slot": self.slot, "meta": {"err": None, "preTokenBalances": [before], "postTokenBalances": [after]}}

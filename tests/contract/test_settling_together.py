@@ -9,6 +9,7 @@ import pytest
 from libs.events.log import Snapshot
 from libs.events.model import AttemptFailed, Event, Reason, TxConfirmed
 from services.executor import settling
+from services.executor.settling import AmountUnknown
 from tests.builders import NOW
 from tests.contract.executor_rig import Rig, intent, running_rig, selected, submitted
 from tests.contract.fake_chain import BLOCKHASH_LIFE
@@ -88,6 +89,22 @@ async def test_a_transaction_not_shown_yet_is_looked_at_again(rig: Rig) -> None:
     rig.fake.hidden_transactions = 1
     assert await at_once(rig, now) == [None]
     assert isinstance(await rig.settled(now), TxConfirmed)
+
+
+@pytest.mark.parametrize("owner", ["somebody else", None])
+async def test_one_whose_amount_does_not_show_does_not_keep_back_the_others(rig: Rig, owner: str | None) -> None:
+    orders = [await submitted(rig) for _ in range(3)]
+    await at_once(rig, *orders)
+    if owner:
+        rig.fake.owners[intent(orders[1]).signature] = owner
+    else:
+        rig.fake.amounts_odd.add(intent(orders[1]).signature)
+    first, odd, last = await at_once(rig, *orders)
+    assert isinstance(first, TxConfirmed)
+    assert odd is None
+    assert isinstance(last, TxConfirmed)
+    with pytest.raises(AmountUnknown):
+        await rig.settled(orders[1])
 
 
 async def test_orders_at_different_steps_are_handled_in_one_call(rig: Rig) -> None:
