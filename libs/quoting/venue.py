@@ -13,7 +13,7 @@ from libs.events.model import U64_MAX, Reason
 from libs.events.order import Order
 from libs.quoting.choice import Answer, NoQuote, Quote
 from libs.service.coalesce import Coalescer, each
-from libs.service.http import PeerNonsense, PeerUnavailable, ask
+from libs.service.http import LIST_REFUSED, PeerNonsense, PeerUnavailable, ask
 
 QUOTES_PER_CALL_MAX = 100
 CALLS_IN_FLIGHT_MAX = 2  # per venue: one slow answer does not hold up every other order
@@ -106,9 +106,11 @@ class Venue:
             self._batches = False
             return await self._ask_each(questions)
         quotes = answer.get("quotes") if isinstance(answer, dict) else None
-        if status != 200 or not isinstance(quotes, list) or len(quotes) != len(questions):
-            raise PeerNonsense(f"no list of {len(questions)} quotes (HTTP {status})")
-        return [read_quote(question, quote) for question, quote in zip(questions, quotes, strict=True)]
+        if status == 200 and isinstance(quotes, list) and len(quotes) == len(questions):
+            return [read_quote(question, quote) for question, quote in zip(questions, quotes, strict=True)]
+        if status in LIST_REFUSED:
+            return await self._ask_each(questions)
+        raise PeerNonsense(f"no list of {len(questions)} quotes (HTTP {status})")
 
     async def _ask_each(self, questions: list[Question]) -> Sequence[Quote | NoQuote | Exception]:
         return await each(self._ask_one(question) for question in questions)

@@ -12,6 +12,8 @@ CONNECTIONS_MAX = 64  # per process, over all peers
 CONNECT_SECONDS_MAX = 5
 IDLE_SECONDS_MAX = 30  # below what servers keep, so that a kept connection is seldom a dead one
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
+# With these a peer answers a list for what is wrong with one of it, or with an answer that is not as long.
+LIST_REFUSED = frozenset({200, 400, 413, 422})
 
 _JSON = {"Content-Type": "application/json"}
 _BUSY = frozenset({408, 425, 429})

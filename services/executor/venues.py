@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from libs.events.model import U64_MAX, Reason
 from libs.service.coalesce import Coalescer, each
-from libs.service.http import PeerNonsense, PeerUnavailable, ask
+from libs.service.http import LIST_REFUSED, PeerNonsense, PeerUnavailable, ask
 
 SWAPS_PER_CALL_MAX = 100
 CALLS_IN_FLIGHT_MAX = 2  # per venue
@@ -94,9 +94,11 @@ class VenueSwaps:
             self._batches = False
             return await each(self._build_one(request) for request in requests)
         swaps = answer.get("swaps") if isinstance(answer, dict) else None
-        if status != 200 or not isinstance(swaps, list) or len(swaps) != len(requests):
-            raise PeerNonsense(f"no list of {len(requests)} swaps (HTTP {status})")
-        return [_outcome(swap) for swap in swaps]
+        if status == 200 and isinstance(swaps, list) and len(swaps) == len(requests):
+            return [_outcome(swap) for swap in swaps]
+        if status in LIST_REFUSED:
+            return await each(self._build_one(request) for request in requests)
+        raise PeerNonsense(f"no list of {len(requests)} swaps (HTTP {status})")
 
 
 def _failed(trouble: Exception) -> BuildFailed:

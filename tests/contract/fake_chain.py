@@ -67,6 +67,7 @@ class FakeChain:
     mint_out: str = ""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     build_reply: Callable[[dict[str, Any]], web.Response] | None = None
+    list_reply: Callable[[], web.Response] | None = None
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -92,6 +93,8 @@ class FakeChain:
         if not self.has_lists:
             raise web.HTTPMethodNotAllowed("POST", [])
         self.swap_lists += 1
+        if self.list_reply:
+            return self.list_reply()
         return web.json_response({"swaps": [self._build(body) for body in (await request.json())["swaps"]]})
 
     def _build(self, body: dict[str, Any]) -> dict[str, Any]:

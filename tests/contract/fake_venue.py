@@ -50,6 +50,7 @@ class FakeVenue:
         self.singles: list[dict[str, Any]] = []
         self.lists: list[int] = []
         self.refused_lists = 0
+        self.list_reply: Reply | None = None
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -70,6 +71,9 @@ class FakeVenue:
             raise web.HTTPNotFound
         questions = (await request.json())["quotes"]
         self.lists.append(len(questions))
+        if self.list_reply:
+            reply = self.list_reply({"quotes": questions})
+            return reply if isinstance(reply, web.Response) else await reply
         return web.json_response(
             {
                 "quotes": [

@@ -7,9 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from libs.events.model import (
-    TxConfirmed,
-)
+from libs.events.model import TxConfirmed, TxSubmitted
 from libs.service.health import serve
 from libs.service.http import open_session
 from services.executor import settling
@@ -38,6 +36,15 @@ async def test_many_orders_share_requests_at_every_step(rig: Rig, has_lists: boo
     # Each order's own would be 360: a send, a status and a transaction. A slow machine only looks more often.
     assert rig.fake.requests < 240
     assert rig.fake.swap_lists <= (4 if has_lists else 0)
+
+
+@pytest.mark.parametrize(("body", "status"), [({"error": "no"}, 400), ({}, 413), ({"swaps": [{}]}, 200)])
+async def test_a_list_of_swaps_refused_as_a_whole_is_built_one_by_one(rig: Rig, body: Any, status: int) -> None:
+    orders = [selected() for _ in range(6)]
+    rig.fake.list_reply = lambda: web.json_response(body, status=status)
+    built = await rig.executor.handle_many([(now.order, now.event) for now in orders])
+    assert [type(event) for (event,) in built] == [TxSubmitted] * 6
+    assert rig.fake.swap_lists == 1
 
 
 async def test_no_status_call_asks_for_more_than_a_node_answers(rig: Rig) -> None:

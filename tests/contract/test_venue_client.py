@@ -189,3 +189,37 @@ async def test_a_venue_without_lists_is_asked_one_by_one_from_then_on(world: Wor
     assert fake.refused_lists == 1
     await many(fake, venue, list(range(10, 20)))
     assert fake.refused_lists == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"error": "amount 13 is odd"}, 400),
+        ({"error": "too large"}, 413),
+        ({}, 422),
+        ({"quotes": [{}]}, 200),
+        ([], 200),
+    ],
+)
+async def test_a_list_refused_as_a_whole_is_asked_again_one_by_one(world: World, body: Any, status: int) -> None:
+    """One question a venue will not have is no trouble of those that left with it."""
+
+    def reply(question: dict[str, Any]) -> web.Response:
+        if question["amount"] == "13":
+            return web.json_response({"error": "amount 13 is odd"}, status=400)
+        return web.json_response(a_quote(question, int(question["amount"]) * 2))
+
+    fake = FakeVenue(reply)
+    fake.list_reply = answers(body, status)
+    results = await many(fake, await world.venue(fake), list(range(10, 20)))
+    assert [result.amount_out for result in results if isinstance(result, Quote)] == [
+        amount * 2 for amount in range(10, 20) if amount != 13
+    ]
+
+
+async def test_a_venue_that_will_not_have_us_is_not_asked_one_by_one(world: World) -> None:
+    fake = FakeVenue()
+    fake.list_reply = answers({"error": "who are you?"}, 403)
+    await many(fake, await world.venue(fake), list(range(10, 40)))
+    assert fake.lists
+    assert len(fake.singles) + sum(fake.lists) == 30
