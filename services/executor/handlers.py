@@ -18,8 +18,11 @@ from services.executor.chain import Chain, Poller
 from services.executor.domain import believable
 from services.executor.heights import Heights
 from services.executor.settling import Failing, Settling
-from services.executor.venues import BuildFailed, Built, SwapRequest, VenueSwaps
+from services.executor.venues import BUILD_SECONDS_MAX, BuildFailed, BuildLate, Built, SwapRequest, VenueSwaps
 from services.executor.wallet import UnacceptableTransaction, Wallet
+
+# So long those over one venue wait for another's, as for its quotes; what a slower one builds is asked for by itself.
+TOGETHER_S = 1.5
 
 
 class Executor:
@@ -94,22 +97,28 @@ class Executor:
         by_venue: dict[str, list[tuple[Order, RouteSelected]]] = {}
         for order, selected in wanted:
             by_venue.setdefault(selected.route.legs[0].venue, []).append((order, selected))
+        alone = len(by_venue) == 1
+        within_s = BUILD_SECONDS_MAX if alone else TOGETHER_S
         with crossing("venue.build"):
-            built = await asyncio.gather(*(self._build(name, group) for name, group in by_venue.items()))
+            built = await asyncio.gather(*(self._build(name, group, within_s) for name, group in by_venue.items()))
         told = [outcome.last_valid_block_height for each in built for outcome in each if isinstance(outcome, Built)]
         height = await self._heights.beside(told) if told else None
         return {
             order.id: [self._signed(order, selected, outcome, height)]
+            if alone or not isinstance(outcome, BuildLate)
+            else []
             for group, outcomes in zip(by_venue.values(), built, strict=True)
             for (order, selected), outcome in zip(group, outcomes, strict=True)
         }
 
-    async def _build(self, venue: str, group: Sequence[tuple[Order, RouteSelected]]) -> list[Built | BuildFailed]:
+    async def _build(
+        self, venue: str, group: Sequence[tuple[Order, RouteSelected]], within_s: float
+    ) -> list[Built | BuildFailed]:
         requests = [
             SwapRequest(selected.route.legs[0].quote, selected.route.min_out, self._wallet.address, order.id)
             for order, selected in group
         ]
-        return await self._venues[venue].build_many(requests)
+        return await self._venues[venue].build_many(requests, within_s)
 
     def _signed(self, order: Order, selected: RouteSelected, built: Built | BuildFailed, height: int | None) -> Event:
         # Again: a venue may have taken seconds to build.

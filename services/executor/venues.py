@@ -14,6 +14,7 @@ from libs.service.http import LIST_REFUSED, PeerNonsense, PeerUnavailable, ask
 SWAPS_PER_CALL_MAX = 100
 CALLS_IN_FLIGHT_MAX = 2  # per venue
 BUILD_DEADLINE_MS = 5_000
+BUILD_SECONDS_MAX = 2 * BUILD_DEADLINE_MS / 1000  # a request may have to wait for the one before
 MESSAGE_CHARS_MAX = 200
 
 
@@ -23,6 +24,13 @@ class BuildFailed(Exception):
     def __init__(self, reason: Reason, why: str) -> None:
         super().__init__(why)
         self.reason = reason
+
+
+class BuildLate(BuildFailed):
+    """The venue may still be at it."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.VENUES_UNAVAILABLE, "no answer in time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +79,11 @@ class VenueSwaps:
             raise built
         return built
 
-    async def build_many(self, requests: Sequence[SwapRequest]) -> list[Built | BuildFailed]:
-        """`build` for each."""
-        results = await self._many.gather(requests, BUILD_DEADLINE_MS * 2 / 1000)
+    async def build_many(
+        self, requests: Sequence[SwapRequest], within_s: float = BUILD_SECONDS_MAX
+    ) -> list[Built | BuildFailed]:
+        """`build` for each; BuildLate for those not answered within so many seconds."""
+        results = await self._many.gather(requests, within_s)
         return [result if isinstance(result, Built | BuildFailed) else _failed(result) for result in results]
 
     async def aclose(self) -> None:
@@ -104,7 +114,7 @@ class VenueSwaps:
 def _failed(trouble: Exception) -> BuildFailed:
     match trouble:
         case TimeoutError():
-            return BuildFailed(Reason.VENUES_UNAVAILABLE, "no answer in time")
+            return BuildLate()
         case PeerUnavailable():
             return BuildFailed(Reason.VENUES_UNAVAILABLE, str(trouble))
         case PeerNonsense():

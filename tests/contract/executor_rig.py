@@ -8,11 +8,7 @@ import pytest
 from solders.keypair import Keypair
 
 from libs.events.log import Snapshot
-from libs.events.model import (
-    Event,
-    RoutingStarted,
-    TxSubmitted,
-)
+from libs.events.model import Event, RouteSelected, RoutingStarted, TxSubmitted
 from libs.events.retry import RetryPolicy
 from libs.service.health import serve
 from libs.service.http import open_session
@@ -73,6 +69,17 @@ def selected(attempt: int = 1, **changes: object) -> Snapshot:
     _, now = a_request(4)
     _, now = then(now, RoutingStarted(attempt=attempt), route_selected(attempt))
     return Snapshot(now.order.model_copy(update=changes), now.event)
+
+
+def selected_at(venue: str) -> Snapshot:
+    """An order whose route is over this venue."""
+    now = selected()
+    assert isinstance(now.event.data, RouteSelected)
+    route = now.event.data.route
+    there = route.model_copy(update={"legs": (route.legs[0].model_copy(update={"venue": venue}),)})
+    return Snapshot(
+        now.order, now.event.model_copy(update={"data": now.event.data.model_copy(update={"route": there})})
+    )
 
 
 async def submitted(rig: Rig, now: Snapshot | None = None) -> Snapshot:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ from aiohttp import web
 from libs.events.model import TxConfirmed, TxSubmitted
 from libs.service.health import serve
 from libs.service.http import open_session
-from services.executor import settling
+from services.executor import handlers, settling
 from services.executor.rpc import Call, ChainUnavailable, Rpc, RpcRefused
-from tests.contract.executor_rig import Rig, intent, running_rig, selected, submitted
+from services.executor.venues import VenueSwaps
+from tests.contract.executor_rig import Rig, intent, running_rig, selected, selected_at, submitted
+from tests.contract.fake_chain import FakeChain
 
 
 @pytest.fixture
@@ -45,6 +48,26 @@ async def test_a_list_of_swaps_refused_as_a_whole_is_built_one_by_one(rig: Rig, 
     built = await rig.executor.handle_many([(now.order, now.event) for now in orders])
     assert [type(event) for (event,) in built] == [TxSubmitted] * 6
     assert rig.fake.swap_lists == 1
+
+
+async def test_a_venue_that_hangs_does_not_keep_back_those_of_another(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers, "TOGETHER_S", 0.1)
+    hanging = FakeChain(slot=1_000, height=900)
+    hanging.gate.clear()
+    quick, slow = [selected() for _ in range(3)], selected_at("meteora")
+    async with (
+        serve(hanging.app(), "127.0.0.1", 0, drain_s=0) as port,
+        open_session() as session,
+        aclosing(VenueSwaps(f"http://127.0.0.1:{port}/venue", session)) as meteora,
+    ):
+        rig.executor._venues = {**rig.executor._venues, "meteora": meteora}
+        async with asyncio.timeout(3):
+            built = await rig.executor.handle_many([(now.order, now.event) for now in [slow, *quick]])
+        assert [[type(event) for event in events] for events in built] == [[], *[[TxSubmitted]] * 3]
+        hanging.gate.set()
+        assert intent(await submitted(rig, slow))  # by itself it is waited for
 
 
 async def test_no_status_call_asks_for_more_than_a_node_answers(rig: Rig) -> None:

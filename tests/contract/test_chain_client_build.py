@@ -15,13 +15,12 @@ from libs.events.model import (
     AttemptFailed,
     OrderExpired,
     Reason,
-    RouteSelected,
     TxConfirmed,
     TxSubmitted,
 )
 from services.executor.wallet import Wallet
 from tests.builders import NOW
-from tests.contract.executor_rig import KEY, WALLET, Rig, running_rig, selected, submitted
+from tests.contract.executor_rig import KEY, WALLET, Rig, running_rig, selected, selected_at, submitted
 from tests.contract.fake_chain import unsigned_for
 
 
@@ -112,12 +111,7 @@ async def test_a_refusal_to_build_in_endless_brackets_is_a_failed_attempt(rig: R
 
 
 async def test_a_route_over_a_venue_no_longer_configured_is_a_failed_attempt(rig: Rig) -> None:
-    now = selected()
-    assert isinstance(now.event.data, RouteSelected)
-    route = now.event.data.route
-    elsewhere = route.model_copy(update={"legs": (route.legs[0].model_copy(update={"venue": "gone"}),)})
-    event = now.event.model_copy(update={"data": now.event.data.model_copy(update={"route": elsewhere})})
-    (failed,) = await rig.handle(Snapshot(now.order, event))
+    (failed,) = await rig.handle(selected_at("gone"))
     assert isinstance(failed, AttemptFailed)
     assert failed.reason is Reason.VENUES_UNAVAILABLE
 

@@ -149,7 +149,7 @@ class SimulatedChain:
             return Answer("raydium", 1, NoQuote(Reason.VENUES_UNAVAILABLE, "away"))
         return Answer("raydium", 1, Quote(AMOUNT_OUT, "pool-1", 1, SOL, 5_000, None, {}))
 
-    async def build_many(self, requests: Sequence[SwapRequest]) -> list[Built | BuildFailed]:
+    async def build_many(self, requests: Sequence[SwapRequest], _within_s: float) -> list[Built | BuildFailed]:
         await asyncio.sleep(self.chance.random() * 0.1 if self._bad(0.3) else 0)
         return [self._build(request) for request in requests]
 
