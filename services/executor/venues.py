@@ -1,5 +1,6 @@
 """Asking the venue of a route for its transaction, in the shape of Jupiter's swap API."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ CALLS_IN_FLIGHT_MAX = 2  # per venue
 BUILD_DEADLINE_MS = 5_000
 BUILD_SECONDS_MAX = 2 * BUILD_DEADLINE_MS / 1000  # a request may have to wait for the one before
 MESSAGE_CHARS_MAX = 200
+_UNPRINTABLE = re.compile(r"[^ -~]+")
 
 
 class BuildFailed(Exception):
@@ -133,6 +135,7 @@ def _built(answer: Any, status: int) -> Built:
     if status >= 400 or (isinstance(answer, dict) and "error" in answer):
         try:
             said = str(answer.get("error") if isinstance(answer, dict) else "no reason given")[:MESSAGE_CHARS_MAX]
+            said = _UNPRINTABLE.sub(" ", said)
         except RecursionError:
             raise _nonsense("nested too deep") from None
         code = answer.get("errorCode") if isinstance(answer, dict) else None

@@ -58,6 +58,7 @@ STRANGERS = unsigned_for(str(Keypair().pubkey()), "", BLOCKHASH)
     [
         ({}, 503, Reason.VENUES_UNAVAILABLE, "raydium: HTTP 503"),
         ({"error": "stale", "errorCode": "X"}, 400, Reason.VENUE_REFUSED, "raydium: the venue refused to build: stale"),
+        ({"error": "no\x1b[2J\r\nway"}, 400, Reason.VENUE_REFUSED, "raydium: the venue refused to build: no [2J way"),
         (None, 400, Reason.VENUE_REFUSED, "raydium: the venue refused to build: no reason given"),
         ({"error": "dry", "errorCode": "INSUFFICIENT_LIQUIDITY"}, 400, Reason.INSUFFICIENT_LIQUIDITY, "raydium:"),
         ({}, 200, Reason.VENUE_REFUSED, "raydium: venue answered nonsense: swapTransaction: Field required"),
