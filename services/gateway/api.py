@@ -1,7 +1,8 @@
 """What happens for each address that changes orders, and for those handed over to the notifier."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
 from aiohttp import hdrs, web
 
@@ -12,7 +13,7 @@ from libs.orders.presentation import order_body
 from services.gateway import dto, observe
 from services.gateway.answers import answer
 from services.gateway.asking import Asking, named, order_answer
-from services.gateway.bodies import quoted
+from services.gateway.bodies import Invalid, quoted
 from services.gateway.commands import cancel
 from services.gateway.cors import cors_headers
 from services.gateway.fates import report
@@ -20,6 +21,8 @@ from services.gateway.parts import Parts
 from services.gateway.placing import Asker, Placed, Placing
 from services.gateway.problems import Problem, document
 from services.gateway.reading import REQUEST_ID, check_handshake, idempotency_key, read_body
+
+Entry = TypeVar("Entry")
 
 _REPLAYED = {"Idempotent-Replayed": "true"}
 
@@ -51,11 +54,8 @@ class Api:
 
     async def place_orders(self, request: web.Request) -> web.Response:
         """POST /api/orders/batch: each with its own outcome. 202: all are in the log; 207: some are not."""
-        asker = await self._asking.writer(request)
-        self._parts.overload.check()
-        key = idempotency_key(request)
-        asked = dto.read_orders(await read_body(request), self._parts.clock(), key)
-        await self._parts.rates.spend(request, "writes", asker.who, cost=len(asked) - 1)
+        asker = await self._asking.uncounted_writer(request)
+        asked = await self._counted(self._orders_of(request), "#/orders", request, asker)
         outcomes = await self._placing.many(self._asking.log(), asker, asked)
         results = [self.result(outcome, request) for outcome in outcomes]
         accepted = sum(isinstance(outcome, Placed) for outcome in outcomes)
@@ -73,13 +73,35 @@ class Api:
 
     async def cancel_orders(self, request: web.Request) -> web.Response:
         """POST /api/orders/cancel: each with its own outcome. 200: all are cancelled; 207: some are not."""
-        asker = await self._asking.writer(request)
-        order_ids = dto.read_order_ids(await read_body(request))
-        await self._parts.rates.spend(request, "writes", asker.who, cost=len(order_ids) - 1)
+        asker = await self._asking.uncounted_writer(request)
+        order_ids = await self._counted(self._order_ids_of(request), "#/orderIds", request, asker)
         outcomes = await self._cancel_each(order_ids, asker)
         results = [self.result(outcome, request, order_id) for order_id, outcome in outcomes]
         cancelled = sum(isinstance(outcome, Order) for _, outcome in outcomes)
         return answer({"cancelled": cancelled, "results": results}, 200 if cancelled == len(outcomes) else 207)
+
+    async def _orders_of(self, request: web.Request) -> list[tuple[dto.OrderRequest, str | None] | Invalid]:
+        self._parts.overload.check()
+        key = idempotency_key(request)
+        return dto.read_orders(await read_body(request), self._parts.clock(), key)
+
+    async def _order_ids_of(self, request: web.Request) -> list[str]:
+        return dto.read_order_ids(await read_body(request))
+
+    async def _counted(
+        self, reading: Awaitable[list[Entry]], pointer: str, request: web.Request, asker: Asker
+    ) -> list[Entry]:
+        """The entries of a batch, each counted as a request is; a batch that is none counts as one."""
+        try:
+            entries = await reading
+            self._parts.rates.check_size("writes", len(entries), pointer)
+        except Exception:
+            await self._parts.rates.spend(request, "writes", asker.who)
+            raise
+        # All at once: one counted before the others would be lost with each refusal of these, and so they might never
+        # be permitted.
+        await self._parts.rates.spend(request, "writes", asker.who, cost=len(entries))
+        return entries
 
     async def _cancel_each(self, order_ids: Sequence[str], asker: Asker) -> list[tuple[str, Order | BaseException]]:
         async def one(order_id: str) -> Order:

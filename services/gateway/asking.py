@@ -37,8 +37,13 @@ class Asking:
 
     async def writer(self, request: web.Request) -> Asker:
         """Who places or cancels."""
+        asker = await self.uncounted_writer(request)
+        await self._parts.rates.spend(request, "writes", asker.who)
+        return asker
+
+    async def uncounted_writer(self, request: web.Request) -> Asker:
+        """Who places or cancels many at once: it is not known yet how many."""
         caller = await self._parts.callers.of(request, "orders:write")
-        await self._parts.rates.spend(request, "writes", caller.key_id or caller.user)
         trace = traceparent_of(request.headers.get("traceparent"))
         return Asker(caller.user, request[REQUEST_ID], trace, caller.key_id or caller.user)
 

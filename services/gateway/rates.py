@@ -9,6 +9,7 @@ from aiohttp import web
 
 from libs.service.shared import Rate, Shared, SharedUnavailable, Spent
 from services.gateway import limits, observe
+from services.gateway.bodies import FieldError, Invalid
 from services.gateway.problems import Problem
 
 SPENT: web.RequestKey[tuple[str, Rate, Spent]] = web.RequestKey("rate_spent", tuple)
@@ -57,6 +58,12 @@ class Rates:
         request[SPENT] = (what, rate, spent)
         if not spent.allowed:
             raise _too_many(f"{rate.count} {what} in {rate.seconds:g} s are allowed.", spent.wait_s)
+
+    def check_size(self, what: str, size: int, pointer: str) -> None:
+        """Raises Invalid for a list that is longer than all that may come at once: waiting would never help."""
+        most = self._rates[what].count
+        if self._shared is not None and size > most:
+            raise Invalid(FieldError(pointer, "list_length", f"Your rate of {what} permits at most {most} at once."))
 
     async def try_to_sign_in(self, email: str, address: str) -> None:
         """Count an attempt on this account from this address; raises Problem when it is one too many."""

@@ -122,6 +122,37 @@ async def test_a_batch_uses_the_permits_that_are_left_and_is_refused_whole(
     assert [answer.status for answer in answers] == [202, 202, 202, 429, 202, 202]
 
 
+async def test_a_batch_that_can_never_be_permitted_is_told_how_many_can(shared: Shared) -> None:
+    async with gateway(shared=shared, rate=Rate(20, 60)) as client:
+        mine, ids = client.other(uuid4().hex), [f"order-{n}" for n in range(21)]
+        for path, body in (("batch", {"orders": [ORDER] * 21}), ("cancel", {"orderIds": ids})):
+            answer = await mine.post(body, f"/api/orders/{path}")
+            assert (answer.status, answer.code) == (422, "invalid_body")
+            (error,) = answer.body["errors"]
+            assert (error["pointer"], error["code"]) == (f"#/{next(iter(body))}", "list_length")
+            assert "at most 20" in error["detail"]
+        assert (await client.other(uuid4().hex).post({"orders": [ORDER] * 20}, "/api/orders/batch")).status == 202
+
+
+async def test_a_batch_that_cannot_be_read_is_counted_as_one(shared: Shared) -> None:
+    async with gateway(shared=shared, rate=Rate(20, 60)) as client:
+        mine = client.other(uuid4().hex)
+        answers = [await mine.post({"orders": [ORDER] * 21}, "/api/orders/batch") for _ in range(22)]
+    assert [answer.status for answer in answers] == [422] * 20 + [429] * 2
+
+
+async def test_a_batch_is_taken_when_it_comes_back_as_told(shared: Shared) -> None:
+    """One of its permits was lost with each refusal: it was told to come back for ever."""
+    path, two = "/api/orders/batch", {"orders": [ORDER] * 2}
+    async with gateway(shared=shared, rate=Rate(20, 20)) as client:
+        mine = client.other(uuid4().hex)
+        assert (await mine.post({"orders": [ORDER] * 20}, path)).status == 202
+        refused = await mine.post(two, path)
+        assert refused.status == 429
+        await asyncio.sleep(int(refused.headers["Retry-After"]))
+        assert (await mine.post(two, path)).status == 202
+
+
 async def test_while_redis_is_away_reading_is_not_refused() -> None:
     async with open_shared("redis://127.0.0.1:9/0") as away, gateway(shared=away) as client:
         assert (await client.get("/api/orders")).status == 200
