@@ -33,6 +33,7 @@ API_KEY_SOCKET = timedelta(hours=1)  # how long what was opened with a key lasts
 LOGINS_PER_ACCOUNT = Rate(10, 600)  # from one address: nobody can lock another out
 LOGINS_PER_ACCOUNT_FROM_ALL = Rate(100, 600)  # guessing from many addresses
 LOGINS_FROM = Rate(300, 600)  # one address may be many people
+SIGNUPS_FROM = Rate(600, 3600)  # each costs a hash, and is kept for ever
 
 # Rates
 RATE_LEASE_S = 5.0  # how long permits taken ahead hold

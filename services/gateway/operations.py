@@ -92,7 +92,7 @@ _WRITE = (*_BODY, 429, 503)
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation("post", "/api/auth/signup", "signUp", "Make an account", {201: shapes_accounts.SessionShape},
-              (*_BODY, 409, 503), SignupBody, None),
+              (*_BODY, 409, 429, 503), SignupBody, None),
     Operation("post", "/api/auth/login", "logIn", "Begin a session", {200: shapes_accounts.SessionShape},
               (*_BODY, 401, 429, 503), LoginBody, None),
     Operation("post", "/api/auth/refresh", "renew", "Renew an access token; the refresh token changes",

@@ -65,20 +65,27 @@ class Rates:
         if self._shared is not None and size > most:
             raise Invalid(FieldError(pointer, "list_length", f"Your rate of {what} permits at most {most} at once."))
 
+    async def try_to_sign_up(self, address: str) -> None:
+        """Count an attempt to make an account from this address; raises Problem when it is one too many."""
+        await self._try("Too many accounts from your address.", (f"signup:{address}", limits.SIGNUPS_FROM))
+
     async def try_to_sign_in(self, email: str, address: str) -> None:
         """Count an attempt on this account from this address; raises Problem when it is one too many."""
-        if self._shared is None:
-            return
-        attempts = (
+        await self._try(
+            "Too many attempts to sign in.",
             (f"from:{address}", limits.LOGINS_FROM),
             (f"login:{email}:{address}", limits.LOGINS_PER_ACCOUNT),
             (f"login:{email}", limits.LOGINS_PER_ACCOUNT_FROM_ALL),
         )
+
+    async def _try(self, refusal: str, *attempts: tuple[str, Rate]) -> None:
+        if self._shared is None:
+            return
         try:
             for what, rate in attempts:
                 spent = await self._shared.spend(what, rate)
                 if not spent.allowed:
-                    raise _too_many("Too many attempts to sign in.", spent.wait_s)
+                    raise _too_many(refusal, spent.wait_s)
         except SharedUnavailable as error:
             observe.rates_unknown(str(error))
 

@@ -24,6 +24,7 @@ class SigningIn:
     async def sign_up(self, request: web.Request) -> web.Response:
         """POST /api/auth/signup."""
         signup = dto_accounts.read_signup(await read_body(request))
+        await self._parts.rates.try_to_sign_up(sender_of(request, self._parts.proxies))
         kept = await self._parts.passwords.hash(signup.password)
         user = await self._parts.accounts.create(signup.email, signup.name, kept)
         observe.signed_up(user, request[REQUEST_ID])

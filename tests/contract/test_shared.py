@@ -13,7 +13,7 @@ from libs.service.shared import Rate, Shared, SharedUnavailable, open_shared
 from libs.service.tokens import Claims
 from services.gateway import limits
 from services.gateway.accounts import Accounts, open_database
-from tests.contract.http_gateway import ORDER, gateway
+from tests.contract.http_gateway import ORDER, Answer, Client, gateway
 from tests.waiting import eventually
 
 CLAIMS = Claims("user 1", datetime.now(UTC) + timedelta(hours=1))
@@ -174,6 +174,28 @@ async def test_an_account_is_not_guessed_at_for_ever(shared: Shared, database_ur
         tries = [{"email": email, "password": f"guess number {n}"} for n in range(12)]
         answers = [await client.post(body, "/api/auth/login") for body in tries]
     assert [answer.status for answer in answers] == [401] * 10 + [429] * 2
+
+
+async def test_from_one_address_come_only_so_many_accounts(
+    shared: Shared, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SIGNUPS_FROM", Rate(3, 60))
+    here = uuid4().hex
+    async with (
+        open_database(database_url) as pool,
+        gateway(shared=shared, accounts=Accounts(pool), proxies=1) as one,
+        gateway(shared=shared, accounts=Accounts(pool), proxies=1) as two,
+    ):
+
+        async def made(client: Client, address: str) -> Answer:
+            body = {"email": f"{uuid4().hex}@example.com", "password": "long enough"}
+            return await client.post(body, "/api/auth/signup", Authorization="", X_Forwarded_For=address)
+
+        answers = [await made(client, f"198.51.100.1, {here}") for client in (one, two, one, two)]
+        assert [answer.status for answer in answers] == [201] * 3 + [429]
+        assert answers[-1].code == "rate_limited"
+        assert 1 <= int(answers[-1].headers["Retry-After"]) <= 20
+        assert (await made(one, uuid4().hex)).status == 201
 
 
 async def test_nobody_can_lock_another_out(shared: Shared, database_url: str) -> None:
