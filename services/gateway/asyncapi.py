@@ -119,7 +119,7 @@ def _entry() -> dict[str, Any]:
     }
     result = _message("type", "result", outcome, "what became of one message: an order, or a problem")
     result["payload"]["required"] = ["type", "id", "op", "status"]
-    until = {"expiresAt": {"type": "string", "format": "date-time"}}
+    until = {"id": name, "expiresAt": {"type": "string", "format": "date-time"}}
     messages = {
         "result": result,
         "answered.authenticated": _message("type", "authenticated", until, "the new token is taken"),

@@ -61,9 +61,10 @@ class OrderEntry:
         talk = Talk(request, ws)
         self._open.add(talk)
         try:
-            if await self._let_in(talk, caller or await self._first_message(talk)):
+            first, name = (caller, None) if caller else await self._first_message(talk)
+            if await self._let_in(talk, first):
                 if caller is None:
-                    await talk.say(_authenticated(talk))
+                    await talk.say(_authenticated(talk, name))
                 await self._converse(talk)
         finally:
             self._leave(talk)
@@ -82,17 +83,19 @@ class OrderEntry:
 
         await asyncio.gather(*map(end, self._open), return_exceptions=True)
 
-    async def _first_message(self, talk: Talk) -> Caller | None:
+    async def _first_message(self, talk: Talk) -> tuple[Caller | None, object]:
+        """Who speaks, and the message's name."""
         try:
             message = await talk.ws.receive(timeout=limits.ENTRY_AUTH_WAIT_S)
             said = parse(message.data.encode(errors="replace")) if message.type is WSMsgType.TEXT else {}
             if said.get("op") == "auth":
-                return await self._parts.callers.by_text(whole(str(said.get("token"))), _SCOPE)
+                caller, name = await self._parts.callers.by_text(whole(str(said.get("token"))), _SCOPE), said.get("id")
+                return caller, name if _is_name(name) else None
         except DatabaseUnavailable:
             await talk.close(TRY_LATER, "API keys cannot be checked now, reconnect")
         except (TimeoutError, Malformed, Invalid, Problem):
             pass
-        return None
+        return None, None
 
     async def _let_in(self, talk: Talk, caller: Caller | None) -> bool:
         """From now on the socket speaks for `caller`, until the credential ends."""
@@ -164,8 +167,8 @@ class OrderEntry:
         except Exception as refused:
             return {"type": "result", **named, **self._refusal(talk, refused)}
         if not await self._let_in(talk, caller):
-            return _error("unauthorized", "Somebody else's token.")
-        return _authenticated(talk)
+            return _error("unauthorized", "Somebody else's token.", named["id"])
+        return _authenticated(talk, named["id"])
 
     async def _result(self, talk: Talk, said: Mapping[str, Any]) -> Answer:
         try:
@@ -197,9 +200,9 @@ class OrderEntry:
         return {"status": problem.kind.status, "problem": {**whole, **later}}
 
 
-def _authenticated(talk: Talk) -> Answer:
+def _authenticated(talk: Talk, name: object) -> Answer:
     assert talk.caller is not None
-    return {"type": "authenticated", "expiresAt": talk.caller.expires_at.isoformat()}
+    return {"type": "authenticated", "id": name, "expiresAt": talk.caller.expires_at.isoformat()}
 
 
 def _error(code: str, detail: str, name: object = None) -> Answer:

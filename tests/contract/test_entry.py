@@ -127,8 +127,8 @@ async def test_who_may_not_place_orders_is_not_let_in(client: Client) -> None:
             await ws.send_json(first)
             assert (await closed_with(ws))[0] == 4401
     async with connect(client, "") as ws:
-        told, result = await asked(ws, {"op": "auth", "token": client.token}, place("1"))
-        assert told["type"] == "authenticated"
+        told, result = await asked(ws, {"op": "auth", "id": "me", "token": client.token}, place("1"))
+        assert (told["type"], told["id"]) == ("authenticated", "me")
         assert datetime.fromisoformat(told["expiresAt"]) > datetime.now(UTC)
         assert result["status"] == 202
 
@@ -136,12 +136,19 @@ async def test_who_may_not_place_orders_is_not_let_in(client: Client) -> None:
 async def test_a_token_ends_and_can_be_renewed_in_time(client: Client) -> None:
     short = issue_token(client.user, SECRET, lifetime=timedelta(seconds=2))
     async with connect(client, short) as left, connect(client, short) as renewed:
-        (told,) = await asked(renewed, {"op": "auth", "token": client.token})
-        assert told["type"] == "authenticated"
+        (told,) = await asked(renewed, {"op": "auth", "id": "again", "token": client.token})
+        assert (told["type"], told["id"]) == ("authenticated", "again")
         assert await closed_with(left) == (4401, "token expired, reconnect")
         assert (await asked(renewed, place("1")))[0]["status"] == 202
         await renewed.send_json({"op": "auth", "token": issue_token("bob", SECRET)})
         assert (await closed_with(renewed))[0] == 4401
+
+
+@pytest.mark.parametrize("name", [None, 3, "x" * 256])
+async def test_who_says_who_he_is_under_no_name_is_let_in_all_the_same(client: Client, name: object) -> None:
+    async with connect(client, "") as ws:
+        (told,) = await asked(ws, {"op": "auth", "id": name, "token": client.token})
+        assert (told["type"], told["id"]) == ("authenticated", None)
 
 
 async def test_rates_are_those_of_http(redis_url: str) -> None:
