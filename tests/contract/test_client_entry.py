@@ -8,9 +8,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from aiohttp import ClientConnectionResetError
+from aiohttp import ClientConnectionResetError, ClientSession, web
+from aiohttp.test_utils import TestServer
 
-from libs.client import ApiError, Client, Unreachable
+from libs.client import ApiError, Client, Unreachable, entry as entry_module
+from libs.client.entry import IN_HAND_MAX
 from libs.events.memory_log import MemoryLog
 from services.gateway.callers import Caller, Callers
 from tests.contract.http_gateway import PARTITIONS, gateway
@@ -101,3 +103,53 @@ async def test_who_left_the_socket_can_ask_for_his_order_again(client: Client) -
     with pytest.raises(Unreachable) as unheard:
         await placing
     assert (await client.place("SOL", "USDC", 1, key=unheard.value.key)).status == "PENDING"
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry_module, "pause", lambda _tried: 0.02)
+
+
+@pytest.mark.usefixtures("quickly")
+async def test_who_waits_for_a_gateway_that_is_away_is_told_after_so_many_tries() -> None:
+    """With the key of each, and also those for whom there was no room yet; and the socket is good for more."""
+    async with gateway(log=MemoryLog(PARTITIONS)) as http:
+        url, token = http.url, http.token
+        async with Client(url, token=token, tries_max=3) as client:
+            transport = client._transport
+            there, transport.session = transport.session, ClientSession("http://127.0.0.1:9")
+            async with asyncio.timeout(20), client.entry() as entry:
+                keys = [f"k{n}" for n in range(2 * IN_HAND_MAX)]
+                many = [entry.place("SOL", "USDC", 1, key=key) for key in keys]
+                *unheard, uncancelled = await asyncio.gather(*many, entry.cancel("x"), return_exceptions=True)
+                assert [one.key for one in unheard if isinstance(one, Unreachable)] == keys
+                assert isinstance(uncancelled, Unreachable)
+                await transport.session.close()
+                transport.session = there
+                assert (await entry.place("SOL", "USDC", 1, key="k0")).status == "PENDING"
+
+
+@pytest.mark.usefixtures("quickly")
+async def test_an_order_that_no_socket_lasts_for_is_given_up_after_so_many() -> None:
+    opened = 0
+
+    async def lets_in_and_leaves(request: web.Request) -> web.WebSocketResponse:
+        nonlocal opened
+        opened += 1
+        ws = web.WebSocketResponse()
+        await ws.prepare(request)
+        await ws.receive()
+        await ws.close(code=1013)
+        return ws
+
+    app = web.Application()
+    app.add_routes([web.get("/api/ws/entry", lets_in_and_leaves)])
+    async with (
+        asyncio.timeout(20),
+        TestServer(app) as server,
+        Client(str(server.make_url("/")), token="t", tries_max=3) as client,
+        client.entry() as entry,
+    ):
+        with pytest.raises(Unreachable, match="closed with 1013") as unheard:
+            await entry.place("SOL", "USDC", 1, key="k")
+    assert (unheard.value.key, opened) == ("k", 3)
