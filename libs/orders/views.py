@@ -91,8 +91,10 @@ class OrderViews:
     async def history(self, order_id: str) -> list[tuple[Envelope, Position]]:
         """Every event of the order with its position, in version order; empty when there is no such order.
 
+        The first ones are missing where the archive let them go: a leaf of it was dropped.
+
         Raises:
-            VersionGap: neither the archive nor the log has one of the events.
+            VersionGap: neither the archive nor the log has an event behind the first they have.
         """
         # The log first: an event archived and trimmed between the two reads is then in both, never in neither.
         live = [(entry.decode(), entry.at) for entry in await self._log.history(order_id)]
@@ -104,7 +106,8 @@ class OrderViews:
 
 
 def _contiguous(order_id: str, events: Sequence[tuple[Envelope, Position]]) -> list[tuple[Envelope, Position]]:
-    for version, (event, _) in enumerate(events, start=1):
+    first = events[0][0].version if events else 1
+    for version, (event, _) in enumerate(events, start=first):
         if event.version != version:
             raise VersionGap(order_id, expected=version, found=event.version, detail="in its history")
     return list(events)

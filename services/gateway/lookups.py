@@ -124,17 +124,23 @@ class Lookups:
 
     async def _expanded(self, order: Order) -> dict[str, object]:
         # Without what happened after the order was read: the two would contradict each other.
-        return {**order_body(order), "events": (await self._events(order))[: order.version]}
+        history = await self._history(order)
+        return {**order_body(order), "events": [body for version, body in history if version <= order.version]}
 
     async def get_events(self, request: web.Request) -> web.Response:
         """GET /api/orders/{id}/events."""
         order = await self._asking.owned(request.match_info["order_id"], await self._asking.reader(request))
-        return answer({"events": await self._events(order)})
+        history = await self._history(order)
+        missing = history[0][0] - 1 if history else order.version
+        return answer({"events": [body for _, body in history], "missing": missing})
 
-    async def _events(self, order: Order) -> list[dict[str, object]]:
+    async def _history(self, order: Order) -> list[tuple[int, Body]]:
+        """What is left of it, by version."""
         log, partition = self._asking.log(), partition_of(order.id)
-        history = await self._parts.views.history(order.id)
-        return [event_body(event, str(Cursor(log.epoch, partition, at)), order) for event, at in history]
+        return [
+            (event.version, event_body(event, str(Cursor(log.epoch, partition, at)), order))
+            for event, at in await self._parts.views.history(order.id)
+        ]
 
     async def events_after(self, request: web.Request) -> web.Response:
         """GET /api/events?cursor=&limit=: what the WebSocket would have told since, as one page of JSON."""

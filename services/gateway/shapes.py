@@ -90,7 +90,7 @@ class OrderShape(Shape):
     expires_at: datetime
     created_at: datetime
     updated_at: datetime
-    events: list[EventShape] = Field(default_factory=list, description="only with expand=events")
+    events: list[EventShape] = Field(default_factory=list, description="only with expand=events; those still kept")
 
 
 class OrdersShape(Shape):
@@ -101,9 +101,10 @@ class OrdersShape(Shape):
 
 
 class EventsShape(Shape):
-    """The history of one order."""
+    """The history of one order. `missing`: so many of its first events are not kept any more."""
 
     events: list[EventShape]
+    missing: int = Field(ge=0)
 
 
 class EventsAfterShape(Shape):

@@ -17,9 +17,11 @@ from libs.orders.leaves import POSITIONS_PER_LEAF, Leaves
 from libs.orders.migrate import MIGRATIONS, migrate
 from libs.orders.store import BatchRefused, CheckpointMoved, OrderStore, Projection, open_store
 from libs.orders.views import OrderViews
+from tests.builders import attempt_failed, then
+from tests.contract.http_gateway import gateway
 from tests.contract.order_store_rig import EPOCH, PARTITIONS, a_log, archive, in_partitions
 from tests.folded import folded
-from tests.journeys import journey
+from tests.journeys import JOURNEY, journey
 from tests.servers import fresh_database
 
 LEAF = 8
@@ -161,6 +163,28 @@ async def test_an_order_whose_events_were_let_go_is_gone_and_the_others_are_ther
     views = OrderViews(MemoryLog(PARTITIONS), store)
     assert {order.id for order in (await views.newest("user-1", None, 10))[0]} == kept
     assert await store.get_many(sorted(gone)) == {}
+
+
+async def test_of_an_open_order_is_told_what_is_left_and_how_much_was_let_go(
+    store: OrderStore, direct: asyncpg.Connection
+) -> None:
+    log = MemoryLog(PARTITIONS)
+    old, split = await journey(log, bodies=JOURNEY[:4]), await journey(log, bodies=JOURNEY[:3])
+    entries = await log.read(dict.fromkeys(range(PARTITIONS), START), 1_000, 0)
+    await one_by_one(with_small_leaves(store), entries, 100)
+    await direct.execute("ALTER TABLE events DETACH PARTITION events_0; DROP TABLE events_0")
+    step, _ = then(split, attempt_failed(2))
+    await log.commit(step)
+    await log.trim(entries[-1].partition, Position(entries[-1].at.ms, entries[-1].at.position + 1))
+    async with gateway(log=log, store=store) as client:
+        for order, left, gone in ((split, [3, 4, 5], 2), (old, [], 5)):
+            path = f"/api/orders/{order.order.id}"
+            history = await client.get(f"{path}/events")
+            assert history.status == 200
+            assert ([event["version"] for event in history.body["events"]], history.body["missing"]) == (left, gone)
+            assert (await client.get(f"{path}?expand=events")).body["events"] == history.body["events"]
+        listed = await client.get("/api/orders?expand=events")
+        assert [[event["version"] for event in order["events"]] for order in listed.body["orders"]] == [[3, 4, 5], []]
 
 
 @pytest.fixture
