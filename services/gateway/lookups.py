@@ -13,7 +13,7 @@ from libs.events.model import Status
 from libs.events.order import Order
 from libs.orders.listed import Listed
 from libs.orders.presentation import Body, event_body, order_body
-from libs.orders.resume import pages_after, position_of
+from libs.orders.resume import NotResumable, pages_after, position_of
 from libs.orders.shown import Shown
 from libs.orders.views import PAGE_MAX
 from libs.venues.tokens import TOKENS
@@ -157,7 +157,10 @@ class Lookups:
             after = found[limit - 1].at if len(found) >= limit else at
             if len(found) >= limit:
                 break
-        orders = await self._parts.views.many({entry.fields["subject"] for entry in found[:limit]})
+        asked = {entry.fields["subject"] for entry in found[:limit]}
+        orders = await self._parts.views.many(asked)
+        if asked - orders.keys():  # it ended long ago, and its first events went with a leaf of the archive
+            raise NotResumable("What followed the cursor is gone: an order of it is not kept any more.")
         events = [
             event_body(entry.decode(), str(Cursor(log.epoch, partition, entry.at)), orders[entry.fields["subject"]])
             for entry in found[:limit]

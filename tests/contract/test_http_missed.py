@@ -1,11 +1,13 @@
 """`GET /api/events?cursor=`: what happened since, for whoever only asks now and then."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from libs.events.ids import Cursor, Position, partition_of_user
+from libs.events.log import Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.redis_log import open_redis_log
 from tests.builders import a_request, routing_started, then
@@ -71,6 +73,24 @@ async def test_a_cursor_that_cannot_be_gone_on_from_is_gone() -> None:
         ):
             answer = await client.get(f"/api/events?cursor={cursor}")
             assert (answer.status, answer.code) == (410, "cursor_gone")
+
+
+class Forgetful(MemoryLog):
+    """Its orders ended long ago, and the archive let go of their beginnings."""
+
+    async def find_many(self, _order_ids: Sequence[str]) -> dict[str, Snapshot]:
+        return {}
+
+
+async def test_events_of_an_order_that_is_gone_are_gone_with_it() -> None:
+    log = Forgetful(PARTITIONS)
+    async with gateway(log=log) as client:
+        before = (await client.get("/api/events")).body["cursor"]
+        await story(log, "user-1", 2)
+        answer = await client.get(f"/api/events?cursor={before}")
+        assert (answer.status, answer.code) == (410, "cursor_gone")
+        now = (await client.get("/api/events")).body["cursor"]
+        assert (await page(client, now))["events"] == []
 
 
 @pytest.mark.parametrize("place", ["0--5", "99999999999999999999999-1", "18446744073709551616-0"])
