@@ -70,7 +70,8 @@ RETRY_AFTER_S = 1  # told to clients with a 503
 # WebSockets on their way to the notifier
 TUNNELS_MAX = 10_000
 CONNECT_TIMEOUT_S = 2.0
-ANSWER_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 10.0  # of a notifier that answers nobody
+ANSWER_BEHIND_OTHERS_S = 30.0  # of one that answers others first, when many come back at once
 ANSWER_BYTES_MAX = 64 * 1024
 LINGER_S = 5.0  # for what is still to be written when the other end has closed
 

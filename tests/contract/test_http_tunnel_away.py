@@ -1,7 +1,9 @@
 """WebSockets where there is no notifier, or something else in its place."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -66,6 +68,55 @@ def test_a_notifier_that_answers_nothing_sensible_is_away(
                 writer.close()
 
     run(body())
+
+
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@asynccontextmanager
+async def one_after_another(every_s: float) -> AsyncIterator[Callable[[], Coroutine[Any, Any, int]]]:
+    """Behind a notifier that answers one at a time, and the first that asks never."""
+    waiting: list[asyncio.StreamWriter] = []
+    turn = asyncio.Lock()
+
+    async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        waiting.append(writer)
+        if len(waiting) > 1:
+            async with turn:
+                await asyncio.sleep(every_s)
+                writer.write(NOT_FOUND)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, gateway(tunnels=Tunnels(f"http://127.0.0.1:{port}")) as client:
+
+        async def asked() -> int:
+            return (await client.get("/api/ws/orders", Connection="Upgrade", Upgrade="websocket")).status
+
+        yield asked
+        for writer in waiting:
+            writer.close()
+
+
+async def test_who_waits_behind_others_is_not_told_that_the_notifier_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "ANSWER_TIMEOUT_S", 0.5)
+    async with one_after_another(every_s=0.1) as asked:
+        forgotten = asyncio.create_task(asked())
+        await asyncio.sleep(0.1)
+        assert await asyncio.gather(*(asked() for _ in range(12))) == [404] * 12
+        assert await forgotten == 503
+
+
+async def test_who_is_forgotten_while_others_are_answered_does_not_wait_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "ANSWER_BEHIND_OTHERS_S", 1.0)
+    async with asyncio.timeout(30), one_after_another(every_s=0.01) as asked:
+        forgotten = asyncio.create_task(asked())
+        await asyncio.sleep(0.1)
+        while not forgotten.done():
+            assert await asked() == 404
+        assert await forgotten == 503
 
 
 async def test_a_notifier_that_is_not_there_is_away() -> None:
