@@ -22,6 +22,7 @@ class _Lease:
     spent: Spent | None = None
     left: int = 0
     until: float = 0.0
+    failed_at: float = 0.0
     asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def held(self) -> int:
@@ -90,16 +91,23 @@ class Rates:
             observe.rates_unknown(str(error))
 
     async def _leased(self, shared: Shared, lease: _Lease, name: str, cost: int, rate: Rate) -> Spent:
-        # One asks Redis; those that came meanwhile find what it got.
+        # One asks Redis; those that came meanwhile find what it got, or that it got nothing.
+        came_at = time.monotonic()
         async with lease.asking:
             if spent := lease.take(cost):
                 return spent
+            if lease.failed_at >= came_at:
+                raise SharedUnavailable("it has just not answered")
             held, lease.left = lease.held(), 0  # nobody else may take them meanwhile
             missing = cost - held
             size = max(missing, _ahead(rate))
-            spent = await shared.spend(name, rate, size)
-            if not spent.allowed and size > missing:
-                size, spent = missing, await shared.spend(name, rate, missing)
+            try:
+                spent = await shared.spend(name, rate, size)
+                if not spent.allowed and size > missing:
+                    size, spent = missing, await shared.spend(name, rate, missing)
+            except SharedUnavailable:
+                lease.failed_at = time.monotonic()
+                raise
             if spent.allowed:
                 lease.spent, lease.left = spent, held + size - cost
                 lease.until = time.monotonic() + limits.RATE_LEASE_S

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from libs.service import shared as module
-from libs.service.shared import Rate, Shared, SharedUnavailable, open_shared
+from libs.service.shared import Rate, Shared, SharedUnavailable, Spent, open_shared
 from libs.service.tokens import Claims
 from services.gateway import limits
 from services.gateway.accounts import Accounts, open_database
@@ -213,3 +213,24 @@ async def test_nobody_can_lock_another_out(shared: Shared, database_url: str) ->
         assert [await tried(f"198.51.100.{n}, 203.0.113.1") for n in range(12)] == [401] * 10 + [429] * 2
         assert await tried("203.0.113.2") == 401
         assert await tried("203.0.113.1, 203.0.113.2") == 401
+
+
+class Silent(Shared):
+    """A Redis that answers nobody."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def spend(self, what: str, rate: Rate, cost: int = 1) -> Spent:
+        self.asked += 1
+        await asyncio.sleep(0.3)
+        raise SharedUnavailable("no answer in time")
+
+
+async def test_while_redis_is_silent_who_asks_much_waits_no_longer_than_who_asks_once() -> None:
+    """Each waited for his own answer, one after another."""
+    async with gateway(shared=(silent := Silent())) as client, asyncio.timeout(5):
+        answers = await asyncio.gather(*(client.post() for _ in range(40)))
+        assert {answer.status for answer in answers} == {202}
+        assert silent.asked < 5
+        assert (await client.post()).status == 202
