@@ -4,7 +4,7 @@
 
 The URL may be that of any node of a Redis Cluster. Prints one JSON document per event, in the order of each partition.
 A file remembers where it is, so that the next run goes on there. After a crash an event may be printed again (drop
-repeats by `id`); none is left out: a hole stops it.
+repeats by `id`); none is left out: a hole stops it. Its first run begins with the oldest that is left.
 """
 
 import argparse
@@ -39,11 +39,12 @@ def main() -> int:
     try:
         with connected(given.url) as client:
             tap(client, given.cursors, once=given.once)
-    except (Stop, redis.RedisError, RedisClusterException) as reason:
-        print(f"tap: {reason}", file=sys.stderr)
-        return 1
     except (KeyboardInterrupt, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever reads us may be gone
+    # A URL that is none is a ValueError, a file that cannot be used an OSError.
+    except (Stop, redis.RedisError, RedisClusterException, ValueError, OSError) as reason:
+        print(f"tap: {reason}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -72,7 +73,11 @@ def read(client: Any, after: dict[str, str], *, wait: bool) -> list[Any]:
 def tap(client: Any, cursors: Path, *, once: bool) -> None:
     """Print what comes after the cursors, for ever or to the end."""
     epoch, streams = find_streams(client)
-    at = load_cursors(cursors, epoch, list(streams))
+    known = load_cursors(cursors, epoch)
+    if unknown := known.keys() - streams:
+        raise Stop(f"{cursors} names partition {unknown.pop()}, which this log does not have")
+    at = {partition: known.get(partition) or beginning(client, partition, name) for partition, name in streams.items()}
+    save_cursors(cursors, epoch, at)  # also where nothing is yet: what is trimmed there from now on is a hole
     while True:
         answer = read(client, {streams[partition]: last for partition, last in at.items()}, wait=not once)
         for stream, entries in answer:
@@ -107,12 +112,21 @@ def find_streams(client: Any) -> tuple[str, dict[int, str]]:
     return epochs.pop(), dict(sorted(streams.items()))
 
 
+def beginning(client: Any, partition: int, stream: str) -> str:
+    """The cursor before the oldest entry that is left of a partition, for whoever has none."""
+    # In this order: what is committed between the two looks is then found, and not passed over.
+    ended = int(client.hget(stream.removesuffix("log") + "meta", "position") or 0)
+    first = client.xrange(stream, count=1)
+    before = position_of(first[0][0]) - 1 if first else ended
+    if before:
+        print(f"tap: partition {partition} begins at position {before + 1}: older ones are trimmed", file=sys.stderr)
+    return f"0-{before}"
+
+
 def check_next(partition: int, last: str, entry_id: str) -> None:
     """An entry's id is <ms>-<position>; positions of a partition are 1, 2, 3, … without exception."""
     position, expected = position_of(entry_id), position_of(last) + 1
-    if last == "0-0" and position > 1:
-        print(f"tap: partition {partition} begins at position {position}: older ones are trimmed", file=sys.stderr)
-    elif position != expected:
+    if position != expected:
         raise Stop(f"partition {partition}: expected position {expected}, found {position}: entries are missing")
 
 
@@ -125,14 +139,15 @@ def print_event(cursor: str, fields: dict[str, str]) -> None:
     print(json.dumps({"cursor": cursor, **fields, "data": json.loads(fields["data"])}))
 
 
-def load_cursors(path: Path, epoch: str, partitions: list[int]) -> dict[int, str]:
-    """Where to go on in each partition: `epoch:partition:ms-position`, one a line; 0-0 is the beginning."""
-    at = dict.fromkeys(partitions, "0-0")
-    for line in path.read_text().split() if path.exists() else []:
-        made_for, partition, last = line.split(":")
-        if made_for != epoch:
-            raise Stop(f"{path} is of log {made_for}, this is log {epoch}: Redis was emptied, restored or exchanged")
-        at[int(partition)] = last
+def load_cursors(path: Path, epoch: str) -> dict[int, str]:
+    """Where to go on in each partition: `epoch:partition:ms-position`, one a line."""
+    at: dict[int, str] = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        if not (found := re.fullmatch(r"(\w+):(\d+):(\d+-\d+)", line)):
+            raise Stop(f"{path} is no file of cursors; without it everything is told from the beginning")
+        if found[1] != epoch:
+            raise Stop(f"{path} is of log {found[1]}, this is log {epoch}: Redis was emptied, restored or exchanged")
+        at[int(found[2])] = found[3]
     return at
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from redis import Redis, RedisCluster
 
+from libs.events.ids import partition_of_user
 from libs.events.log import Committed
+from libs.events.redis_keys import Keys
 from libs.events.redis_log import open_redis_log
 from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
 from tests.servers import flush_redis
@@ -47,8 +49,8 @@ def orders_happen(url: str, *users: str) -> list[str]:
     return asyncio.run(happen())
 
 
-def tap(url: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(TAP), "--url", url, "--cursors", str(folder / "tap.cursors"), "--once"]
+def tap(url: str, folder: Path, cursors: str = "tap.cursors") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(TAP), "--url", url, "--cursors", str(folder / cursors), "--once"]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
 
 
@@ -137,6 +139,47 @@ def test_a_trimmed_beginning_is_said_and_is_no_hole(log_url: str, tmp_path: Path
 
     assert ids(done) == told[-2:]
     assert "begins at position 4: older ones are trimmed" in done.stderr
+
+
+def test_what_was_trimmed_of_a_partition_that_was_empty_is_a_hole(log_url: str, tmp_path: Path) -> None:
+    (first,) = {event_id.partition("/")[0] for event_id in orders_happen(log_url, "user-1")}
+    tap(log_url, tmp_path)
+    others = {partition_of_user(user, PARTITIONS): user for user in ("user-0", "user-2", "user-3", "user-4")}
+    partition, user = next(pair for pair in others.items() if pair[0] != int(first[-3:], 16))
+    orders_happen(log_url, user)
+    with Redis.from_url(log_url, decode_responses=True) as client:
+        client.xtrim(Keys(partition).log, maxlen=2, approximate=False)
+    done = tap(log_url, tmp_path)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"partition {partition}: expected position 1, found 4: entries are missing" in done.stderr
+
+
+def test_a_partition_of_which_nothing_is_left_goes_on_where_it_ended(log_url: str, tmp_path: Path) -> None:
+    orders_happen(log_url, "user-1")
+    with Redis.from_url(log_url, decode_responses=True) as client:
+        client.xtrim(Keys(partition_of_user("user-1", PARTITIONS)).log, maxlen=0, approximate=False)
+    assert ids(tap(log_url, tmp_path)) == []
+
+    later = orders_happen(log_url, "user-1")
+    assert ids(tap(log_url, tmp_path)) == later
+
+
+@pytest.mark.parametrize("cursors", ["nothing of ours", "{epoch}:9:1-1", "{epoch}:0"])
+def test_a_file_that_holds_no_cursors_is_one_line(log_url: str, tmp_path: Path, cursors: str) -> None:
+    orders_happen(log_url, "user-1")
+    tap(log_url, tmp_path)
+    saved = tmp_path / "tap.cursors"
+    saved.write_text(cursors.replace("{epoch}", saved.read_text().partition(":")[0]))
+    done = tap(log_url, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "tap.cursors" in done.stderr
+
+
+def test_what_cannot_be_used_is_one_line_before_anything_is_told(log_url: str, tmp_path: Path) -> None:
+    orders_happen(log_url, "user-1")
+    for done in (tap(log_url, tmp_path, "not there/tap.cursors"), tap("http://127.0.0.1:1", tmp_path)):
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
 
 
 def test_every_redis_line_of_the_page_runs(log_url: str) -> None:
