@@ -35,14 +35,24 @@ async def discard(
     Raises:
         NotDiscardable, LogUnavailable
     """
-    held = await _held(log, parked)
+    held = await discardable(log, parked, not_settled=not_settled)
     order = held.order if held else None
     if held and held.order.status not in TERMINAL:
-        if not not_settled and (doubt := _doubt(held)):
-            raise NotDiscardable(doubt)
         order = await _fail(log, held, parked, reason, now)
     await log.discard(parked, by, reason)
     return order
+
+
+async def discardable(log: ParkingLog, parked: Parked, *, not_settled: bool = False) -> Snapshot | None:
+    """The order that would end, or has ended, as the log holds it now; None: it holds none.
+
+    Raises:
+        NotDiscardable, LogUnavailable
+    """
+    held = await _held(log, parked)
+    if held and held.order.status not in TERMINAL and not not_settled and (doubt := _doubt(held)):
+        raise NotDiscardable(doubt)
+    return held
 
 
 async def _held(log: ParkingLog, parked: Parked) -> Snapshot | None:

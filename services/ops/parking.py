@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from libs.events.log import Snapshot
 from libs.events.parked import Discarded, Parked
-from libs.events.parking import NotDiscardable, discard
+from libs.events.parking import NotDiscardable, discard, discardable
+from libs.events.reactions import TERMINAL
 from libs.service.settings import Settings
 from services.ops.show import json_line, make_console
 from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE, Refusal, Stack, find_settings
@@ -129,22 +131,19 @@ class ParkingCommands:
         console = make_console()
         async with self._open(settings) as stack:
             (parked,) = await _find(stack, (item,))
-            if apply:
-                try:
+            try:
+                if apply:
+                    who, now = by or _login(), datetime.now(UTC)
                     order = await discard(
-                        stack.log,
-                        parked,
-                        by=by or _login(),
-                        reason=reason.strip(),
-                        now=datetime.now(UTC),
-                        not_settled=not_settled,
+                        stack.log, parked, by=who, reason=reason.strip(), now=now, not_settled=not_settled
                     )
-                except NotDiscardable as doubt:
-                    raise Refusal(f"order {parked.order_id}: {doubt}", EXIT_DIFFERS) from None
-                fate = f"order {order.id} is {order.status}" if order else "there is no order of it"
-                console.print(f"{item} is discarded; {fate}", markup=False)
-            else:
-                console.print(f"{item} would be discarded, and order {parked.order_id} end as FAILED", markup=False)
+                    fate = f"order {order.id} is {order.status}" if order else "there is no order of it"
+                    console.print(f"{item} is discarded; {fate}", markup=False)
+                else:
+                    fate = _would_end(await discardable(stack.log, parked, not_settled=not_settled))
+                    console.print(f"{item} would be discarded{fate}", markup=False)
+            except NotDiscardable as doubt:
+                raise Refusal(f"order {parked.order_id}: {doubt}", EXIT_DIFFERS) from None
         _say_how_many(1, apply, console)
         return 0
 
@@ -217,6 +216,14 @@ def _print(items: list[Parked], about: dict[str, Discarded], console: Console) -
         values = (_name(item), item.service, item.order_id, item.event_type, str(item.deliveries))
         table.add_row(*values, _time(item.made_ms), _time(item.parked_ms), item.fingerprint, Text(reason))
     console.print(table)
+
+
+def _would_end(held: Snapshot | None) -> str:
+    if held is None:
+        return "; there is no order of it"
+    if held.order.status in TERMINAL:
+        return f"; order {held.order.id} stays {held.order.status}"
+    return f", and order {held.order.id} end as FAILED"
 
 
 def _say_how_many(count: int, apply: bool, console: Console) -> None:

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import pytest
 
 from libs.events.log import Committed
-from libs.events.model import Status
+from libs.events.model import Event, Status
 from libs.events.redis_log import RedisLog, open_redis_log
 from services.ops.__main__ import main
 from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE
-from tests.builders import a_request
+from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
 from tests.servers import flush_redis
 
 PARTITIONS = 4
@@ -146,6 +146,30 @@ def test_a_discard_needs_a_reason_and_ends_the_order(swaplog: Swaplog) -> None:
     [kept] = swaplog.items("--discarded")
     assert (kept["id"], kept["by"], kept["because"]) == (item["id"], "mara", "pool is gone")
     assert swaplog.run("discard", item["id"], "--reason", "again", "--apply") == EXIT_DIFFERS
+
+
+def test_a_dry_run_of_a_discard_tells_what_would_come_of_it(swaplog: Swaplog) -> None:
+    async def go_on(log: RedisLog, *bodies: Event) -> None:
+        held = await log.find(order)
+        assert held is not None
+        step, _ = then(held, *bodies)
+        assert isinstance(await log.commit(step), Committed)
+
+    [order] = swaplog.park(1)
+    [item] = swaplog.items()
+    discard = ("discard", item["id"], "--reason", "pool is gone")
+    assert swaplog.run(*discard) == 0
+    assert f"order {order} end as FAILED" in swaplog.said()
+
+    swaplog.log(lambda log: go_on(log, routing_started(), route_selected(), tx_submitted()))
+    assert swaplog.run(*discard) == swaplog.run(*discard, "--apply") == EXIT_DIFFERS
+    assert swaplog.run(*discard, "--not-settled") == 0
+
+    swaplog.log(lambda log: go_on(log, tx_confirmed()))
+    assert swaplog.run(*discard) == 0
+    said = swaplog.said()
+    assert f"order {order} stays CONFIRMED" in said
+    assert "FAILED" not in said
 
 
 @pytest.mark.parametrize("arguments", [["redrive"], ["redrive", "nonsense"], ["redrive", "--all", "--rate", "0"]])
