@@ -76,13 +76,11 @@ class Stack:
     @property
     def base_url(self) -> str:
         """The one origin clients need."""
-        host = self.reachable_host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.ports.gateway}"
+        return self.settings.origin(self.ports.gateway)
 
     @property
     def reachable_host(self) -> str:
-        everywhere = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - looked up, not listened on
-        return everywhere.get(self.settings.host, self.settings.host)
+        return self.settings.reachable_host
 
     @property
     def redis_url(self) -> str:

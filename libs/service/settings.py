@@ -141,7 +141,7 @@ class Settings(BaseModel):
         items = [item for item in value.split(",") if item]
         for item in items:
             name, _, url = item.partition("=")
-            if not name.strip() or not _is_http_address(url.strip()):
+            if not name.strip() or not is_http_address(url.strip()):
                 raise ValueError(f"{item!r} is not of the form name=http://address")
         if not items:
             raise ValueError("it names no venue")
@@ -150,7 +150,7 @@ class Settings(BaseModel):
     @field_validator("chain_rpc_url", "notifier_url")
     @classmethod
     def _http_address(cls, value: str) -> str:
-        if not _is_http_address(value):
+        if not is_http_address(value):
             raise ValueError("it is not of the form http://address")
         return value
 
@@ -164,6 +164,17 @@ class Settings(BaseModel):
         host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
         return self.redis_url or f"redis://{host}:{self.redis_port}/0"
 
+    @property
+    def reachable_host(self) -> str:
+        """Where this machine connects to what listens on HOST."""
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, not listened on
+        return everywhere.get(self.host, self.host)
+
+    def origin(self, port: int) -> str:
+        """The address of what listens on HOST and this port."""
+        host = self.reachable_host
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
     def venue_urls(self) -> dict[str, str]:
         """Venue name to base URL, in the order given."""
         pairs = (item.partition("=") for item in self.venues.split(",") if item)
@@ -175,7 +186,8 @@ def _is_host(text: str) -> bool:
     return found is not None and int(found["port"] or 0) <= 65_535
 
 
-def _is_http_address(url: str) -> bool:
+def is_http_address(url: str) -> bool:
+    """Whether one can connect there."""
     try:
         parts = urlsplit(url)
     except ValueError:

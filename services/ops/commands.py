@@ -11,7 +11,7 @@ from rich.text import Text
 from libs.events.ids import PARTITIONS_MAX, partition_of
 from libs.events.model import EVENT_TYPES
 from libs.orders.rows import is_order_id
-from libs.service.settings import Settings
+from libs.service.settings import Settings, is_http_address
 from services.ops.history import END_OF_TIME_MS, Selection, tips
 from services.ops.journey import END_WITHIN_S, journey as run_journey
 from services.ops.output import Output, print_live, print_past
@@ -140,7 +140,7 @@ class Commands:
             How long the order may take; 60 by itself.
         """
         address = base.rstrip("/") or find_settings()[1]
-        if not address.startswith(("http://", "https://")) or address.count("/") > 2:
+        if not is_http_address(address) or address.count("/") > 2:
             raise Refusal(f"--base must be an http:// address without a path, not {address}", EXIT_USAGE)
         order = {"tokenIn": sell, "tokenOut": buy, "amount": amount}
         return await run_journey(address, order, make_console(), within_s)

@@ -63,7 +63,7 @@ def find_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, st
         settings = load_settings()
     except ConfigurationError as error:
         raise Refusal(str(error), EXIT_USAGE) from None
-    base_url = f"http://{settings.host}:{settings.port}"
+    base_url = settings.origin(settings.port)
     if environ.get("REDIS_URL") or environ.get("REDIS_HOST"):
         return settings, base_url
     path = settings.data_dir / "stack.json"

@@ -66,5 +66,6 @@ async def test_a_gateway_that_is_silent_is_not_called_an_order_that_is_slow(
     assert refusal.value.code == EXIT_UNREACHABLE
 
 
-def test_an_address_with_a_path_is_a_usage_error() -> None:
-    assert main(["journey", "--base", "http://127.0.0.1:1/swaplog"]) == EXIT_USAGE
+@pytest.mark.parametrize("base", ["127.0.0.1:1/swaplog", "127.0.0.1:99999", "[::", "", ":8080", "::1:8080"])
+def test_an_address_that_is_none_is_a_usage_error(base: str) -> None:
+    assert main(["journey", "--base", f"http://{base}"]) == EXIT_USAGE

@@ -39,6 +39,18 @@ def test_the_environment_wins_over_the_data_folder(nowhere: Path, monkeypatch: p
     assert settings.redis() == "redis://here:1/0"
 
 
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("::1", "[::1]"), ("::", "[::1]"), ("0.0.0.0", "127.0.0.1"), ("here", "here")],
+)
+def test_the_gateway_is_where_one_can_connect(
+    nowhere: Path, monkeypatch: pytest.MonkeyPatch, host: str, address: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://here:1/0")
+    monkeypatch.setenv("HOST", host)
+    assert find_settings()[1] == f"http://{address}:8080"
+
+
 def test_a_broken_stack_file_is_one_line(nowhere: Path) -> None:
     (nowhere / "stack.json").write_text("{")
     with pytest.raises(Refusal, match=r"stack\.json cannot be read"):
