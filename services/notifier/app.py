@@ -12,7 +12,7 @@ from services.notifier.admission import admitted
 from services.notifier.connection import Surroundings
 from services.notifier.conversation import Conversation
 from services.notifier.hub import Hub
-from services.notifier.problems import UPGRADE_REQUIRED, problem
+from services.notifier.problems import NOT_FOUND, UPGRADE_REQUIRED, problem
 from services.notifier.stream import PATH as STREAM_PATH, OrdersStream
 from services.notifier.wheel import Wheel
 
@@ -57,9 +57,15 @@ def make_app(hub: Hub, access: Access, health: Health) -> web.Application:
             web.get(PATH, OrdersSocket(around).handle),
             web.get(STREAM_PATH, OrdersStream(around).handle),
             *health_routes(health),
+            web.get("/api/{rest:.*}", _nothing),
         ]
     )
     return app
+
+
+async def _nothing(request: web.Request) -> web.Response:
+    """The gateway hands on whatever address of ours it is asked for."""
+    return problem(request, NOT_FOUND, "There is no such route.")
 
 
 def _switching(key: str) -> bytes:

@@ -18,9 +18,11 @@ class Kind:
 
 
 _LATER = {"Retry-After": "1"}
+TOKEN_MISSING = Kind("token_missing", 401, "No access token", {"WWW-Authenticate": "Bearer"})
 TOKEN_INVALID = Kind("token_invalid", 401, "The access token is not valid", {"WWW-Authenticate": "Bearer"})
 TICKET_INVALID = Kind("ticket_invalid", 401, "The ticket is not valid")
 INVALID_PARAMETER = Kind("invalid_parameter", 400, "A parameter is not usable")
+NOT_FOUND = Kind("not_found", 404, "There is nothing at this address")
 ORDER_NOT_FOUND = Kind("order_not_found", 404, "No such order")
 UPGRADE_REQUIRED = Kind("upgrade_required", 426, "This address speaks WebSocket only", {"Upgrade": "websocket"})
 TOO_MANY_CONNECTIONS = Kind("too_many_connections", 429, "Too many connections of this user", _LATER)
@@ -44,5 +46,6 @@ def problem(request: web.Request, kind: Kind, detail: str) -> web.Response:
         "retryable": kind.status in (429, 503),
         "errors": [],
     }
-    headers = {"Content-Type": "application/problem+json", **kind.headers}
+    # Some caches keep refusals, too: an order not found would stay so, and for its owner if a stranger had asked.
+    headers = {"Content-Type": "application/problem+json", "Cache-Control": "no-store", **kind.headers}
     return web.Response(status=kind.status, body=orjson.dumps(document), headers=headers)

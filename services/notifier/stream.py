@@ -6,7 +6,7 @@ from libs.service.takeover import take_over
 from services.notifier.admission import admitted
 from services.notifier.connection import Connection, Surroundings
 from services.notifier.limits import Close
-from services.notifier.problems import TOKEN_INVALID, problem
+from services.notifier.problems import TOKEN_MISSING, problem
 from services.notifier.wire import Message, chunk
 
 PATH = "/api/stream/orders"
@@ -46,7 +46,7 @@ class OrdersStream:
         if isinstance(wish, web.Response):
             return wish
         if wish.claims is None:
-            return problem(request, TOKEN_INVALID, "Send the token of a login, or ?ticket=.")
+            return problem(request, TOKEN_MISSING, "Send the token of a login, or ?ticket=.")
         stream = EventStream(self._around, wish.orders)
 
         async def answer() -> None:

@@ -89,13 +89,24 @@ async def test_coming_back_with_the_last_id_goes_on_from_there(notifier: Notifie
     assert [sent.data["version"] for sent in told + rest] == [2, 3, 4, 5, 6, 7]
 
 
-@pytest.mark.parametrize(("user", "asked", "status"), [("", {}, 401), ("bad", {}, 401), ("", {"ticket": "x"}, 401)])
+@pytest.mark.parametrize(
+    ("user", "asked", "code"),
+    [("", {}, "token_missing"), ("bad", {}, "token_invalid"), ("", {"ticket": "x"}, "ticket_invalid")],
+)
 async def test_who_may_not_listen_gets_a_plain_answer(
-    notifier: Notifier, user: str, asked: dict[str, str], status: int
+    notifier: Notifier, user: str, asked: dict[str, str], code: str
 ) -> None:
     async with stream(notifier, user, **asked) as answer:
-        assert answer.status == status
-        assert answer.headers["Content-Type"] == "application/problem+json"
+        problem = await answer.json(content_type="application/problem+json")
+        assert (answer.status, problem["code"]) == (401, code)
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/api/stream/order", "/api/stream/", "/api/ws/order"])
+async def test_an_address_that_is_not_there_is_a_problem_as_everywhere(notifier: Notifier, path: str) -> None:
+    async with notifier.session.get(notifier.url.replace("/api/ws/orders", path)) as answer:
+        problem = await answer.json(content_type="application/problem+json")
+        assert (answer.status, problem["code"], problem["instance"]) == (404, "not_found", path)
 
 
 async def test_orders_of_others_cannot_be_listened_to(notifier: Notifier) -> None:
