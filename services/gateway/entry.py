@@ -166,8 +166,9 @@ class OrderEntry:
             caller = await self._parts.callers.by_text(token, _SCOPE)
         except Exception as refused:
             return {"type": "result", **named, **self._refusal(talk, refused)}
-        if not await self._let_in(talk, caller):
-            return _error("unauthorized", "Somebody else's token.", named["id"])
+        if not await self._let_in(talk, caller):  # the socket is closed: that is the answer
+            foreign = Problem("token_invalid", "Somebody else's token.")
+            return {"type": "result", **named, **self._refusal(talk, foreign)}
         return _authenticated(talk, named["id"])
 
     async def _result(self, talk: Talk, said: Mapping[str, Any]) -> Answer:

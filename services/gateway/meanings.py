@@ -82,9 +82,9 @@ FIELD_CODES: Mapping[str, str] = {
 CLOSES: Mapping[int, str] = {
     4001: "the service restarts: come back, after the milliseconds in the reason",
     4008: "you read too slowly: come back with the last cursor",
-    1013: "orders cannot be read now: come back",
+    1013: "orders, or API keys, cannot be read now: come back",
     1006: "the connection broke (no close was sent): come back with the last cursor",
-    4401: "no valid token, or it has expired: come back with a new one",
+    4401: "no valid token of yours, or none within 10 s, or it has expired: come back with a new one",
     4404: "no such order: coming back will not help",
     4429: "too many connections of yours: close one first",
     1009: "your message was too long: coming back will not help while you send such",
@@ -102,7 +102,6 @@ ENTRY_OPS: Mapping[str, tuple[str, str]] = {
 LIVE_ERRORS: Mapping[str, str] = {
     "bad_message": "not a JSON object with a known shape",
     "unknown_op": "no such op",
-    "unauthorized": "the token is somebody else's: the socket is closed",
     "order_not_found": "you have no order with one of these ids; none was subscribed to",
     "too_many_orders": "a socket carries at most 100 orders by name",
     "subscribed_to_all": "a socket opened without orderId carries all of your orders already",
