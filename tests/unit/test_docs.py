@@ -57,6 +57,14 @@ def test_every_verb_named_is_in_the_makefile(page: Path) -> None:
         assert re.search(rf"^{verb}:", makefile, re.MULTILINE), verb
 
 
+def test_what_the_file_of_secrets_may_hold_is_passed_on_to_the_containers() -> None:
+    compose = (ROOT / "deploy" / "compose.yaml").read_text()
+    named = re.findall(r"`([A-Z_]+)`", README.partition("`deploy/.env` may also hold")[2].partition(";")[0])
+    assert len(named) == 3
+    for name in named:
+        assert f"${{{name}:-" in compose, name
+
+
 def test_every_swaplog_command_named_exists() -> None:
     commands = {name for name in make_app() if not name.startswith("-")}
     for command in re.findall(r"bin/swaplog (\w+)", README):
