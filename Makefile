@@ -82,7 +82,7 @@ mutants: $(READY) ## Plant bugs in a copy and see the tests turn red; about 8 mi
 reliability: $(READY) ## Run what docs/reliability.md tells of, and write it; about half an hour
 	exec $(BIN)/python -m tests.reliability tests durability chaos mutants
 
-docs: $(READY) ## Write what is generated again: the README's settings, the events' schemas
+docs: $(READY) ## Write what is generated again: the README's settings, the events' schemas, the tables of docs/api.md
 	$(BIN)/python -m libs.service.describe
 	$(BIN)/python -m libs.events.schema_files
 	$(BIN)/python -m services.gateway.describe docs/api.md

@@ -18,7 +18,7 @@ class WorkerLimits:
     suspect_from_delivery: int = 3
     suspects_at_once: int = 64
     block_ms: int = 1_000
-    # The longest that items gather between two reads, and how long they do with 1,000 of them a second.
+    # The longest that items gather between two reads where cores are short, and how long with 1,000 of them a second.
     gather_ms_max: float = 30
     gather_ms_at_1_000_per_s: float = 150
     # Longer than the longest handler: an item whose holder is alive and busy is not stolen even if renewal fails once.

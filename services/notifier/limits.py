@@ -23,7 +23,7 @@ class Limits:
     writes_at_once: int = 500  # some ms; then sockets that come, say something or go have their turn
     frames_at_once: int = 50_000  # delivered before they are written
     read_count: int = 256  # entries of a partition per read
-    gather_ms_max: float = 10  # the longest a busy log gathers between two reads
+    gather_ms_max: float = 10  # the longest a busy log gathers between two reads, where cores are short
     gather_ms_at_1_000_per_s: float = 10  # so long with 1,000 entries a second, and less with fewer
     read_block_ms: int = 1_000  # how long a read waits; bounds the time to notice a stop
     auth_wait_s: float = 10  # for the first message; beyond: closed with 4401
