@@ -70,7 +70,7 @@ class Transport:
                 wait_s = max(pause(tried), error.retry_after_s)
             except (*_LOST, Unreachable) as error:
                 if not repeatable or tried >= self.tries_max:
-                    raise Unreachable(f"{method} {path}: {error or type(error).__name__}", key) from error
+                    raise Unreachable(f"{method} {path}: {str(error) or type(error).__name__}", key) from error
                 wait_s = pause(tried)
             await asyncio.sleep(wait_s)
 
@@ -93,7 +93,7 @@ class Transport:
                 if last or refused.code != "token_invalid" or not await self.renew(token):
                     raise refused
         except _LOST as error:
-            raise Unreachable(f"GET {path}: {error or type(error).__name__}") from error
+            raise Unreachable(f"GET {path}: {str(error) or type(error).__name__}") from error
 
     def go_on_as(self, token: str, refresh_token: str) -> None:
         """From now on speak for another session."""
@@ -124,7 +124,7 @@ class Transport:
         try:
             given = await self._once("POST", "/api/auth/refresh", {"refreshToken": self._refresh_token}, None, "")
         except _LOST as error:
-            raise Unreachable(f"POST /api/auth/refresh: {error or type(error).__name__}") from error
+            raise Unreachable(f"POST /api/auth/refresh: {str(error) or type(error).__name__}") from error
         except ApiError as error:
             if error.retryable:
                 raise

@@ -71,7 +71,7 @@ class Database:
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
                 yield connection
         except _AWAY as error:
-            raise StoreUnavailable(f"Postgres: {error or type(error).__name__}") from error
+            raise StoreUnavailable(f"Postgres: {str(error) or type(error).__name__}") from error
 
 
 @asynccontextmanager

@@ -41,13 +41,13 @@ async def migrate(dsn: str, folder: Path = MIGRATIONS) -> list[str]:
     try:
         connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
     except (OSError, TimeoutError, ValueError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
-        raise MigrationError(f"cannot reach the database: {error or type(error).__name__}") from None
+        raise MigrationError(f"cannot reach the database: {str(error) or type(error).__name__}") from None
     try:
         # Held by the session: whoever comes second waits here and then finds nothing to do.
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         return await _apply(connection, scripts)
     except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
-        raise MigrationError(f"the database gave up: {error}") from error
+        raise MigrationError(f"the database gave up: {str(error) or type(error).__name__}") from error
     finally:
         await connection.close()
 
