@@ -23,4 +23,4 @@ async def main(base_url: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(sys.argv[1])))
+    sys.exit(asyncio.run(main(sys.argv[1] if sys.argv[1:] else "http://127.0.0.1:8080")))

@@ -23,7 +23,11 @@ def main() -> int:
     given = options.parse_args()
     try:
         return asyncio.run(watch(given.url, given.token, given.order))
-    except aiohttp.ClientError as error:
+    except aiohttp.WSServerHandshakeError as refused:
+        why = {401: "the token is not valid any more: log in again", 404: "no such order", 429: "too many are open"}
+        print(f"watch: {why.get(refused.status, refused.message)} ({refused.status})", file=sys.stderr)
+        return 1
+    except (aiohttp.ClientError, ValueError) as error:
         print(f"watch: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

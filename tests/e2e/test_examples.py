@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from redis import Redis, RedisCluster
 
 from libs.events.ids import partition_of_user
 from libs.events.log import Committed
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import open_redis_log
+from libs.service.health import serve
 from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
 from tests.servers import flush_redis
 
@@ -180,6 +182,21 @@ def test_what_cannot_be_used_is_one_line_before_anything_is_told(log_url: str, t
     orders_happen(log_url, "user-1")
     for done in (tap(log_url, tmp_path, "not there/tap.cursors"), tap("http://127.0.0.1:1", tmp_path)):
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+
+
+@pytest.mark.parametrize(("token", "told"), [("old", "log in again (401)"), ("good", "no such order (404)")])
+async def test_who_may_not_watch_is_told_why(token: str, told: str) -> None:
+    async def refuse(request: web.Request) -> web.Response:
+        return web.Response(status=404 if request.headers["Authorization"] == "Bearer good" else 401)
+
+    app = web.Application()
+    app.add_routes([web.get("/api/ws/orders", refuse)])
+    async with serve(app, "127.0.0.1", 0) as port:
+        command = [sys.executable, str(ROOT / "examples" / "watch.py"), f"http://127.0.0.1:{port}", token, "an order"]
+        watching = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+        _, said = await watching.communicate()
+    assert (watching.returncode, said.decode().count("\n")) == (1, 1)
+    assert told in said.decode()
 
 
 def test_every_redis_line_of_the_page_runs(log_url: str) -> None:
