@@ -37,13 +37,13 @@ class Commands:
 
     async def events(
         self,
-        order: str = "",
+        order: str | None = None,
         /,
         *,
         follow: bool = False,
         since: str = "",
         until: str = "",
-        user: str = "",
+        user: str | None = None,
         type: tuple[str, ...] = (),  # noqa: A002 - the option's name
         as_json: AsJson = False,
     ) -> int:
@@ -71,9 +71,9 @@ class Commands:
         selection = _selection(order, since, until, user, type)
         settings, _ = find_settings()
         async with self._open(settings) as stack:
-            output = Output(stack, as_json=as_json, one_order=bool(order))
+            output = Output(stack, as_json=as_json, one_order=order is not None)
             output.note(stack.why_no_store)
-            numbers = [_partition(order, stack)] if order else list(range(stack.log.partitions))
+            numbers = [_partition(order, stack)] if order is not None else list(range(stack.log.partitions))
             ends = await tips(stack.log, numbers)
             shown = 0
             if order or since or not follow:
@@ -163,7 +163,7 @@ class Commands:
         return 0
 
 
-def _selection(order: str, since: str, until: str, user: str, types: tuple[str, ...]) -> Selection:
+def _selection(order: str | None, since: str, until: str, user: str | None, types: tuple[str, ...]) -> Selection:
     unknown = [name for name in types if name not in EVENT_TYPES]
     if unknown:
         raise Refusal(f"no event type {unknown[0]}; there are {', '.join(EVENT_TYPES)}", EXIT_USAGE)
@@ -172,9 +172,9 @@ def _selection(order: str, since: str, until: str, user: str, types: tuple[str, 
         return Selection(
             since_ms=to_ms(since, now) if since else 0,
             until_ms=to_ms(until, now) if until else END_OF_TIME_MS,
-            user=user or None,
+            user=user,
             types=frozenset(types),
-            order_id=order or None,
+            order_id=order,
         )
     except ValueError as error:
         raise Refusal(str(error), EXIT_USAGE) from None

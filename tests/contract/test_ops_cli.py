@@ -146,6 +146,7 @@ def test_events_of_one_order_user_or_type(stack: Stack, swaplog: Callable[..., T
     assert swaplog("events", order, "--type", "TxConfirmed", "--type", "TxSubmitted")[1] == told[3:]
     assert swaplog("events", "--since", "1h", "--user", "user-3")[1] == told
     assert swaplog("events", "--until", "1h") == (0, [])
+    assert swaplog("events", "--user", "") == (0, [])
 
 
 def test_a_replay_tells_where_each_event_is_kept(stack: Stack, swaplog: Callable[..., Told]) -> None:
@@ -163,7 +164,7 @@ def test_an_unknown_order_is_a_sentence_and_exit_1(stack: Stack, swaplog: Callab
     known = stack.orders["user-0"]
     unknown = ("0" if known[0] != "0" else "1") + known[1:]
     for command in ("replay", "events"):
-        for order in (unknown, "nonsense", known[:-3] + "00f", "x" + known[1:]):
+        for order in (unknown, "nonsense", known[:-3] + "00f", "x" + known[1:], ""):
             assert swaplog(command, order) == (EXIT_DIFFERS, [])
 
 
