@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from libs.events.errors import LogMismatch, LogReplaced, LogUnavailable
@@ -56,6 +57,8 @@ class Stack:
 def find_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, str]:
     """The settings of the running stack and its base URL: the environment first, then what `make run` wrote down.
 
+    It started what the environment does not name, so what it wrote counts where it runs on the Redis that was given.
+
     Raises:
         Refusal: neither names a stack.
     """
@@ -64,9 +67,10 @@ def find_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, st
     except ConfigurationError as error:
         raise Refusal(str(error), EXIT_USAGE) from None
     base_url = settings.origin(settings.port)
-    if environ.get("REDIS_URL") or environ.get("REDIS_HOST"):
-        return settings, base_url
     path = settings.data_dir / "stack.json"
+    given = environ.get("REDIS_URL") or environ.get("REDIS_HOST")
+    if given and _redis_of(path) != settings.redis():
+        return settings, base_url
     try:
         state = json.loads(path.read_text())
         found = settings.model_copy(
@@ -81,6 +85,12 @@ def find_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, st
         raise Refusal(text, EXIT_USAGE) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refusal(f"{path} cannot be read: {error!r}", EXIT_USAGE) from None
+
+
+def _redis_of(path: Path) -> str:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(path.read_text())["redis_url"])
+    return ""
 
 
 async def settle(log: StartableLog, store: OrderStore, settings: Settings) -> Stack:

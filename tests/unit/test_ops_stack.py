@@ -39,6 +39,14 @@ def test_the_environment_wins_over_the_data_folder(nowhere: Path, monkeypatch: p
     assert settings.redis() == "redis://here:1/0"
 
 
+def test_a_stack_on_a_redis_that_was_given_has_its_own_postgres(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {"redis_url": "redis://here:1/0", "database_url": "postgresql://there/x", "base_url": "http://there:8"}
+    (nowhere / "stack.json").write_text(json.dumps(state))
+    monkeypatch.setenv("REDIS_URL", "redis://here:1/0")
+    settings, base_url = find_settings()
+    assert (settings.redis(), settings.database_url, base_url) == tuple(state.values())
+
+
 @pytest.mark.parametrize(
     ("host", "address"),
     [("::1", "[::1]"), ("::", "[::1]"), ("0.0.0.0", "127.0.0.1"), ("here", "here")],
