@@ -121,6 +121,7 @@ def _become(what: dict[str, Any]) -> NoReturn:
     time.tzset()
     setproctitle(f"{sys.executable} -m {what['module']}")
     gc.enable()
+    sys.modules.pop(what["module"], None)  # by itself it would not be there yet: runpy warns of it in the log
     runpy.run_module(what["module"], run_name="__main__", alter_sys=True)
     sys.exit()
 

@@ -73,6 +73,7 @@ async def test_exit_codes_and_last_words_are_told(forks: Forks, tmp_path: Path) 
     process = forks.spawn(Command("migrate", MIGRATE, tmp_path / "migrate.log", environ))
     assert await process.exited() == EXIT_USAGE
     assert "DATABASE_URL" in process.last_line()
+    assert (tmp_path / "migrate.log").read_text().count("\n") == 1, "no warning of how it was started"
 
 
 async def test_a_killed_one_is_told_with_its_signal(forks: Forks, localnet: Make) -> None:
