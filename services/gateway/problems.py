@@ -56,6 +56,7 @@ KINDS: Mapping[str, Kind] = {
     "busy": Kind(503, "Too much at once", retryable=True),
     "database_unavailable": Kind(503, "The database is away", retryable=True),
     "log_unavailable": Kind(503, "The log is away; nothing was written", retryable=True),
+    "venues_unavailable": Kind(503, "No venue can be asked for the moment", retryable=True),
     "overloaded": Kind(503, "New orders are not taken for the moment", retryable=True),
     "notifier_unavailable": Kind(503, "The notifier is away", retryable=True),
     "outcome_unknown": Kind(503, "It is not known whether the request took effect", retryable=True),

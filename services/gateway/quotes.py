@@ -16,7 +16,7 @@ from hashlib import sha256
 
 import orjson
 
-from libs.events.model import RouteSelected, Status
+from libs.events.model import Reason, RouteSelected, Status
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
 from libs.orders.presentation import candidate_body, order_body, route_body
@@ -64,7 +64,7 @@ class Quotes:
         """The best route now, and what every venue answered.
 
         Raises:
-            Problem: nobody quotes.
+            Problem: nobody quotes, or can be asked.
         """
         now = self._clock()
         order = _as_order(asked, user, now)
@@ -72,6 +72,8 @@ class Quotes:
         decision = decide(order, answers, now=now, fraction=0, policy=_ONCE)
         if not isinstance(decision, RouteSelected):
             reason, detail = str(getattr(decision, "reason", "no_route")), str(getattr(decision, "detail", ""))
+            if reason == Reason.VENUES_UNAVAILABLE:
+                raise Problem("venues_unavailable", f"No venue answers: {detail}", reason=reason)
             raise Problem("no_quote", f"No venue quotes this: {detail}", reason=reason)
         route = decision.route
         expires_at = now + limits.QUOTE_FIRM_FOR

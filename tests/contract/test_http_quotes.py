@@ -124,6 +124,15 @@ async def test_when_nobody_quotes_the_reason_is_told() -> None:
     assert answer.body["reason"] == "no_route"
 
 
+async def test_while_no_venue_can_be_asked_it_is_worth_coming_back() -> None:
+    away = FakeVenue(answers({"error": "maintenance"}, 503))
+    async with market(away) as client:
+        answer = await client.get(ASKED)
+    assert (answer.status, answer.code) == (503, "venues_unavailable")
+    assert answer.body["retryable"] is True
+    assert answer.headers["Retry-After"] == "1"
+
+
 async def test_a_stream_tells_only_what_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "QUOTE_EVERY_S", 0.02)
     venue = Market(1_500_000_000)
