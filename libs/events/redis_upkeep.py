@@ -95,11 +95,16 @@ class RedisUpkeep:
             names = [keys.meta, keys.log, keys.readers]
             return [["EVAL", TRIM, len(names), *names, run, self._epoch, str(before), READER_EXPIRES_S]]
 
-        (gone,) = await ask(self._redis, commands)
-        if gone < 0:
-            # Nothing to do for the janitor but to come again: whoever checks the log says what is wrong with it.
-            raise LogNotOpen(FENCED)
-        return int(gone)
+        gone = 0
+        while True:
+            # Of one call Redis takes ten thousand entries at most, so that others have their turn meanwhile.
+            (more,) = await ask(self._redis, commands)
+            if more < 0:
+                # Nothing to do for the janitor but to come again: whoever checks the log says what is wrong with it.
+                raise LogNotOpen(FENCED)
+            if not more:
+                return gone
+            gone += int(more)
 
     async def retire(self, order_ids: Sequence[str]) -> None:
         """See `Upkeep.retire`."""
