@@ -116,7 +116,8 @@ class RedisReads:
         """See `Reads.history`."""
         partition = partition_of(order_id)
         keys = self._keys[partition]
-        trail = await self._redis.ask("HGET", keys.order(order_id), "trail")
+        # Not over a connection of its own: of these there are a hundred, and this may be asked for at once by more.
+        (trail,) = await self._ask([["HGET", keys.order(order_id), "trail"]])
         ids = trail.split() if trail else []
         commands: list[list[Any]] = [["XRANGE", keys.log, entry_id, entry_id] for entry_id in ids]
         return [entry_of(partition, row) for reply in await self._ask(commands) for row in reply]

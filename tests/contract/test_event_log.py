@@ -120,6 +120,12 @@ async def test_history_is_the_orders_events_in_version_order(log: EventLog) -> N
     assert order == now.order
 
 
+async def test_any_number_may_ask_for_a_history_at_once(log: EventLog) -> None:
+    order_id = (await requested(log)).order.id
+    for history in await asyncio.gather(*(log.history(order_id) for _ in range(150))):
+        assert [entry.fields["id"] for entry in history] == [f"{order_id}/1"]
+
+
 async def test_recent_orders_are_newest_first_and_pages_meet(log: EventLog) -> None:
     made = [(await requested(log)).order.id for _ in range(5)]
     await requested(log, "somebody-else")
