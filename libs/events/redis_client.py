@@ -1,6 +1,7 @@
 """Connections to Redis, with the defaults of redis-py undone where they break a log, and its errors given our names."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -117,6 +118,7 @@ class Pipe:
         self._pool = client.connection_pool
         self._wire: Wire | None = None
         self._connecting = asyncio.Lock()
+        self._failed: tuple[float, str] = (0.0, "")  # when, and why
         self.run = ""
         """The run of Redis that was sent to last."""
 
@@ -144,13 +146,22 @@ class Pipe:
         return (await self._connected()).in_cluster
 
     async def _connected(self) -> Wire:
+        # One connects; those that came meanwhile find its connection, or that there was none to be had.
+        came_at = time.monotonic()
         async with self._connecting:
             if self._wire and not self._wire.lost:
                 return self._wire
+            failed_at, reason = self._failed
+            if failed_at >= came_at:
+                raise LogUnavailable(reason)
             if self._wire:
                 await let_go(self._pool, self._wire)
                 self._wire = None
-            self._wire = await wired(self._pool)
+            try:
+                self._wire = await wired(self._pool)
+            except LogUnavailable as error:
+                self._failed = time.monotonic(), str(error)
+                raise
             return self._wire
 
 

@@ -114,9 +114,10 @@ class Nodes:
             LogUnavailable
         """
         if not self._table:
+            in_cluster = await self._first.pipe.in_cluster()
             async with self._finding_out:
                 if not self._table and not self._only:
-                    if await self._first.pipe.in_cluster():
+                    if in_cluster:
                         await self._refresh()
                     else:
                         self._only = self._first

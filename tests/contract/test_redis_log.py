@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from libs.events import redis_commit
+from libs.events import redis_client, redis_commit
 from libs.events.errors import LogUnavailable
 from libs.events.log import Committed
 from libs.events.redis_log import RedisLog, open_redis_log
@@ -49,6 +49,23 @@ async def test_an_unreachable_redis_is_said_to_be_unavailable() -> None:
     async with open_redis_log("redis://127.0.0.1:1/0", PARTITIONS) as log:
         with pytest.raises(LogUnavailable):
             await log.start(create=True)
+
+
+async def test_all_who_wait_for_a_silent_redis_wait_for_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each tried to connect by himself, after all those before him had."""
+    monkeypatch.setattr(redis_client, "CONNECT_TIMEOUT_S", 0.3)
+    async with await asyncio.start_server(_says_nothing, "127.0.0.1", 0) as silent, asyncio.timeout(3):
+        port = silent.sockets[0].getsockname()[1]
+        async with open_redis_log(f"redis://127.0.0.1:{port}/0", PARTITIONS) as log:
+            for _ in range(2):
+                order_ids = [a_request(PARTITIONS)[0].order_id for _ in range(20)]
+                answers = await asyncio.gather(*map(log.find, order_ids), return_exceptions=True)
+                assert {type(answer) for answer in answers} == {LogUnavailable}
+
+
+async def _says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+    writer.close()
 
 
 async def test_another_number_of_partitions_is_refused(redis_url: str) -> None:
