@@ -124,10 +124,11 @@ class Repair:
         for one in held:
             if one.partition in hurt:
                 nowhere = one.position > max(one.last.position, at[one.partition].position)
-                if nowhere or is_earlier(one.layout, len(held)):
+                forgotten = nowhere or is_earlier(one.layout, len(held))
+                if forgotten:
                     await self._redis.forget_orders(one.partition)
                 await self._redis.drop_work(one.partition)
-                await self._remake_recent(one, at[one.partition], 0 if nowhere else one.last.position)
+                await self._remake_recent(one, at[one.partition], 0 if forgotten else one.last.position)
         crash_point("repair.orders.after")
         await self._remake_open(hurt)
         for one in held:

@@ -52,6 +52,7 @@ async def test_everything_comes_back_as_it_was(world: World) -> None:
 async def test_a_log_kept_by_an_earlier_release_is_brought_up_to_date(world: World) -> None:
     [_, open_order, *_] = await every_state(world.log)
     await world.archive()
+    before = await remembered(world)
     held, epoch = await world.log.find(open_order.order.id), world.log.epoch
     for partition in range(PARTITIONS):
         await world.redis.hset(Keys(partition).meta, "layout", layout_of(PARTITIONS, "1"))
@@ -62,6 +63,7 @@ async def test_a_log_kept_by_an_earlier_release_is_brought_up_to_date(world: Wor
 
     await world.mended()
     assert world.log.epoch != epoch
+    assert await remembered(world) == before, "keys, lists and ended orders of the last day, too"
     assert held is not None
     assert await world.log.find(open_order.order.id) == held
     await gone_on(world.log, held, route_selected())
