@@ -1,7 +1,7 @@
 """What a repair reads and writes in Redis. Only for whoever holds the fence down; see `services.projector.repair`."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from typing import Any
 from uuid import uuid4
@@ -9,19 +9,17 @@ from uuid import uuid4
 import orjson
 
 from libs.events.errors import LogUnavailable
-from libs.events.ids import START, Position, partition_of
+from libs.events.ids import START, Position
 from libs.events.log import Entry
-from libs.events.model import AttemptFailed, OrderOpened, OrderRequested
-from libs.events.reactions import TERMINAL, WORKERS, next_actor
-from libs.events.record import item_fields, record
+from libs.events.reactions import WORKERS
 from libs.events.redis_client import FENCED
 from libs.events.redis_keys import Keys
 from libs.events.redis_meta import ask
 from libs.events.redis_node import Commands
 from libs.events.redis_nodes import Nodes, answered
-from libs.events.repair import KEPT, Held, Restored, layout_of
+from libs.events.redis_remake import key_again, order_again, work_again
+from libs.events.repair import Held, Restored, layout_of
 
-RECENT_MAX = 1_000
 COMMANDS_PER_CALL = 500
 SCAN_PAGE = 1_000
 NEVER_A_REPLICA = f"master_replid2:{'0' * 40}"
@@ -148,16 +146,17 @@ class RedisRepair:
 
     async def remake_orders(self, partition: int, orders: Sequence[Restored], now: datetime) -> None:
         """See `LogRepair.remake_orders`."""
-        await self._write(partition, list(chain(*(self._order(restored, now) for restored in orders))))
+        keys = self._keys[partition]
+        await self._write(partition, list(chain(*(order_again(keys, restored, now) for restored in orders))))
 
     async def remake_work(self, partition: int, orders: Sequence[Restored], parked: Mapping[str, int]) -> None:
         """See `LogRepair.remake_work`."""
         waiting = [restored for restored in orders if parked.get(restored.order.id) != restored.order.version]
-        await self._write(partition, list(chain(*map(self._work, waiting))))
+        await self._write(partition, list(chain(*(work_again(self._keys[partition], one) for one in waiting))))
 
     async def remake_keys(self, partition: int, entries: Sequence[Entry], now: datetime) -> None:
         """See `LogRepair.remake_keys`."""
-        await self._write(partition, list(chain(*(self._key(entry, now) for entry in entries))))
+        await self._write(partition, list(chain(*(key_again(self._keys[partition], entry, now) for entry in entries))))
 
     async def _forget(self, partition: int, pattern: str) -> None:
         cursor = "0"
@@ -167,45 +166,6 @@ class RedisRepair:
                 await self._write(partition, [["DEL", *found]])
             if cursor == "0":
                 return
-
-    def _order(self, restored: Restored, now: datetime) -> list[list[Any]]:
-        order = restored.order
-        key = self._keys[partition_of(order.id)].order(order.id)
-        trail = " ".join(str(entry.at) for entry in restored.entries)
-        fields = record(order, [entry.fields for entry in restored.entries], trail)
-        commands: list[list[Any]] = [["DEL", key], ["HSET", key, *chain(*fields.items())]]
-        if order.status in TERMINAL:
-            left = KEPT - (now - order.updated_at)
-            commands.append(["PEXPIRE", key, max(1, left // timedelta(milliseconds=1))])
-        return commands
-
-    def _work(self, restored: Restored) -> list[list[Any]]:
-        order, last = restored.order, restored.entries[-1]
-        keys, event = self._keys[partition_of(order.id)], last.decode().data
-        if isinstance(event, AttemptFailed | OrderOpened):
-            due = event.retry_at if isinstance(event, AttemptFailed) else event.until
-            return [["ZADD", keys.timers, int(due.timestamp() * 1_000), order.id]]
-        actor = next_actor(event)
-        if actor is None:
-            return []
-        return [["XADD", keys.work(actor), "*", *chain(*item_fields(last.fields).items())]]
-
-    def _key(self, entry: Entry, now: datetime) -> list[list[Any]]:
-        event = entry.decode()
-        keys, recent = self._keys[entry.partition], self._keys[entry.partition].recent(event.user)
-        kept_ms = KEPT // timedelta(milliseconds=1)
-        commands: list[list[Any]] = [
-            ["ZADD", recent, 0, event.subject],
-            ["ZREMRANGEBYRANK", recent, 0, -RECENT_MAX - 1],
-            ["PEXPIRE", recent, kept_ms],
-        ]
-        if isinstance(event.data, OrderRequested) and event.data.idempotency_key:
-            name = keys.idempotency(event.user, event.data.idempotency_key)
-            left_ms = kept_ms - (int(now.timestamp() * 1_000) - entry.at.ms)
-            # Without a fingerprint (an older release) the key refuses every other request: better than a second order.
-            commands.append(["HSET", name, "order", event.subject, "fingerprint", event.data.fingerprint or ""])
-            commands.append(["PEXPIRE", name, max(1, left_ms)])
-        return commands
 
     async def _write(self, partition: int, commands: list[list[Any]]) -> None:
         meta = self._keys[partition].meta

@@ -127,7 +127,7 @@ class LogRepair(Protocol):
         ...
 
     async def remake_orders(self, partition: int, orders: Sequence[Restored], now: datetime) -> None:
-        """The orders as after the commit of their last events."""
+        """The orders as after the commit of their last events; those that have ended as after they were let go."""
         ...
 
     async def remake_work(self, partition: int, orders: Sequence[Restored], parked: Mapping[str, int]) -> None:

@@ -13,7 +13,8 @@ from libs.events.commands import follow, request
 from libs.events.ids import new_order_id, partition_of_user
 from libs.events.log import Committed, Idempotency, Snapshot
 from libs.events.model import Event, OrderCancelled
-from libs.events.reactions import EXECUTOR, ROUTER, next_actor
+from libs.events.reactions import EXECUTOR, ROUTER, TERMINAL, next_actor
+from libs.events.record import RETIRED_FIELDS
 from libs.events.redis_log import RedisLog, open_redis_log
 from libs.orders.batch import Batch
 from libs.orders.store import OrderStore, open_store
@@ -139,7 +140,7 @@ async def remembered(world: World) -> dict[str, Any]:
     async for name in world.redis.scan_iter("orders:*"):
         match await world.redis.type(name):
             case "hash":
-                value: Any = await world.redis.hgetall(name)
+                value: Any = as_let_go(await world.redis.hgetall(name))
             case "zset":
                 value = await world.redis.zrange(name, 0, -1)
             case _:
@@ -150,6 +151,12 @@ async def remembered(world: World) -> dict[str, Any]:
         if not name.endswith(":readers"):
             found[name] = (value, await world.redis.ttl(name) > 0)
     return found
+
+
+def as_let_go(fields: dict[str, str]) -> dict[str, str]:
+    """An order that has ended as it is a minute later, as which it comes back."""
+    ended = fields.get("status") in {status.value for status in TERMINAL}
+    return {name: fields[name] for name in RETIRED_FIELDS} if ended else fields
 
 
 async def waiting(world: World, work: str, rows: Sequence[tuple[str, dict[str, str]]]) -> list[str]:

@@ -9,13 +9,16 @@ from libs.events.ids import START, partition_of
 from libs.events.log import Committed, Conflict, Snapshot, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderCancelled
+from libs.events.reactions import TERMINAL
 from libs.events.record import RETIRED_FIELDS
+from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
 from services.gateway.commands import place
 from services.projector import janitor
 from services.projector.janitor import Janitor
 from tests.builders import a_request, then
 from tests.contract.event_log_rig import new_log
+from tests.contract.repair_rig import World, every_state
 
 PARTITIONS = 2
 
@@ -87,3 +90,17 @@ async def test_an_ended_order_takes_little_memory(redis_url: str) -> None:
         assert set(left[::2]) == RETIRED_FIELDS
         # What a server needs for a hash as such is its own affair; the texts that are gone must be given back.
         assert before - after >= sum(map(len, fields)) - sum(map(len, left))
+
+
+async def test_an_order_that_had_ended_comes_back_from_the_archive_as_let_go(world: World) -> None:
+    """All of a day's as they were before would fill Redis, and no order be taken until they expire."""
+    gone = [one for one in await every_state(world.log) if one.order.status in TERMINAL]
+    await world.archive()
+    await world.lose_everything()
+    await world.mended()
+    assert len(gone) == 2
+    for one in gone:
+        held = await world.redis.hgetall(Keys(partition_of(one.order.id)).order(one.order.id))
+        assert held.keys() == RETIRED_FIELDS
+        assert await world.log.version(one.order.id) == one.order.version
+        assert len(await world.log.history(one.order.id)) == one.order.version

@@ -1,0 +1,62 @@
+"""What a repair writes of an order, of its work and of its request: as the commits of their events left them."""
+
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any
+
+from libs.events.log import Entry
+from libs.events.model import AttemptFailed, OrderOpened, OrderRequested
+from libs.events.reactions import TERMINAL, next_actor
+from libs.events.record import RETIRED_FIELDS, item_fields, record
+from libs.events.redis_keys import Keys
+from libs.events.repair import KEPT, Restored
+
+RECENT_MAX = 1_000
+
+Commands = list[list[Any]]
+
+
+def order_again(keys: Keys, restored: Restored, now: datetime) -> Commands:
+    order, key = restored.order, keys.order(restored.order.id)
+    trail = " ".join(str(entry.at) for entry in restored.entries)
+    fields = record(order, [entry.fields for entry in restored.entries], trail)
+    if order.status not in TERMINAL:
+        return [["DEL", key], ["HSET", key, *chain(*fields.items())]]
+    # Let go already: a whole day's orders as they were while they ran are more than Redis has room for.
+    kept = {name: value for name, value in fields.items() if name in RETIRED_FIELDS}
+    left = KEPT - (now - order.updated_at)
+    return [
+        ["DEL", key],
+        ["HSET", key, *chain(*kept.items())],
+        ["PEXPIRE", key, max(1, left // timedelta(milliseconds=1))],
+    ]
+
+
+def work_again(keys: Keys, restored: Restored) -> Commands:
+    order, last = restored.order, restored.entries[-1]
+    event = last.decode().data
+    if isinstance(event, AttemptFailed | OrderOpened):
+        due = event.retry_at if isinstance(event, AttemptFailed) else event.until
+        return [["ZADD", keys.timers, int(due.timestamp() * 1_000), order.id]]
+    actor = next_actor(event)
+    if actor is None:
+        return []
+    return [["XADD", keys.work(actor), "*", *chain(*item_fields(last.fields).items())]]
+
+
+def key_again(keys: Keys, entry: Entry, now: datetime) -> Commands:
+    event = entry.decode()
+    recent = keys.recent(event.user)
+    kept_ms = KEPT // timedelta(milliseconds=1)
+    commands: Commands = [
+        ["ZADD", recent, 0, event.subject],
+        ["ZREMRANGEBYRANK", recent, 0, -RECENT_MAX - 1],
+        ["PEXPIRE", recent, kept_ms],
+    ]
+    if isinstance(event.data, OrderRequested) and event.data.idempotency_key:
+        name = keys.idempotency(event.user, event.data.idempotency_key)
+        left_ms = kept_ms - (int(now.timestamp() * 1_000) - entry.at.ms)
+        # Without a fingerprint (an older release) the key refuses every other request: better than a second order.
+        commands.append(["HSET", name, "order", event.subject, "fingerprint", event.data.fingerprint or ""])
+        commands.append(["PEXPIRE", name, max(1, left_ms)])
+    return commands
