@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
-from libs.events.ids import Position
+from libs.events.ids import START, Position
 from libs.events.log import Entry
 from libs.events.reactions import STATUS_AFTER, TERMINAL
 from libs.events.upkeep import READER_EXPIRES_S, Reader, TrimmableLog
@@ -21,13 +21,14 @@ RETIRED_PER_CALL = 500
 TIGHT_FROM = 0.8
 
 
-def keep_from(archived: Position, readers: Iterable[Reader], floor_ms: int) -> Position:
+def keep_from(archived: Position, readers: Iterable[Reader], floor_ms: int, old: Position = START) -> Position:
     """The oldest entry that must stay: of the archived ones the last, and what a reader or the floor still needs.
 
     A reader at a position has that entry, and needs the next; its own stays, so that nothing depends on who is right.
+    What is before `old` is below the floor whatever its time says.
     """
     needed = [reader.at for reader in readers if reader.silent_s <= READER_EXPIRES_S]
-    return min([archived, Position(floor_ms, 0), *needed])
+    return min([archived, max(Position(floor_ms, 0), old), *needed])
 
 
 ENDS = frozenset(event.__name__ for event, status in STATUS_AFTER.items() if status in TERMINAL)
@@ -41,6 +42,7 @@ class Janitor:
         self._log, self._keep_s, self._memory_max_bytes = log, keep_s, memory_max_bytes
         self._swept_at = 0.0
         self._ended: deque[tuple[float, str]] = deque()
+        self._reached: deque[tuple[float, Mapping[int, Position]]] = deque()
 
     def archived(self, entries: Iterable[Entry]) -> None:
         """What is in Postgres now: orders that ended in it will be let go."""
@@ -64,11 +66,26 @@ class Janitor:
         pressure = await self._log.pressure()
         roomy = pressure.memory_bytes < TIGHT_FROM * self._memory_max_bytes
         keep_s = self._keep_s if roomy else min(self._keep_s, RESUME_WINDOW_S)
+        old = self._reached_before(keep_s)
+        self._reach(archived)
         for partition, at in archived.items():
             mine = [reader for reader in readers if reader.partition == partition]
-            before = keep_from(at, mine, pressure.now_ms - int(keep_s * 1_000))
+            before = keep_from(at, mine, pressure.now_ms - int(keep_s * 1_000), old.get(partition, START))
             observe.trimmed(partition, await self._log.trim(partition, before))
         await self._retire()
+
+    def _reached_before(self, seconds: float) -> Mapping[int, Position]:
+        """How far Postgres was then, by a clock that no one sets. After Redis' own was set back, the time of its
+        entries stands still until it is there again: by that alone none would be old, and the log fill Redis.
+        """
+        now = time.monotonic()
+        return next((at for since, at in reversed(self._reached) if now - since >= seconds), {})
+
+    def _reach(self, archived: Mapping[int, Position]) -> None:
+        now = time.monotonic()
+        while self._reached and now - self._reached[0][0] > self._keep_s + SWEEP_EVERY_S:
+            self._reached.popleft()
+        self._reached.append((now, dict(archived)))
 
     async def _retire(self) -> None:
         now = time.monotonic()

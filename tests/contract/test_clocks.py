@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +24,8 @@ from libs.events.redis_log import open_redis_log
 from libs.events.worker import Handle, Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.service.health import Health
+from services.projector import janitor
+from services.projector.janitor import Janitor
 from tests.builders import a_request, attempt_failed, route_selected, routing_started, tx_confirmed, tx_submitted
 from tests.servers import flush_redis
 from tests.waiting import eventually
@@ -153,3 +156,21 @@ async def test_a_pause_is_counted_by_redis_whatever_the_service_thinks(redis_url
         assert await log.move_due() == 0
         ((seconds, _), (_, due_ms)) = await log._redis.send([["TIME"], ["ZRANGE", Keys(0).timers, 0, -1, "WITHSCORES"]])
         assert int(due_ms) - int(seconds) * 1_000 > HOUR_MS - 60_000
+
+
+async def test_what_was_written_before_the_clock_went_back_leaves_the_log_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Entries have no time before the last one's: until the clock is there again, all of them look new."""
+    now_s, back_s = 100_000, 0
+    monkeypatch.setattr(janitor, "time", SimpleNamespace(monotonic=lambda: float(now_s)))
+    log = MemoryLog(1, lambda: (now_s - back_s) * 1_000)
+    sweeper = Janitor(log, keep_s=60, memory_max_bytes=10**15)
+    first: list[int] = []
+    for number in range(4):
+        for _ in range(3):
+            assert isinstance(await log.commit(a_request(1)[0]), Committed)
+        await sweeper.sweep({0: await log.tip(0)})
+        first.append(log._parts[0].first)
+        now_s, back_s = now_s + 40, 3_600 if number else 0
+    assert first == [1, 1, 3, 6], "what was archived a minute ago goes"

@@ -117,8 +117,8 @@ MUTANTS = (
     Mutant(
         "trimmed before it is archived",
         "services/projector/janitor.py",
-        "return min([archived, Position(floor_ms, 0), *needed])",
-        "return min([Position(floor_ms, 0), *needed])",
+        "return min([archived, max(Position(floor_ms, 0), old), *needed])",
+        "return min([max(Position(floor_ms, 0), old), *needed])",
         ("tests/contract/test_upkeep.py",),
     ),
     Mutant(
