@@ -51,8 +51,11 @@ class Script:
         if any(isinstance(reply, NoScriptError) for reply in replies):
             # A missing script ran nothing, so running it again is no repetition.
             again = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            await pipe.send([["SCRIPT", "LOAD", self.text]])
-            second = await pipe.send(lambda run: [commands(run)[index] for index in again])
+            try:
+                await pipe.send([["SCRIPT", "LOAD", self.text]])
+                second = await pipe.send(lambda run: [commands(run)[index] for index in again])
+            except LogUnavailable as error:
+                second = [error] * len(again)  # the others have their answers
             for index, reply in zip(again, second, strict=True):
                 replies[index] = reply
         return replies

@@ -2,13 +2,16 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
+from redis.exceptions import NoScriptError
 
 from libs.events import redis_client, redis_commit
 from libs.events.errors import LogUnavailable
 from libs.events.log import Committed
 from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.redis_node import Commands
 from tests.builders import a_request
 
 PARTITIONS = 4
@@ -26,6 +29,33 @@ async def test_commits_survive_a_redis_that_forgot_its_scripts(redis_url: str) -
         for reply in await log._redis.send([["SCRIPT", "FLUSH"]]):
             assert reply in (b"OK", "OK")
         await requested(log, "user-1")
+
+
+async def test_who_was_answered_is_not_told_of_a_connection_that_broke_later(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scripts are forgotten between the calls for two partitions, and the second try finds Redis away."""
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log._redis.send([["FLUSHALL"]])
+        await log.start(create=True)
+        send, sent = log._redis.send, 0
+
+        async def troubled(commands: Commands) -> list[Any]:
+            nonlocal sent
+            sent += 1
+            if sent > 1:
+                raise LogUnavailable("away")
+            assert callable(commands)
+            missing = [NoScriptError() for _ in commands("")[1:]]
+            return [*await send(lambda run: commands(run)[:1]), *missing]
+
+        monkeypatch.setattr(log._redis, "send", troubled)
+        steps = sorted([a_request(PARTITIONS, f"user-{n}")[0] for n in range(8)], key=lambda step: step.order_id[-3:])
+        outcomes = await log.commit_many(steps)
+        monkeypatch.undo()
+        for step, outcome in zip(steps, outcomes, strict=True):
+            assert isinstance(outcome, Committed) == (await log.find(step.order_id) is not None)
+        assert {type(outcome) for outcome in outcomes} == {Committed, LogUnavailable}
 
 
 async def test_concurrent_commits_share_calls(redis_url: str) -> None:
