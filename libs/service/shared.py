@@ -33,6 +33,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local every, burst, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local due = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+if due - now > burst * every + 1 then
+  due = now -- no one can owe more than all of the rate: the clock was set back, and he would wait for it to come again
+end
 local after = due + every * cost
 local free = burst * every - (after - now)
 if free < 0 then

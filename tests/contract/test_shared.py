@@ -1,6 +1,7 @@
 """Tickets and rates, in a real Redis."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -69,6 +70,13 @@ async def test_what_was_spent_comes_back_with_time(shared: Shared) -> None:
         return (await shared.spend(who, rate)).allowed
 
     await eventually(allowed)
+
+
+async def test_a_clock_that_was_set_back_refuses_nobody_for_as_long(shared: Shared) -> None:
+    who, rate = uuid4().hex, Rate(2, 60)
+    key, before_ms = f"swaplog:rate:{who}", (time.time() + 3_600) * 1_000  # when Redis' clock was an hour ahead
+    await shared._ask(key, "SET", key, f"{before_ms:.3f}", "PX", 3_660_000)
+    assert [(await shared.spend(who, rate)).allowed for _ in range(3)] == [True, True, False]
 
 
 async def test_a_cost_counts_as_many_and_nothing_is_counted_when_refused(shared: Shared) -> None:
