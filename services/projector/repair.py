@@ -123,8 +123,7 @@ class Repair:
         hurt = {one.partition for one in held if verdicts[one.partition].lost or verdicts[one.partition].alarm}
         for one in held:
             if one.partition in hurt:
-                nowhere = one.position > max(one.last.position, at[one.partition].position)
-                forgotten = nowhere or is_earlier(one.layout, len(held))
+                forgotten = _misleads(one, at[one.partition]) or is_earlier(one.layout, len(held))
                 if forgotten:
                     await self._redis.forget_orders(one.partition)
                 await self._redis.drop_work(one.partition)
@@ -203,6 +202,15 @@ class Repair:
 
 def _open(held: list[Held]) -> bool:
     return all(one.is_open for one in held)
+
+
+def _misleads(held: Held, end: Position) -> bool:
+    """Whether its orders are of events that are nowhere, or of days ago: of these some are open there that have ended
+    longer ago than is made again.
+    """
+    until_ms = int((datetime.now(UTC) - KEPT / 2).timestamp() * 1_000)  # well before the day is over
+    is_old = held.last.position < end.position and held.last.ms < until_ms
+    return is_old or held.position > max(held.last.position, end.position)
 
 
 def _ended_in(entries: list[Entry], orders: Mapping[str, Order], now: datetime) -> dict[str, Order]:
