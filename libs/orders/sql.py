@@ -7,7 +7,14 @@ from libs.orders.rows import EVENT_COLUMNS
 _EVENTS = ", ".join(EVENT_COLUMNS)
 
 # Every statement goes by key. A plan made while a table was small must not scan it, or an index of it, for ever after.
-SESSION = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+PLANS = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"
+# A machine that is gone takes no leave: what its sessions have locked stays so until Postgres asks them, by itself
+# after two hours. So it asks after 20 s of silence, and ends them after 50.
+SILENCE = (
+    "SET tcp_keepalives_idle = 20; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; "
+    "SET tcp_user_timeout = 50000"
+)
+SESSION = f"{PLANS}; {SILENCE}"
 COMPARING = "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on"
 
 CHANGE_ORDERS = """

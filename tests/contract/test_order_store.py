@@ -173,3 +173,12 @@ async def test_a_lock_that_could_not_be_given_back_is_not_kept(
             return False
 
         await eventually(free, what="the lock is free")
+
+
+async def test_what_a_machine_that_is_gone_has_locked_is_free_within_a_minute(store: OrderStore) -> None:
+    """Nobody else could project, or repair, for the two hours after which Postgres asks a silent session by itself."""
+    asked = "SELECT name FROM pg_settings WHERE name LIKE 'tcp_%' AND source = 'session' ORDER BY name"
+    async with store.connection() as connection:
+        found = [row["name"] for row in await connection.fetch(asked)]
+    limits = ["tcp_keepalives_count", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_user_timeout"]
+    assert found == limits, "a socket of the same machine, as here, has no values to look at"
