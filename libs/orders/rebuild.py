@@ -161,6 +161,8 @@ class Rebuild:
             at |= batch.until()
 
     async def _swap(self, connection: Connection) -> None:
+        for row in await connection.fetch(sql.RIGHTS.format(schema=self._side.schema)):
+            await connection.execute(row["statement"])
         await connection.execute(
             f"""
             CREATE SCHEMA outgoing;

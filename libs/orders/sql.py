@@ -98,6 +98,16 @@ INDEXES = """
 SELECT indexname, indexdef FROM pg_indexes
 WHERE schemaname = $1 AND tablename = 'orders' AND indexname <> 'orders_pkey'"""
 
+# As statements: what takes the place of the live table belongs to whom that does, and is open to whom that is.
+RIGHTS = """
+SELECT format('ALTER TABLE {schema}.orders OWNER TO %I', pg_get_userbyid(relowner)) AS statement
+FROM pg_class WHERE oid = 'public.orders'::regclass
+UNION ALL
+SELECT format('GRANT %s ON {schema}.orders TO %s', privilege_type,
+              CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END
+              || CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+FROM pg_class, aclexplode(relacl) WHERE oid = 'public.orders'::regclass"""
+
 SHADOWS = """
 SELECT table_schema AS schema, string_agg(column_name || ' ' || data_type, ', ' ORDER BY column_name) AS columns
 FROM information_schema.columns WHERE table_name = 'orders' AND table_schema = ANY($1) GROUP BY table_schema"""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from secrets import token_hex
 from typing import Any
 from uuid import UUID
 
@@ -182,3 +183,22 @@ async def test_orders_that_go_on_a_long_way_while_it_is_switched(
     report = await rebuild(system.dsn, switch=True)
     assert (report.switched, report.differing) == (True, 0)
     await system.is_the_fold()
+
+
+async def test_who_might_read_and_write_orders_may_after_a_switch(
+    system: Projected, direct: asyncpg.Connection
+) -> None:
+    """An operator comes as another user than the services: theirs would not be told an order any more."""
+    await system.more(USERS)
+    owner, reader = (f"swaplog_{who}_{token_hex(4)}" for who in ("owner", "reader"))
+    await direct.execute(f"CREATE ROLE {owner}; CREATE ROLE {reader}")
+    try:
+        await direct.execute(f"ALTER TABLE orders OWNER TO {owner}; GRANT SELECT ON orders TO {reader}, PUBLIC")
+        asked = "SELECT relowner::regrole::text, relacl::text FROM pg_class WHERE oid = 'orders'::regclass"
+        before = await direct.fetchrow(asked)
+        for change in (rebuild(system.dsn, switch=True), roll_back(system.dsn)):
+            await change
+            assert await direct.fetchrow(asked) == before
+    finally:
+        await direct.execute(f"REASSIGN OWNED BY {owner} TO CURRENT_USER; DROP OWNED BY {owner}, {reader}")
+        await direct.execute(f"DROP ROLE {owner}, {reader}")
