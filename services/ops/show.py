@@ -171,7 +171,8 @@ def replay_json(step: Step, epoch: str) -> dict[str, Any]:
 def _changes(step: Step) -> str:
     changed = {name: new for name, (_, new) in step.changed.items() if name not in ("status", "attempt")}
     if step.entry.fields["version"] == "1":
-        return "{amount} {tokenIn} for {tokenOut}, slippage {slippageBps} bps".format(**changed)
+        # Of a token this release does not know nobody can say how much it is.
+        return "{amount} {tokenIn} for {tokenOut}, slippage {slippageBps} bps".format(**{"amount": "?"} | changed)
     return ", ".join(f"{name} {_value(name, value)}" for name, value in changed.items())
 
 

@@ -12,7 +12,7 @@ from libs.events.model import EVENT_TYPES
 from services.ops.replay import ARCHIVE, LOG, replay
 from services.ops.show import Describer, describe, event_line, replay_json, replay_table
 from services.ops.stack import Stack
-from tests.builders import routing_started, then
+from tests.builders import a_request, routing_started, then
 from tests.journeys import journey
 from tests.unit.ops_rig import Archive, Clock, TrimmedLog, as_store, everything
 
@@ -126,6 +126,14 @@ async def test_every_event_is_one_line_in_clients_words() -> None:
     assert "10 SOL for USDC, slippage 50 bps" in lines[0]
     assert "raydium quotes 1500, at least 1492.5; meteora lost: 0.1 % less" in lines[4]
     assert "1499 in slot 7, +0 ppm against the quote" in lines[6]
+
+
+async def test_an_order_of_a_token_that_only_another_release_knows_is_replayed_all_the_same() -> None:
+    log = MemoryLog(1)
+    step, snapshot = a_request(1, mint_in="mint of WIF", token_in="WIF")
+    await log.commit(step)
+    story = await replay(Stack(log, None), snapshot.order.id)
+    assert "? WIF for USDC, slippage 50 bps" in shown(replay_table(story))
 
 
 def test_an_order_that_waits_for_its_price_says_for_what_and_until_when() -> None:
