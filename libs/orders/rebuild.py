@@ -184,13 +184,17 @@ async def open_rebuild(dsn: str, side: Side = NEXT) -> AsyncIterator[Rebuild]:
 
     Raises:
         StoreUnavailable: another one runs.
+        RebuildRefused: this user of the database may not do it.
     """
-    async with (
-        open_store(dsn) as live,
-        open_store(dsn, side.schema) as shadow,
-        alone(live, Lock.REBUILD, "another rebuild is running"),
-    ):
-        yield Rebuild(live, shadow, side)
+    try:
+        async with (
+            open_store(dsn) as live,
+            open_store(dsn, side.schema) as shadow,
+            alone(live, Lock.REBUILD, "another rebuild is running"),
+        ):
+            yield Rebuild(live, shadow, side)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise RebuildRefused(f"Postgres: {error}; come as the user who owns the database") from error
 
 
 async def rebuild(

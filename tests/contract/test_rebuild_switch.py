@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from secrets import token_hex
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
@@ -202,3 +203,17 @@ async def test_who_might_read_and_write_orders_may_after_a_switch(
     finally:
         await direct.execute(f"REASSIGN OWNED BY {owner} TO CURRENT_USER; DROP OWNED BY {owner}, {reader}")
         await direct.execute(f"DROP ROLE {owner}, {reader}")
+
+
+async def test_who_may_not_make_tables_is_told_so(system: Projected, direct: asyncpg.Connection) -> None:
+    await system.more(USERS)
+    user, at = f"swaplog_user_{token_hex(4)}", urlsplit(system.dsn)
+    await direct.execute(
+        f"CREATE ROLE {user} LOGIN PASSWORD 'secret'; GRANT ALL ON ALL TABLES IN SCHEMA public TO {user}"
+    )
+    try:
+        dsn = at._replace(netloc=f"{user}:secret@{at.netloc.rpartition('@')[2]}").geturl()
+        with pytest.raises(RebuildRefused, match="permission denied for database"):
+            await rebuild(dsn)
+    finally:
+        await direct.execute(f"DROP OWNED BY {user}; DROP ROLE {user}")
