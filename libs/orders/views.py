@@ -8,6 +8,7 @@ from libs.events.errors import VersionGap
 from libs.events.ids import Position
 from libs.events.log import Reads, Snapshot
 from libs.events.order import Order
+from libs.events.reactions import TERMINAL
 from libs.orders.listed import Listed, listed
 
 PAGE_MAX = 200
@@ -50,7 +51,8 @@ class OrderViews:
 
     async def by_client_id(self, user: str, client_id: str) -> Order | None:
         """The newest order the user gave this id to that is projected; younger ones the log knows by their key."""
-        return await self._store.by_client_id(user, client_id)
+        found = await self._store.by_client_id(user, client_id)
+        return await self.get(found.id) if found and found.status not in TERMINAL else found
 
     async def many(self, order_ids: Collection[str]) -> dict[str, Order]:
         """These orders, without those that do not exist."""

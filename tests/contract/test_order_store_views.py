@@ -10,7 +10,7 @@ from libs.events.errors import VersionGap
 from libs.events.ids import new_order_id
 from libs.events.log import Entry, Snapshot
 from libs.events.memory_log import MemoryLog
-from libs.events.model import Event
+from libs.events.model import Event, OrderCancelled
 from libs.events.order import Order
 from libs.orders.batch import Batch
 from libs.orders.listed import Listed
@@ -94,6 +94,21 @@ async def test_a_lagging_projection_is_never_shown(store: OrderStore) -> None:
     snapshot = await go_on(log, snapshot, route_selected())
     assert await views.get(snapshot.order.id) == snapshot.order
     assert await views.newest("user-1", None, 10) == ([snapshot.order], None)
+
+
+async def test_an_order_found_by_the_clients_id_is_as_the_log_knows_it(store: OrderStore) -> None:
+    """After a day its key is forgotten, and a limit order may wait for three months."""
+    log = ForgetfulLog()
+    views = OrderViews(log, store)
+    step, snapshot = a_request(1, terms={"client_order_id": "mine"})
+    await log.commit(step)
+    await project(log, store)
+    snapshot = await go_on(log, snapshot, OrderCancelled())
+    assert await views.by_client_id("user-1", "mine") == snapshot.order
+    await project(log, store)
+    log.forgotten.add(snapshot.order.id)
+    assert await views.by_client_id("user-1", "mine") == snapshot.order
+    assert await views.by_client_id("user-1", "none") is None
 
 
 async def test_what_the_log_forgot_postgres_still_tells(store: OrderStore) -> None:
