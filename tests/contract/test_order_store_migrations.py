@@ -19,7 +19,7 @@ from libs.orders.batch import Batch
 from libs.orders.migrate import MIGRATIONS, MigrationError, migrate
 from libs.orders.rebuild import rebuild
 from libs.orders.rows import EVENT_COLUMNS, decode, event_row
-from libs.orders.store import open_store
+from libs.orders.store import StoreUnavailable, open_store
 from tests.contract.order_store_rig import PARTITIONS, a_log
 from tests.folded import folded
 from tests.servers import fresh_database
@@ -93,10 +93,7 @@ def empty_database(postgres_store: Store) -> Iterator[str]:
 
 
 async def test_orders_of_before_name_their_events_and_go_on(empty_database: str, tmp_path: Path) -> None:
-    for script in MIGRATIONS.glob("*.sql"):
-        if script.name < "0008":
-            shutil.copy(script, tmp_path)
-    await migrate(empty_database, tmp_path)
+    await _migrate_before("0008", empty_database, tmp_path)
     entries = await a_log(6)
     before = _on_from(dict.fromkeys(range(PARTITIONS), START), [e for e in entries if e.fields["version"] <= "4"])
     await _project_as_before(empty_database, before)
@@ -108,6 +105,29 @@ async def test_orders_of_before_name_their_events_and_go_on(empty_database: str,
         await projection.apply("e1", Batch(at, _on_from(at, [e for e in entries if e.fields["version"] > "4"])))
         assert await store.get_many(list(folded(entries))) == folded(entries)
     assert (await rebuild(empty_database)).differing == 0
+
+
+async def test_who_comes_before_the_migration_waits_for_it(empty_database: str, tmp_path: Path) -> None:
+    """As for the first one: an upgrade that starts services and migration together stops no projector."""
+    await _migrate_before("0008", empty_database, tmp_path)
+    entries = await a_log(1)
+    async with open_store(empty_database) as store:
+        projection = store.projection()
+        at = await projection.resume("e1", PARTITIONS)
+        with pytest.raises(StoreUnavailable, match="latest"):
+            await projection.apply("e1", Batch(at, entries))
+        with pytest.raises(StoreUnavailable, match="latest"):
+            await store.get_many(list(folded(entries)))
+        await migrate(empty_database)
+        await projection.apply("e1", Batch(await projection.resume("e1", PARTITIONS), entries))
+        assert await store.get_many(list(folded(entries))) == folded(entries)
+
+
+async def _migrate_before(name: str, url: str, folder: Path) -> None:
+    for script in MIGRATIONS.glob("*.sql"):
+        if script.name < name:
+            shutil.copy(script, folder)
+    await migrate(url, folder)
 
 
 async def _project_as_before(url: str, entries: Sequence[Entry]) -> None:
