@@ -8,6 +8,7 @@ from libs.events.errors import EventLogError
 from libs.orders import rebuild as blue_green
 from libs.orders.rebuild import NEXT, PREVIOUS, RebuildRefused
 from libs.orders.rebuild_report import Report
+from libs.orders.store import CheckpointMoved
 from services.ops.show import json_line, make_console
 from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE, Refusal, find_settings, refusing
 
@@ -63,6 +64,9 @@ async def rebuild(
             )
         except RebuildRefused as refused:
             raise Refusal(str(refused), EXIT_DIFFERS) from None
+        except CheckpointMoved as moved:
+            text = "the log was made again meanwhile, or somebody else is at the same tables: call it again"
+            raise Refusal(text, EXIT_UNREACHABLE) from moved
         except EventLogError as error:
             raise Refusal(f"the archive is not whole: {error}", EXIT_UNREACHABLE) from None
     _print(report, as_json=as_json)

@@ -7,10 +7,14 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from libs.events.ids import Position
 from libs.orders import folding, rebuild as module
 from libs.orders.rebuild import RebuildRefused, open_rebuild, rebuild
+from libs.orders.recovery import Recovery
+from libs.orders.refolding import Heads, Refolding
 from libs.orders.store import StoreUnavailable, open_store
 from services.ops.__main__ import main
+from tests.contract.order_store_rig import PARTITIONS
 from tests.contract.rebuild_rig import USERS, Projected, open_projected, spoil
 
 
@@ -92,21 +96,47 @@ async def test_tables_from_before_a_migration_are_made_anew(system: Projected, d
     assert (report.events, report.differing) == (7 * len(USERS), 0)
 
 
+async def _prepare(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("TRUNCATE events, orders, checkpoints")
+    async with open_store(database_url) as store:
+        system = Projected(store, database_url)
+        await system.begin()
+        await system.more(USERS)
+    await spoil(connection)
+    await connection.close()
+
+
+def test_a_log_made_again_meanwhile_is_one_line(
+    database_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    asyncio.run(_prepare(database_url))
+    first = Refolding.apply
+
+    async def repaired_meanwhile(folding: Refolding, epoch: str, batch: Heads) -> dict[int, Position]:
+        at = await first(folding, epoch, batch)
+        async with open_store(database_url) as store:
+            await Recovery(store).adopt("another", PARTITIONS)
+        return at
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "ENTRIES_PER_PARTITION", 2)
+        patch.setattr(Refolding, "apply", repaired_meanwhile)
+        assert main(["rebuild"]) == 3
+    told = capsys.readouterr().err
+    assert "call it again" in told
+    assert "another process" not in told
+    assert main(["rebuild", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["differing"] == 1
+    assert main(["rebuild", "--drop"]) == 0
+
+
 def test_the_command(database_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
     monkeypatch.setenv("DATABASE_URL", database_url)
-
-    async def prepare() -> None:
-        connection = await asyncpg.connect(database_url)
-        await connection.execute("TRUNCATE events, orders, checkpoints")
-        async with open_store(database_url) as store:
-            system = Projected(store, database_url)
-            await system.begin()
-            await system.more(USERS)
-        await spoil(connection)
-        await connection.close()
-
-    asyncio.run(prepare())
+    asyncio.run(_prepare(database_url))
     assert main(["rebuild", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert (told["orders"], told["differing"], told["switched"]) == (len(USERS), 1, False)
