@@ -13,6 +13,7 @@ from services.notifier import observe
 from services.notifier.known import Views
 from services.notifier.limits import Close, Limits
 from services.notifier.listeners import Listeners
+from services.notifier.reached import Reached
 from services.notifier.subscriber import Subscriber
 from services.notifier.telling import Telling
 from services.notifier.wire import Message
@@ -28,11 +29,10 @@ class Hub:
         self._log, self._limits = log, limits
         self.listeners = Listeners()
         self._telling = Telling(log, views, limits)
-        self._settling: dict[Subscriber, Position] = {}
+        self._reached = Reached(log, self.listeners, limits)
         self._joining_again: set[asyncio.Task[None]] = set()
         self._unsent: set[Subscriber] = set()
         self._empty = asyncio.Event()
-        self._at: Mapping[int, Position] = {}
         self.open = False
         """Whether the log is being read, so that a socket may join."""
 
@@ -67,7 +67,7 @@ class Hub:
         async with self._joining(subscriber):
             assert subscriber.orders is not None, "it listens to all orders already"
             new = {order_id for order_id in order_ids if order_id not in subscriber.orders}
-            told = self._at.get(partition_of_user(subscriber.user, self._log.partitions))
+            told = self._reached.of(subscriber.user)
             self.listeners.add(subscriber, new)
             subscriber.hold(forget=False)
             there = False
@@ -135,7 +135,7 @@ class Hub:
             subscriber.send(*before_it, Message(body, kind="snapshot", cursor=cursor))
             before_it = ()
             if subscriber.release({one.id: one.version for one in orders}):
-                self._settling[subscriber] = tip
+                self._reached.is_ahead(subscriber, tip)
                 return True
             if not ask_again:
                 self._join_again(subscriber)
@@ -146,7 +146,7 @@ class Hub:
         """Forget the socket."""
         subscriber.left = True
         self.listeners.remove(subscriber)
-        self._settling.pop(subscriber, None)
+        self._reached.forget(subscriber)
         if not self.listeners:
             self._empty.set()
 
@@ -176,16 +176,7 @@ class Hub:
 
     async def beat(self) -> None:
         """Tell everybody who is up to date where that is: a place to come back to, and a sign of life."""
-        beats = {
-            partition: Message({"type": "heartbeat", "cursor": cursor}, kind="heartbeat", cursor=cursor)
-            for partition, at in self._at.items()
-            for cursor in [str(Cursor(self._log.epoch, partition, at))]
-        }
-        for number, subscriber in enumerate(self.listeners, start=1):
-            if subscriber.live and subscriber not in self._settling and beats:
-                subscriber.send(beats[partition_of_user(subscriber.user, self._log.partitions)])
-            if number % self._limits.writes_at_once == 0:
-                await asyncio.sleep(0)
+        await self._reached.beat()
 
     # What the tail does
 
@@ -220,11 +211,7 @@ class Hub:
 
     def settle(self, at: Mapping[int, Position]) -> None:
         """The tail is here: sockets whose snapshot is older need not compare versions any more."""
-        self._at = at
-        for subscriber, tip in list(self._settling.items()):
-            partition = partition_of_user(subscriber.user, self._log.partitions)
-            if at[partition].position >= tip.position and subscriber.settle():
-                del self._settling[subscriber]
+        self._reached.settle(at)
 
     def pause(self) -> None:
         """Entries are missing: nobody may join before the log is read again."""
@@ -233,7 +220,7 @@ class Hub:
     def start_over(self) -> None:
         """The tail begins (again) at the tips: whoever is here may have missed something."""
         self.open = True
-        self._settling.clear()
+        self._reached.start_over()
         for subscriber in list(self.listeners):
             self._join_again(subscriber)
 

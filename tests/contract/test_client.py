@@ -124,10 +124,10 @@ async def test_a_socket_that_has_lasted_is_no_failure(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(watching, "pause", pause)
     async with connected(HeldBackLog(PARTITIONS)) as (client, notifier):
-        collecting = asyncio.create_task(_collect(client, defaultdict(list)))
+        collecting, reached = asyncio.create_task(_collect(client, defaultdict(list))), notifier.hub._reached
         for _ in range(3):
             await eventually(lambda: any(one.live for one in notifier.hub.listeners))
-            await eventually(lambda: notifier.hub._at and not notifier.hub._settling)  # else it is told no heartbeat
+            await eventually(lambda: reached._at and not reached._ahead)  # else it is told no heartbeat
             await notifier.hub.beat()
             await notifier.hub.drain()
             notifier.hub.start_over()

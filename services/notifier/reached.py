@@ -1,0 +1,57 @@
+"""How far the tail is, and who was told of more than that."""
+
+import asyncio
+from collections.abc import Mapping
+
+from libs.events.ids import Cursor, Position, partition_of_user
+from libs.events.log import Reads
+from services.notifier.limits import Limits
+from services.notifier.listeners import Listeners
+from services.notifier.subscriber import Subscriber
+from services.notifier.wire import Message
+
+
+class Reached:
+    """Of the partitions, and of listeners whose snapshot goes beyond it."""
+
+    def __init__(self, log: Reads, listeners: Listeners, limits: Limits) -> None:
+        self._log, self._listeners, self._limits = log, listeners, limits
+        self._at: Mapping[int, Position] = {}
+        self._ahead: dict[Subscriber, Position] = {}
+
+    def of(self, user: str) -> Position | None:
+        """Where the tail is in what happens to this user; None: it has not begun."""
+        return self._at.get(partition_of_user(user, self._log.partitions))
+
+    def is_ahead(self, subscriber: Subscriber, tip: Position) -> None:
+        """It was told of what is up to there, until the tail is there too."""
+        self._ahead[subscriber] = tip
+
+    def forget(self, subscriber: Subscriber) -> None:
+        """It has gone."""
+        self._ahead.pop(subscriber, None)
+
+    def start_over(self) -> None:
+        """Everybody is told anew."""
+        self._ahead.clear()
+
+    def settle(self, at: Mapping[int, Position]) -> None:
+        """The tail is here: sockets whose snapshot is older need not compare versions any more."""
+        self._at = at
+        for subscriber, tip in list(self._ahead.items()):
+            partition = partition_of_user(subscriber.user, self._log.partitions)
+            if at[partition].position >= tip.position and subscriber.settle():
+                del self._ahead[subscriber]
+
+    async def beat(self) -> None:
+        """Tell everybody who is up to date where that is: a place to come back to, and a sign of life."""
+        beats = {
+            partition: Message({"type": "heartbeat", "cursor": cursor}, kind="heartbeat", cursor=cursor)
+            for partition, at in self._at.items()
+            for cursor in [str(Cursor(self._log.epoch, partition, at))]
+        }
+        for number, subscriber in enumerate(self._listeners, start=1):
+            if subscriber.live and subscriber not in self._ahead and beats:
+                subscriber.send(beats[partition_of_user(subscriber.user, self._log.partitions)])
+            if number % self._limits.writes_at_once == 0:
+                await asyncio.sleep(0)
