@@ -13,6 +13,9 @@ async def admitted(
     request: web.Request, connection: Connection, claims: Claims, cursor: str | None, answer: Answer
 ) -> web.StreamResponse:
     """Let him listen; `answer` is called before anything is sent. What else HTTP answers is given back."""
+    if request.transport is None:  # it has left
+        return problem(request, UNAVAILABLE, "Try again.")
+    connection.transport = request.transport
     await connection.join(claims, cursor, answer)
     if connection.refused is None:
         return Taken()

@@ -49,6 +49,7 @@ class Connection(asyncio.Protocol):
     )
 
     transport: asyncio.Transport
+    """HTTP's while the client is not answered: it tells whether he is still there."""
 
     def __init__(self, around: Surroundings, orders: set[str] | None) -> None:
         self._around = around
@@ -88,6 +89,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._talk = None
             if self._unanswered is not None:
+                self.refused = self.refused or Close.TRY_LATER  # it has left
                 self._around.access.closed()
                 self._forget()
 
@@ -111,9 +113,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def closed(self) -> bool:
-        if self._unanswered is not None:
-            return self.refused is not None
-        return self._cut_at != NEVER or self.transport.is_closing()
+        return self.refused is not None or self._cut_at != NEVER or self.transport.is_closing()
 
     def send(self, messages: Sequence[Message]) -> int:
         """See `Wire.send`."""

@@ -41,7 +41,7 @@ class Hub:
     async def join(self, subscriber: Subscriber, cursor: str | None = None) -> bool:
         """Send what happened since `cursor`, else a snapshot, and then everything that follows.
 
-        False: no such order, or not this user's; then it has not begun.
+        False: no such order, or not this user's; then it has not begun. For who has left nothing is read.
 
         Raises:
             LogUnavailable: the orders cannot be read now.
@@ -95,11 +95,14 @@ class Hub:
         user, wanted = subscriber.user, subscriber.orders
         reached = position_of(cursor, self._log, user)
         async with self._telling.reading:
+            if subscriber.closed:
+                return True
             if wanted is not None and await self._telling.read(user, wanted) is None:
                 return False
             await subscriber.begin()
-            async for entries, at in pages_after(self._log, user, reached, self._limits.resume_entries_max):
-                reached = at
+            pages = pages_after(self._log, user, reached, self._limits.resume_entries_max)
+            while not subscriber.closed and (page := await anext(pages, None)):
+                entries, reached = page
                 mine = [entry for entry in entries if wanted is None or entry.fields["subject"] in wanted]
                 await self._telling.learn(entry.fields for entry in mine)
                 subscriber.send(*(told for told in map(self._telling.told, mine) if told))
@@ -121,6 +124,8 @@ class Hub:
             before = await self._log.tip(partition)
             with crossing("snapshot.read"):
                 async with self._telling.reading:
+                    if subscriber.closed:
+                        return True
                     orders = await self._telling.read(subscriber.user, wanted)
             if orders is None:
                 return False

@@ -1,7 +1,7 @@
 """What a client is answered that wants to hear of named orders: they are looked at once, and that before the answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -9,6 +9,8 @@ import pytest
 from aiohttp import ClientResponse, WSServerHandshakeError
 
 from libs.events.errors import LogUnavailable
+from libs.events.ids import Position
+from libs.events.log import Entry, Only
 from libs.events.memory_log import MemoryLog
 from libs.events.order import Order
 from services.notifier.app import PATH
@@ -19,11 +21,13 @@ from tests.waiting import eventually
 
 
 @asynccontextmanager
-async def asked(notifier: Notifier, path: str, order_id: str, user: str = "alice") -> AsyncIterator[ClientResponse]:
+async def asked(
+    notifier: Notifier, path: str, order_id: str, user: str = "alice", **more: str
+) -> AsyncIterator[ClientResponse]:
     """The answer in HTTP to either way to listen."""
     headers = {"Authorization": f"Bearer {user}"} | (UPGRADE if path == PATH else {})
     url = notifier.url.replace(PATH, path)
-    async with notifier.session.get(url, headers=headers, params={"orderId": order_id}) as response:
+    async with notifier.session.get(url, headers=headers, params={"orderId": order_id, **more}) as response:
         yield response
 
 
@@ -129,3 +133,74 @@ async def test_who_leaves_before_the_answer_is_forgotten_and_counts_no_more(path
             with pytest.raises(WSServerHandshakeError) as refused:
                 await notifier.connect("alice", order.order.id).__aenter__()
             assert refused.value.status == 429
+
+
+@both_ways
+@pytest.mark.parametrize("resumes", [False, True])
+async def test_nothing_is_read_for_who_leaves_before_his_turn(
+    path: str, resumes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(MemoryLog(PARTITIONS), replace(LIMITS, snapshots_at_once=1)) as notifier:
+        first, second = await notifier.requested(), await notifier.requested()
+        looked, turn = list[str](), asyncio.Event()
+        get = notifier.views.get
+
+        async def look(order_id: str) -> Order | None:
+            looked.append(order_id)
+            await turn.wait()
+            return await get(order_id)
+
+        monkeypatch.setattr(notifier.views, "get", look)
+        more = {"cursor": await _cursor(notifier)} if resumes else {}
+
+        async def ask(order_id: str) -> None:
+            async with asked(notifier, path, order_id, **more):
+                pass
+
+        reading = asyncio.create_task(ask(first.order.id))
+        await eventually(lambda: looked)
+        leaving = asyncio.create_task(ask(second.order.id))
+        await eventually(lambda: len(list(notifier.hub.listeners)) == 2)
+        leaving.cancel()
+        await asyncio.sleep(0.1)  # the server hears of it
+        turn.set()
+        await reading
+        await eventually(lambda: not notifier.hub.listeners)
+        assert looked == [first.order.id]
+
+
+@both_ways
+async def test_the_log_is_not_read_on_for_who_has_left(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = MemoryLog(PARTITIONS)
+    async with running(log) as notifier:
+        cursor, order = await _cursor(notifier), await notifier.requested()
+        pages, leaving, read = list[int](), asyncio.Event(), log.read
+
+        async def counted(
+            after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
+        ) -> list[Entry]:
+            if not block_ms:
+                pages.append(count)
+            return await read(after, count, block_ms, only)
+
+        async def leave() -> None:
+            leaving.set()
+            await eventually(asking.done)
+            await asyncio.sleep(0.1)  # the server hears of it
+
+        async def ask() -> None:
+            async with asked(notifier, path, order.order.id, cursor=cursor):
+                pass
+
+        monkeypatch.setattr(log, "read", counted)
+        notifier.views.between = leave
+        asking = asyncio.create_task(ask())
+        await leaving.wait()
+        asking.cancel()
+        await eventually(lambda: not notifier.hub.listeners)
+        assert not pages
+
+
+async def _cursor(notifier: Notifier) -> str:
+    async with notifier.connect("alice") as ws:
+        return str((await ws.receive_json())["cursor"])
