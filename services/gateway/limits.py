@@ -72,6 +72,7 @@ TUNNELS_MAX = 10_000
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 10.0  # of a notifier that answers nobody
 ANSWER_BEHIND_OTHERS_S = 30.0  # of one that answers others first, when many come back at once
+STILL_THERE_EVERY_S = 2.0  # whether who waits for it has left is looked at
 ANSWER_BYTES_MAX = 64 * 1024
 LINGER_S = 5.0  # for what is still to be written when the other end has closed
 

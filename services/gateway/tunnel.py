@@ -14,6 +14,8 @@ from services.gateway import limits
 from services.gateway.frames import FrameEdge, restarting
 from services.gateway.handshake import Answer, head_of
 
+_LEFT = "the client left before the notifier answered"
+
 
 class NotifierUnavailable(Exception):
     """The notifier cannot be reached, or did not answer as a web server should."""
@@ -59,16 +61,16 @@ class Tunnels:
         """
         if len(self._open) >= limits.TUNNELS_MAX:
             raise TooManyTunnels
-        answer, upstream = await self._ask(head_of(request, request_id, token))
+        answer, upstream = await self._ask(request, head_of(request, request_id, token))
         if not answer.endless:
             upstream.close()
             return answer.response()
-        client = request.transport
+        client = _client(request)
         if upstream.is_closing():
             raise NotifierUnavailable("closed as soon as it had answered")
-        if client is None or client.is_closing():
+        if client is None:
             upstream.abort()
-            raise ConnectionResetError("the client left before the notifier answered")
+            raise ConnectionResetError(_LEFT)
         await self._splice(request, client, upstream, answer, opened, headers)
         return _HandedOver()
 
@@ -78,7 +80,7 @@ class Tunnels:
             end.say_farewell()
             end.close()
 
-    async def _ask(self, head: bytes) -> tuple[Answer, asyncio.Transport]:
+    async def _ask(self, request: web.Request, head: bytes) -> tuple[Answer, asyncio.Transport]:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(limits.CONNECT_TIMEOUT_S):
@@ -89,16 +91,18 @@ class Tunnels:
         try:
             transport.write(head)
             with crossing("tunnel.ask"):
-                await self._heard(answer)
+                await self._heard(answer, request)
         except (OSError, TimeoutError, ValueError) as error:
             transport.abort()
+            if _client(request) is None:
+                raise ConnectionResetError(_LEFT) from None
             raise NotifierUnavailable(str(error) or "no answer in time") from None
         except BaseException:
             transport.abort()
             raise
         return answer, transport
 
-    async def _heard(self, answer: Answer) -> None:
+    async def _heard(self, answer: Answer, request: web.Request) -> None:
         """Wait for it: after a restart all come back at once, and a notifier that is busy with others is not away."""
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
@@ -108,7 +112,9 @@ class Tunnels:
                 left_s = min(silent_at, asked_at + limits.ANSWER_BEHIND_OTHERS_S) - loop.time()
                 if left_s <= 0:
                     raise TimeoutError
-                await asyncio.wait([answer.complete], timeout=left_s)
+                if _client(request) is None:  # the notifier would answer him before those who still wait
+                    raise ConnectionResetError
+                await asyncio.wait([answer.complete], timeout=min(left_s, limits.STILL_THERE_EVERY_S))
             answer.complete.result()
         finally:
             answer.complete.cancel()  # what comes later is nobody's
@@ -148,6 +154,11 @@ class Tunnels:
             self._open.discard(here)
             here.abort()
             there.abort()
+
+
+def _client(request: web.Request) -> asyncio.Transport | None:
+    """The client's connection; None: he has left."""
+    return request.transport if request.transport and not request.transport.is_closing() else None
 
 
 class _End(asyncio.Protocol):

@@ -14,13 +14,9 @@ from services.gateway import limits
 from services.gateway.handshake import head_of
 from services.gateway.tunnel import Tunnels
 from tests.contract.http_gateway import Run, both_loops, gateway
-from tests.contract.tunnel_rig import FLOOD_FRAME, FLOOD_FRAMES, MIB, Notifier, raw_connection, tunnelled
+from tests.contract.tunnel_rig import FLOOD_FRAME, FLOOD_FRAMES, HANDSHAKE, MIB, Notifier, raw_connection, tunnelled
 from tests.waiting import eventually
 
-HANDSHAKE = (
-    b"GET /api/ws/echo HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-)
 MASKED_HELLO = b"\x81\x85\x00\x00\x00\x00hello"
 PLAIN_HELLO = b"\x81\x05hello"
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from libs.service.settings import ConfigurationError
 from services.gateway import limits
 from services.gateway.tunnel import Tunnels
 from tests.contract.http_gateway import Run, both_loops, gateway
+from tests.contract.tunnel_rig import HANDSHAKE, raw_connection
 
 
 async def _says_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -117,6 +118,35 @@ async def test_who_is_forgotten_while_others_are_answered_does_not_wait_for_ever
         while not forgotten.done():
             assert await asked() == 404
         assert await forgotten == 503
+
+
+@both_loops
+def test_who_leaves_before_the_notifier_has_answered_is_not_waited_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "STILL_THERE_EVERY_S", 0.1)
+    came, heard_the_end = asyncio.Event(), asyncio.Event()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        came.set()
+        with suppress(ConnectionResetError):
+            await reader.read()
+        heard_the_end.set()
+        writer.close()
+
+    async def body() -> None:
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, gateway(tunnels=Tunnels(f"http://127.0.0.1:{port}")) as client:
+            _, writer = await raw_connection(client)
+            writer.write(HANDSHAKE)
+            await came.wait()
+            writer.close()
+            async with asyncio.timeout(limits.ANSWER_TIMEOUT_S / 2):
+                await heard_the_end.wait()
+
+    run(body())
 
 
 async def test_a_notifier_that_is_not_there_is_away() -> None:

@@ -15,6 +15,11 @@ from tests.waiting import eventually
 
 MIB = 1024 * 1024
 
+HANDSHAKE = (
+    b"GET /api/ws/echo HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
 FLOOD_FRAME, FLOOD_FRAMES = b"x" * MIB, 64
 
 
