@@ -38,6 +38,7 @@ class Tunnels:
             raise ConfigurationError(f"NOTIFIER_URL must be http://host:port, not {notifier_url}")
         self._host, self._port = parts.hostname, parts.port or 80
         self._open: set[_End] = set()
+        self._asking = 0
         self._last_heard = 0.0
 
     def __len__(self) -> int:
@@ -59,9 +60,13 @@ class Tunnels:
         Raises:
             NotifierUnavailable, TooManyTunnels
         """
-        if len(self._open) >= limits.TUNNELS_MAX:
+        if len(self._open) + self._asking >= limits.TUNNELS_MAX:
             raise TooManyTunnels
-        answer, upstream = await self._ask(request, head_of(request, request_id, token))
+        self._asking += 1  # the answer may take long, and all who wait for theirs will stand
+        try:
+            answer, upstream = await self._ask(request, head_of(request, request_id, token))
+        finally:
+            self._asking -= 1
         if not answer.endless:
             upstream.close()
             return answer.response()

@@ -149,6 +149,30 @@ def test_who_leaves_before_the_notifier_has_answered_is_not_waited_for(
     run(body())
 
 
+async def test_who_waits_for_the_notifiers_answer_has_a_place_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TUNNELS_MAX", 1)
+    monkeypatch.setattr(limits, "ANSWER_TIMEOUT_S", 1.0)
+    came = asyncio.Event()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, gateway(tunnels=Tunnels(f"http://127.0.0.1:{port}")) as client:
+
+        async def asked() -> str | None:
+            return (await client.get("/api/ws/orders", Connection="Upgrade", Upgrade="websocket")).code
+
+        first = asyncio.create_task(asked())
+        await came.wait()
+        assert await asked() == "busy"
+        assert await first == "notifier_unavailable"
+        assert await asked() == "notifier_unavailable"
+
+
 async def test_a_notifier_that_is_not_there_is_away() -> None:
     async with gateway(tunnels=Tunnels("http://127.0.0.1:9")) as client:
         said = await client.get("/api/ws/orders", Connection="Upgrade", Upgrade="websocket")
