@@ -107,6 +107,7 @@ class Hub:
                 await self._telling.learn(entry.fields for entry in mine)
                 subscriber.send(*(told for told in map(self._telling.told, mine) if told))
         subscriber.release_after(reached.position)
+        self._reached.is_ahead(subscriber, reached)
         return True
 
     async def _snapshot(

@@ -12,7 +12,7 @@ from services.notifier.wire import Message
 
 
 class Reached:
-    """Of the partitions, and of listeners whose snapshot goes beyond it."""
+    """Of the partitions, and of listeners whose snapshot or history goes beyond it."""
 
     def __init__(self, log: Reads, listeners: Listeners, limits: Limits) -> None:
         self._log, self._listeners, self._limits = log, listeners, limits
@@ -45,13 +45,17 @@ class Reached:
 
     async def beat(self) -> None:
         """Tell everybody who is up to date where that is: a place to come back to, and a sign of life."""
-        beats = {
-            partition: Message({"type": "heartbeat", "cursor": cursor}, kind="heartbeat", cursor=cursor)
-            for partition, at in self._at.items()
-            for cursor in [str(Cursor(self._log.epoch, partition, at))]
-        }
+        beats = self._beats()
         for number, subscriber in enumerate(self._listeners, start=1):
             if subscriber.live and subscriber not in self._ahead and beats:
                 subscriber.send(beats[partition_of_user(subscriber.user, self._log.partitions)])
             if number % self._limits.writes_at_once == 0:
                 await asyncio.sleep(0)
+                beats = self._beats()  # the tail may have gone on: who was told of more must not be sent back
+
+    def _beats(self) -> dict[int, Message]:
+        return {
+            partition: Message({"type": "heartbeat", "cursor": cursor}, kind="heartbeat", cursor=cursor)
+            for partition, at in self._at.items()
+            for cursor in [str(Cursor(self._log.epoch, partition, at))]
+        }

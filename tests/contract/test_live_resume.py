@@ -1,12 +1,14 @@
 """Coming back: whoever gives the last cursor gets everything since, once, or an honest reset."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 from aiohttp import WSServerHandshakeError
 
 from libs.events.ids import Cursor, Position, partition_of_user
+from libs.events.log import Entry, Only
 from libs.events.memory_log import MemoryLog
 from tests.builders import routing_started
 from tests.contract.notifier_rig import (
@@ -124,6 +126,34 @@ async def test_a_heartbeat_carries_the_place_to_come_back_to(notifier: Notifier)
             return True
 
         await eventually(beaten)
+
+
+async def test_a_heartbeat_is_not_behind_what_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    log, goes_on = MemoryLog(PARTITIONS), asyncio.Event()
+    goes_on.set()
+    read = log.read
+
+    async def held_back(
+        after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
+    ) -> list[Entry]:
+        entries = await read(after, count, block_ms, only)
+        if block_ms:  # the tail alone waits for what comes
+            await goes_on.wait()
+        return entries
+
+    monkeypatch.setattr(log, "read", held_back)
+    async with running(log) as notifier:
+        order = await notifier.requested()
+        async with notifier.connect("alice") as ws:
+            cursor = (await ws.receive_json())["cursor"]
+        goes_on.clear()
+        await notifier.happens(order, routing_started())
+        async with notifier.connect("alice", cursor=cursor) as ws:
+            told = await ws.receive_json()
+            await notifier.hub.beat()
+            await ws.send_json({"op": "ping"})
+            assert (told["version"], (await ws.receive_json())["type"]) == (2, "pong")
+            goes_on.set()
 
 
 async def test_a_ticket_opens_one_socket(notifier: Notifier) -> None:

@@ -1,12 +1,18 @@
 """The notifier's pure parts: what a socket is told while and after its snapshot is read."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
 import pytest
 
+from libs.events.ids import Cursor, Position
+from libs.events.memory_log import MemoryLog
 from services.notifier.access import Access
 from services.notifier.limits import Close, Limits
+from services.notifier.listeners import Listeners
+from services.notifier.reached import Reached
 from services.notifier.subscriber import Subscriber, Told
 from services.notifier.wire import Message
 
@@ -148,6 +154,27 @@ def test_what_is_held_is_bounded(limits: dict[str, int]) -> None:
     for version in range(1, 4):
         one.deliver(message(version))
     assert wire.code == Close.SLOW.code
+
+
+async def test_a_heartbeat_does_not_go_back_behind_what_is_told_while_others_hear_theirs() -> None:
+    limits, listeners = Limits(writes_at_once=1), Listeners()
+    log = MemoryLog(partitions=1)
+    reached, wires = Reached(log, listeners, limits), (Wire(), Wire())
+    for wire in wires:
+        one = Subscriber("alice", None, wire, limits)
+        listeners.add(one, None)
+        one.release({})
+    reached.settle({0: Position(1, 1)})
+    beating = asyncio.create_task(reached.beat())
+    await asyncio.sleep(0)  # one of them has heard
+    for one in listeners:
+        one.send(Message({"cursor": str(Cursor(log.epoch, 0, Position(1, 2)))}, kind="order"))
+    reached.settle({0: Position(1, 2)})
+    await beating
+    for wire in wires:
+        places = [Cursor.parse(orjson.loads(payload)["cursor"]).at.position for payload in wire.written]
+        assert places == sorted(places)
+        assert len(places) == 2
 
 
 @pytest.mark.parametrize(
