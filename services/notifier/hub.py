@@ -104,7 +104,8 @@ class Hub:
             while not subscriber.closed and (page := await anext(pages, None)):
                 entries, reached = page
                 mine = [entry for entry in entries if wanted is None or entry.fields["subject"] in wanted]
-                await self._telling.learn(entry.fields for entry in mine)
+                if await self._telling.learn(entry.fields for entry in mine):
+                    raise NotResumable("What followed the cursor is gone: an order of it is not kept any more.")
                 subscriber.send(*(told for told in map(self._telling.told, mine) if told))
         subscriber.release_after(reached.position)
         self._reached.is_ahead(subscriber, reached)

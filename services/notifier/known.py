@@ -37,16 +37,17 @@ class KnownOrders:
         if len(self._orders) > self._kept:
             self._orders.popitem(last=False)
 
-    async def learn(self, entries: Iterable[Mapping[str, str]]) -> None:
-        """Ask for the orders without which these entries cannot be shown.
+    async def learn(self, entries: Iterable[Mapping[str, str]]) -> set[str]:
+        """Ask for the orders without which these entries cannot be shown; gives those that are not kept any more.
 
         Raises:
             LogUnavailable, StoreUnavailable: they cannot be asked for now.
         """
         missing = self._missing(entries)
         if not missing:
-            return
+            return missing
         asked = await asyncio.gather(*map(self._views.get, missing), return_exceptions=True)
+        gone = set[str]()
         for order_id, answer in zip(missing, asked, strict=True):
             if isinstance(answer, LogUnavailable | StoreUnavailable):
                 raise answer
@@ -54,6 +55,9 @@ class KnownOrders:
                 observe.order_unreadable(order_id, repr(answer))
             elif answer:
                 self.remember(answer)
+            else:
+                gone.add(order_id)
+        return gone
 
     def order_of(self, event: Envelope) -> Order:
         """The order of an event that was learned.

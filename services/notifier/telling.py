@@ -45,13 +45,13 @@ class Telling:
             if one.order:
                 self._known.remember(one.order)
 
-    async def learn(self, entries: Iterable[Mapping[str, str]]) -> None:
-        """Ask for what `told` needs for these.
+    async def learn(self, entries: Iterable[Mapping[str, str]]) -> set[str]:
+        """Ask for what `told` needs for these; gives the orders that are not kept any more: nothing is told of them.
 
         Raises:
             LogUnavailable, StoreUnavailable: it cannot be asked for now.
         """
-        await self._known.learn(entries)
+        return await self._known.learn(entries)
 
     def told(self, entry: Entry) -> Told | None:
         """The entry as it is told; None, and operators are, if it cannot be read."""

@@ -109,6 +109,23 @@ async def test_a_cursor_that_proves_nothing_gives_a_reset_and_a_snapshot(flaw: s
     assert [o["version"] for o in snapshot["orders"]] == [7]
 
 
+async def test_events_of_an_order_that_is_not_kept_any_more_are_not_left_out_unsaid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = MemoryLog(PARTITIONS)
+    async with running(log) as notifier:
+        order, mine = await notifier.requested(), partition_of_user("alice", PARTITIONS)
+        cursor = str(Cursor(log.epoch, mine, await log.tip(mine)))
+        await notifier.happens(order, routing_started())
+
+        async def gone(_order_id: str) -> None:
+            return None
+
+        monkeypatch.setattr(notifier.views, "get", gone)
+        async with asyncio.timeout(10), notifier.connect("alice", cursor=cursor) as ws:
+            assert [(await ws.receive_json())["type"] for _ in range(2)] == ["reset", "snapshot"]
+
+
 async def test_a_heartbeat_carries_the_place_to_come_back_to(notifier: Notifier) -> None:
     async with notifier.connect("alice") as ws:
         await ws.receive_json()
