@@ -122,12 +122,12 @@ class Hub:
         """`told`: how far it was told of orders that are not in this snapshot."""
         while True:
             partition = partition_of_user(subscriber.user, self._log.partitions)
-            # Before the orders are read: nothing up to here can be missing in them.
-            before = await self._log.tip(partition)
-            with crossing("snapshot.read"):
-                async with self._telling.reading:
-                    if subscriber.closed:
-                        return True
+            async with self._telling.reading:
+                if subscriber.closed:
+                    return True
+                # Before the orders are read: nothing up to here can be missing in them.
+                before = await self._log.tip(partition)
+                with crossing("snapshot.read"):
                     orders = await self._telling.read(subscriber.user, wanted)
             if orders is None:
                 return False

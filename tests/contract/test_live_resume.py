@@ -126,6 +126,26 @@ async def test_events_of_an_order_that_is_not_kept_any_more_are_not_left_out_uns
             assert [(await ws.receive_json())["type"] for _ in range(2)] == ["reset", "snapshot"]
 
 
+async def test_the_cursor_of_a_snapshot_is_of_its_reading_and_not_of_before_its_turn() -> None:
+    log = MemoryLog(PARTITIONS)
+    async with running(log, replace(LIMITS, snapshots_at_once=1)) as notifier:
+        order, mine = await notifier.requested(), partition_of_user("alice", PARTITIONS)
+        its_turn = asyncio.Event()
+
+        async def others_wait() -> None:
+            await its_turn.wait()
+
+        notifier.views.before = others_wait
+        async with asyncio.timeout(10), notifier.connect("alice"), notifier.connect("alice") as ws:
+            await eventually(lambda: len(list(notifier.hub.listeners)) == 2)
+            await asyncio.sleep(0.05)  # both have asked
+            await notifier.happens(order, routing_started())
+            its_turn.set()
+            snapshot = await ws.receive_json()
+            assert snapshot["orders"][0]["version"] == 2
+            assert Cursor.parse(snapshot["cursor"]).at == await log.tip(mine)
+
+
 async def test_a_heartbeat_carries_the_place_to_come_back_to(notifier: Notifier) -> None:
     async with notifier.connect("alice") as ws:
         await ws.receive_json()
