@@ -17,6 +17,7 @@ TRIES_MAX = 8
 SILENT_S = 30.0  # of a stream that tells something every few seconds
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.2, 10.0
 ANSWER_S = 15.0
+SOCKET_ANSWER_S = 35.0  # when many come back at once each waits for his turn, and the gateway with him for 30 s
 _RATE = re.compile(r'"(?P<name>[^"]*)";r=(?P<left>\d+);t=(?P<reset>\d+)')
 _LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError)
 
@@ -35,7 +36,9 @@ class Transport:
 
     def __init__(self, base_url: str, *, token: str, refresh_token: str = "", tries_max: int = TRIES_MAX) -> None:
         self.token, self._refresh_token, self.tries_max = token, refresh_token, tries_max
-        self.session = aiohttp.ClientSession(base_url, timeout=aiohttp.ClientTimeout(total=ANSWER_S))
+        # aiohttp has no other way to say how long a socket may take to open.
+        patient = aiohttp.ClientTimeout(total=SOCKET_ANSWER_S, sock_connect=ANSWER_S)
+        self.session = aiohttp.ClientSession(base_url, timeout=patient)
         self.request_id = ""
         self.rate_limit: RateLimit | None = None
         self._renewing: asyncio.Task[bool] | None = None
@@ -163,7 +166,9 @@ class Transport:
 
     async def _once(self, method: str, path: str, body: Any, params: Mapping[str, str] | None, key: str) -> Any:
         headers = {**self.headers, **({"Idempotency-Key": key} if key else {})}
-        async with self.session.request(method, path, json=body, params=params, headers=headers) as answer:
+        soon = aiohttp.ClientTimeout(total=ANSWER_S)
+        asking = self.session.request(method, path, json=body, params=params, headers=headers, timeout=soon)
+        async with asking as answer:
             raw = await answer.read()
             self.request_id = answer.headers.get("X-Request-Id", "")
             self.rate_limit = _rate_limit(answer.headers.get("RateLimit", "")) or self.rate_limit

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from libs.client import ApiError, Client, Event, Unreachable, watching
+from libs.client import ApiError, Client, Event, Unreachable, transport, watching
 from libs.client.watching import Watching
 from libs.events.errors import LogMismatch
 from libs.service.tokens import Claims, verify_token
@@ -135,6 +135,28 @@ async def test_a_socket_that_has_lasted_is_no_failure(monkeypatch: pytest.Monkey
             came_back.clear()
         collecting.cancel()
     assert failures == [1, 1, 1]
+
+
+async def test_who_waits_behind_others_for_his_order_does_not_go_to_the_end_of_the_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    came_back: list[int] = []
+
+    def pause(tried: int) -> float:
+        came_back.append(tried)
+        return 0.01
+
+    monkeypatch.setattr(watching, "pause", pause)
+    monkeypatch.setattr(transport, "ANSWER_S", 0.5)
+    async with connected(HeldBackLog(PARTITIONS)) as (client, notifier):
+        order = await notifier.requested(USER)
+
+        async def others_are_read_for() -> None:
+            await asyncio.sleep(1)
+
+        notifier.views.before = others_are_read_for
+        assert (await anext(client.watch(order.order.id))).version == 1
+    assert not came_back
 
 
 async def test_what_will_never_be_let_in_is_told_at_once() -> None:
