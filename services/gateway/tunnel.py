@@ -39,6 +39,7 @@ class Tunnels:
         self._host, self._port = parts.hostname, parts.port or 80
         self._open: set[_End] = set()
         self._asking = 0
+        self._closed = False
         self._last_heard = 0.0
 
     def __len__(self) -> int:
@@ -71,6 +72,9 @@ class Tunnels:
             upstream.close()
             return answer.response()
         client = _client(request)
+        if self._closed:
+            upstream.abort()
+            raise NotifierUnavailable("the gateway restarts")
         if upstream.is_closing():
             raise NotifierUnavailable("closed as soon as it had answered")
         if client is None:
@@ -80,7 +84,8 @@ class Tunnels:
         return _HandedOver()
 
     def close(self) -> None:
-        """Close every tunnel; what is still to be written gets a moment, and a WebSocket is told to come back."""
+        """Close all, open no more; what is still to be written gets a moment, and a WebSocket is told to come back."""
+        self._closed = True
         for end in list(self._open):
             end.say_farewell()
             end.close()
@@ -117,6 +122,8 @@ class Tunnels:
                 left_s = min(silent_at, asked_at + limits.ANSWER_BEHIND_OTHERS_S) - loop.time()
                 if left_s <= 0:
                     raise TimeoutError
+                if self._closed:
+                    raise TimeoutError("the gateway restarts")
                 if _client(request) is None:  # the notifier would answer him before those who still wait
                     raise ConnectionResetError
                 await asyncio.wait([answer.complete], timeout=min(left_s, limits.STILL_THERE_EVERY_S))

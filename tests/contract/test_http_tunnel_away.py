@@ -173,6 +173,26 @@ async def test_who_waits_for_the_notifiers_answer_has_a_place_already(monkeypatc
         assert await asked() == "notifier_unavailable"
 
 
+async def test_who_waits_for_the_notifiers_answer_does_not_hold_up_the_end_of_the_gateway(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "STILL_THERE_EVERY_S", 0.1)
+    came = asyncio.Event()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    tunnels = Tunnels(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with server, gateway(tunnels=tunnels) as client, asyncio.timeout(limits.ANSWER_TIMEOUT_S / 2):
+        asking = asyncio.create_task(client.get("/api/ws/orders", Connection="Upgrade", Upgrade="websocket"))
+        await came.wait()
+        tunnels.close()
+        assert (await asking).code == "notifier_unavailable"
+
+
 async def test_a_notifier_that_is_not_there_is_away() -> None:
     async with gateway(tunnels=Tunnels("http://127.0.0.1:9")) as client:
         said = await client.get("/api/ws/orders", Connection="Upgrade", Upgrade="websocket")
