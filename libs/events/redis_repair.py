@@ -22,13 +22,15 @@ from libs.events.repair import Held, Restored, layout_of
 
 COMMANDS_PER_CALL = 500
 SCAN_PAGE = 1_000
+GHOSTS_PAGE = 500
 NEVER_A_REPLICA = f"master_replid2:{'0' * 40}"
 
 # All of them also in a Redis that is full: only a log that is open can be trimmed.
 # One call, so that no commit comes in between. With a name it closes the log as well. Says which run was asked.
 LOOK = """#!lua flags=allow-oom
 local found = {redis.call('HGETALL', KEYS[1]), redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1),
-  redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1), redis.call('HVALS', KEYS[3]), ARGV[2]}
+  redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1), redis.call('HVALS', KEYS[3]), ARGV[2],
+  redis.call('XLEN', KEYS[2])}
 if ARGV[1] ~= '' then
   redis.call('HSET', KEYS[1], 'mender', ARGV[1])
   redis.call('HDEL', KEYS[1], 'run')
@@ -114,6 +116,26 @@ class RedisRepair:
         """See `LogRepair.empty_log`."""
         await self._write(partition, [["DEL", self._keys[partition].log]])
 
+    async def drop_ghosts(self, partition: int) -> None:
+        """See `LogRepair.drop_ghosts`. A Redis that died while it wrote a transaction may bring a part of it back at its
+        second start (valkey-io/valkey#4342), before what was committed in between.
+        """
+        log, until = self._keys[partition].log, "+"
+        following: int | None = None
+        while True:
+            (rows,) = await ask(self._redis, [["XREVRANGE", log, until, "-", "COUNT", GHOSTS_PAGE]])
+            if not rows:
+                return
+            ghosts = []
+            for entry_id, _ in rows:
+                position = Position.parse(entry_id).position
+                if following is not None and position >= following:
+                    ghosts.append(entry_id)
+                else:
+                    following = position
+            await self._write(partition, [["XDEL", log, *ghosts]] if ghosts else [])
+            until = f"({rows[-1][0]}"
+
     async def append(self, partition: int, entries: Sequence[Entry]) -> None:
         """See `LogRepair.append`."""
         log = self._keys[partition].log
@@ -178,7 +200,7 @@ class RedisRepair:
 
 
 def _held(partition: int, reply: Any) -> Held:
-    flat, first, last, readers, run = reply
+    flat, first, last, readers, run, length = reply
     meta = dict(zip(flat[::2], flat[1::2], strict=True))
     return Held(
         partition,
@@ -191,6 +213,7 @@ def _held(partition: int, reply: Any) -> Held:
         Position.parse(first[0][0]) if first else START,
         Position.parse(last[0][0]) if last else START,
         max(map(_position_of, readers), default=0),
+        length,
     )
 
 

@@ -35,7 +35,7 @@ def new_epoch() -> str:
 class Held:
     """What Redis holds of one partition. `run`: where the fence stands, "" when it is down; `position`: meta's.
 
-    `server_run`: of the server that holds it now; in a cluster each has its own.
+    `server_run`: of the server that holds it now; in a cluster each has its own. `length`: how many entries there are.
     """
 
     partition: int
@@ -48,6 +48,12 @@ class Held:
     first: Position
     last: Position
     farthest_reader: int
+    length: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is one entry for each position, from the first to the last."""
+        return self.length == (self.last.position - self.first.position + 1 if self.length else 0)
 
     @property
     def is_open(self) -> bool:
@@ -104,6 +110,10 @@ class LogRepair(Protocol):
 
     async def empty_log(self, partition: int) -> None:
         """Drop all entries, and the memory of the last id."""
+        ...
+
+    async def drop_ghosts(self, partition: int) -> None:
+        """Drop what was written at a position that was given again later: it was never committed."""
         ...
 
     async def append(self, partition: int, entries: Sequence[Entry]) -> None:

@@ -119,6 +119,9 @@ class Repair:
         crash_point("repair.adopt.before")
         await self._recovery.adopt(epoch, len(held))
         crash_point("repair.adopt.after")
+        for one in held:
+            if not one.is_whole:
+                await self._redis.drop_ghosts(one.partition)
         at = await self._catch_up(held, epoch)
         hurt = {one.partition for one in held if verdicts[one.partition].lost or verdicts[one.partition].alarm}
         for one in held:
@@ -131,7 +134,7 @@ class Repair:
         crash_point("repair.orders.after")
         await self._remake_open(hurt)
         for one in held:
-            if one.last.position < at[one.partition].position:
+            if one.last.position < at[one.partition].position or not one.is_whole:
                 await self._append(one, at[one.partition])
             crash_point("repair.append.after")
             if one.farthest_reader > one.last.position:
@@ -191,7 +194,7 @@ class Repair:
     async def _append(self, held: Held, end: Position) -> None:
         after = held.last.position
         # Where entries were taken off the end Redis takes none of the same ids any more.
-        if end.position - after > self._window or held.last == START or held.position > after:
+        if end.position - after > self._window or held.last == START or held.position > after or not held.is_whole:
             after = max(0, end.position - self._window)
             await self._redis.empty_log(held.partition)
         while after < end.position and (entries := await self._store.archived(held.partition, after, PAGE)):
@@ -205,12 +208,12 @@ def _open(held: list[Held]) -> bool:
 
 
 def _misleads(held: Held, end: Position) -> bool:
-    """Whether its orders are of events that are nowhere, or of days ago: of these some are open there that have ended
-    longer ago than is made again.
+    """Whether its orders are of events that are nowhere, or not of these alone, or of days ago: of the last some are open
+    there that have ended longer ago than is made again.
     """
     until_ms = int((datetime.now(UTC) - KEPT / 2).timestamp() * 1_000)  # well before the day is over
     is_old = held.last.position < end.position and held.last.ms < until_ms
-    return is_old or held.position > max(held.last.position, end.position)
+    return is_old or not held.is_whole or held.position > max(held.last.position, end.position)
 
 
 def _ended_in(entries: list[Entry], orders: Mapping[str, Order], now: datetime) -> dict[str, Order]:

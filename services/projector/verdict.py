@@ -48,6 +48,7 @@ def judge(
         f"it ends at position {held.last.position}, and the archive at {archived}": held.last.position < archived,
         f"it ends at position {held.last.position}, and should at {held.position}": held.position
         not in {-1, held.last.position},
+        f"its positions {held.first.position} to {held.last.position} have {held.length} entries": not held.is_whole,
         "an earlier release kept its orders": outdated,
         f"a reader was at position {held.farthest_reader}": restarted and held.farthest_reader > held.last.position,
         "it restarted, and may have lost what nobody else has": restarted and not keeps_all and held.position > 0,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from libs.events.commands import request
-from libs.events.errors import LogReplaced, LogUnavailable
+from libs.events.errors import LogReplaced, LogUnavailable, PositionGap
 from libs.events.ids import START, new_order_id, partition_of, partition_of_user
 from libs.events.log import Duplicate, Idempotency, Snapshot
 from libs.events.reactions import ROUTER
@@ -233,6 +233,35 @@ async def test_entries_taken_off_the_end_are_put_back(world: World) -> None:
     await world.mended()
     assert await remembered(world) == before
     await an_order(world.log, "user-1")
+
+
+async def test_an_entry_taken_out_of_the_midst_is_put_back(world: World) -> None:
+    await every_state(world.log)
+    await world.archive()
+    before = await remembered(world)
+    ends = {partition: await world.log.tip(partition) for partition in range(PARTITIONS)}
+    logs = [Keys(partition_of_user(user, PARTITIONS)).log for user in USERS]
+    for log in set(logs):
+        _, (at, _), *_ = await world.redis.xrange(log)
+        await world.redis.xdel(log, at)
+    with pytest.raises(LogReplaced, match="entries"):
+        await world.repair().glance(ends)
+    await world.mended()
+    assert await remembered(world) == before
+    await an_order(world.log, "user-1")
+
+
+async def test_an_entry_that_only_the_log_had_and_that_was_taken_out_is_told(world: World) -> None:
+    """The archive cannot go on over it, and nothing is made up."""
+    made = await an_order(world.log, "user-1")
+    await world.archive()
+    for _ in range(3):
+        await an_order(world.log, "user-1")
+    log = Keys(partition_of(made.order.id)).log
+    rows = await world.redis.xrange(log)
+    await world.redis.xdel(log, rows[-2][0])
+    with pytest.raises(PositionGap):
+        await world.mended()
 
 
 async def test_what_is_nowhere_any_more_leaves_nothing_behind(world: World) -> None:
