@@ -117,8 +117,8 @@ class RedisRepair:
         await self._write(partition, [["DEL", self._keys[partition].log]])
 
     async def drop_ghosts(self, partition: int) -> None:
-        """See `LogRepair.drop_ghosts`. A Redis that died while it wrote a transaction may bring a part of it back at its
-        second start (valkey-io/valkey#4342), before what was committed in between.
+        """See `LogRepair.drop_ghosts`. A Redis that died while it wrote a transaction may bring a part of it back at
+        its second start (valkey-io/valkey#4342), before what was committed in between.
         """
         log, until = self._keys[partition].log, "+"
         following: int | None = None

@@ -208,8 +208,8 @@ def _open(held: list[Held]) -> bool:
 
 
 def _misleads(held: Held, end: Position) -> bool:
-    """Whether its orders are of events that are nowhere, or not of these alone, or of days ago: of the last some are open
-    there that have ended longer ago than is made again.
+    """Whether its orders are of events that are nowhere, or not of these alone, or of days ago: of the last some are
+    open there that have ended longer ago than is made again.
     """
     until_ms = int((datetime.now(UTC) - KEPT / 2).timestamp() * 1_000)  # well before the day is over
     is_old = held.last.position < end.position and held.last.ms < until_ms

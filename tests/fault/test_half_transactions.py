@@ -1,7 +1,7 @@
-"""A Redis that died while it wrote a commit to its file: it drops that commit at its start, and brings it back at the next.
+"""A Redis that died while it wrote a commit to its file: it drops that commit when it starts, and brings it back later.
 
-What is left of a transaction whose end is missing stays in the file (valkey-io/valkey#4342), and is closed by the end of
-the next one: then both are there, and two events have one position.
+What is left of a transaction whose end is missing stays in the file (valkey-io/valkey#4342), and is closed by the end
+of the next one: at the second start both are there, and two events have one position.
 """
 
 import pytest
