@@ -1,6 +1,6 @@
 """Faults that come seldom, or to one part only: the second half of the matrix."""
 
-from tests.reliability.row import CONTRACT, FAULT, FILES, MEANWHILE, PROJECTOR, PROXY, REPAIR, SOCKET, Row
+from tests.reliability.row import CONTRACT, FAULT, FILES, HALVES, MEANWHILE, PROJECTOR, PROXY, REPAIR, SOCKET, Row
 
 RARER = (
     Row(
@@ -21,6 +21,11 @@ RARER = (
         "Redis' file cut after each write, and a byte before and behind",
         "seen; a new epoch; the log grows whole again; no position means two events",
         (FILES + "test_wherever_the_end_of_the_file_is_cut_the_log_grows_whole_again",),
+    ),
+    Row(
+        "Redis died while it wrote a commit to its file, went on, and died again",
+        "what it brings back of that commit is seen and dropped; no position means two events",
+        (HALVES + "test_what_was_never_committed_does_not_come_back",),
     ),
     Row(
         "Redis restarted where not each write was synced; a replica promoted that lagged",
