@@ -103,7 +103,7 @@ async def test_who_waits_behind_others_is_not_told_that_the_notifier_is_away(mon
     monkeypatch.setattr(limits, "ANSWER_TIMEOUT_S", 0.5)
     async with one_after_another(every_s=0.1) as asked:
         forgotten = asyncio.create_task(asked())
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # until it is the first in line, which is never answered
         assert await asyncio.gather(*(asked() for _ in range(12))) == [404] * 12
         assert await forgotten == 503
 
@@ -114,7 +114,7 @@ async def test_who_is_forgotten_while_others_are_answered_does_not_wait_for_ever
     monkeypatch.setattr(limits, "ANSWER_BEHIND_OTHERS_S", 1.0)
     async with asyncio.timeout(30), one_after_another(every_s=0.01) as asked:
         forgotten = asyncio.create_task(asked())
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # until it is the first in line, which is never answered
         while not forgotten.done():
             assert await asked() == 404
         assert await forgotten == 503
@@ -149,9 +149,9 @@ def test_who_leaves_before_the_notifier_has_answered_is_not_waited_for(
     run(body())
 
 
-async def test_who_waits_for_the_notifiers_answer_has_a_place_already(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "TUNNELS_MAX", 1)
-    monkeypatch.setattr(limits, "ANSWER_TIMEOUT_S", 1.0)
+@asynccontextmanager
+async def silent_notifier() -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """One that answers nobody: where it is, and whether it was asked."""
     came = asyncio.Event()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -160,8 +160,14 @@ async def test_who_waits_for_the_notifiers_answer_has_a_place_already(monkeypatc
         writer.close()
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, gateway(tunnels=Tunnels(f"http://127.0.0.1:{port}")) as client:
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", came
+
+
+async def test_who_waits_for_the_notifiers_answer_has_a_place_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TUNNELS_MAX", 1)
+    monkeypatch.setattr(limits, "ANSWER_TIMEOUT_S", 1.0)
+    async with silent_notifier() as (url, came), gateway(tunnels=Tunnels(url)) as client:
 
         async def asked() -> str | None:
             return (await client.get("/api/ws/orders", Connection="Upgrade", Upgrade="websocket")).code
@@ -177,16 +183,11 @@ async def test_who_waits_for_the_notifiers_answer_does_not_hold_up_the_end_of_th
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(limits, "STILL_THERE_EVERY_S", 0.1)
-    came = asyncio.Event()
-
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        came.set()
-        await reader.read()
-        writer.close()
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    tunnels = Tunnels(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    async with server, gateway(tunnels=tunnels) as client, asyncio.timeout(limits.ANSWER_TIMEOUT_S / 2):
+    async with (
+        silent_notifier() as (url, came),
+        gateway(tunnels=(tunnels := Tunnels(url))) as client,
+        asyncio.timeout(limits.ANSWER_TIMEOUT_S / 2),
+    ):
         asking = asyncio.create_task(client.get("/api/ws/orders", Connection="Upgrade", Upgrade="websocket"))
         await came.wait()
         tunnels.close()
