@@ -32,7 +32,7 @@ local first_position = position
 
 local key, arg = 4, 4
 local replies = {ms_text}
-local done, waiting = {}, {}
+local done, waiting, recents = {}, {}, {}
 
 local function check(order_key, expected, idem_key, work_key, service, item, consumer)
   local held = redis.pcall('HMGET', order_key, 'version', 'trail')
@@ -72,8 +72,7 @@ local function append(at)
     .. A[at + 9] .. ' ' .. A[at + 10]
 end
 
-local function remember(recent_key, order)
-  call('ZADD', recent_key, 0, order)
+local function keep_short(recent_key)
   if call('ZCARD', recent_key) > RECENT_MAX + RECENT_SLACK then
     call('ZREMRANGEBYRANK', recent_key, 0, -RECENT_MAX - 1)
   end
@@ -145,7 +144,8 @@ for step = 1, tonumber(ARGV[3]) do
       end
       call('HSET', order_key, 'trail', trail, unpack(hash))
       if recent_key then
-        remember(recent_key, order)
+        call('ZADD', recent_key, 0, order)
+        recents[recent_key] = true
       end
       if idem_key then
         call('HSET', idem_key, 'order', order, 'fingerprint', fingerprint)
@@ -167,6 +167,9 @@ end
 for work_key, items in pairs(done) do
   call('XACK', work_key, items.service, unpack(items))
   call('XDEL', work_key, unpack(items))
+end
+for recent_key in pairs(recents) do
+  keep_short(recent_key)
 end
 if position > first_position then
   call('HSET', KEYS[2], 'position', string.format('%.0f', position), 'ms', ms_text)

@@ -185,10 +185,11 @@ def _failure(failed: Failure | AttemptFailed | OrderFailed) -> Body:
     return {"code": str(failed.reason), "stage": failed.stage, "detail": failed.detail}
 
 
+@lru_cache(maxsize=1024)  # an order's events repeat its amounts
 def _amount(units: int | None, token: str) -> str | None:
     """Null also for a token this release does not know: digits without their decimals would mislead."""
-    known = find_token(token)
-    return None if units is None or known is None else to_decimal_text(units, known)
+    known = None if units is None else find_token(token)
+    return to_decimal_text(units, known) if units is not None and known else None
 
 
 def _time(at: datetime | None) -> str | None:

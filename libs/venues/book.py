@@ -33,12 +33,6 @@ def mints(pool: Pool) -> tuple[str, str]:
     return (pool.mint_x, pool.mint_y) if isinstance(pool, BinPool) else (pool.mint_a, pool.mint_b)
 
 
-def other_mint(pool: Pool, mint: str) -> str:
-    """The mint that comes out when `mint` goes in."""
-    first, second = mints(pool)
-    return second if mint == first else first
-
-
 def quote_exact_in(pool: Pool, mint_in: str, amount: int, now_s: int = 0) -> Quote:
     """What `amount` of `mint_in` buys now.
 

@@ -70,21 +70,10 @@ class VenueSwaps:
         self._batches = True  # until the venue says it has no such endpoint
         self._many: Coalescer[SwapRequest, Built] = Coalescer(self._build_many, SWAPS_PER_CALL_MAX, CALLS_IN_FLIGHT_MAX)
 
-    async def build(self, request: SwapRequest) -> Built:
-        """The venue's transaction.
-
-        Raises:
-            BuildFailed: the venue is away, refuses, or answers nonsense.
-        """
-        (built,) = await self.build_many([request])
-        if isinstance(built, BuildFailed):
-            raise built
-        return built
-
     async def build_many(
         self, requests: Sequence[SwapRequest], within_s: float = BUILD_SECONDS_MAX
     ) -> list[Built | BuildFailed]:
-        """`build` for each; BuildLate for those not answered within so many seconds."""
+        """The venue's transaction for each, or why there is none; BuildLate: not answered within so many seconds."""
         results = await self._many.gather(requests, within_s)
         return [result if isinstance(result, Built | BuildFailed) else _failed(result) for result in results]
 

@@ -53,5 +53,6 @@ class Listeners:
 
     def of(self, fields: Mapping[str, str]) -> list[Subscriber]:
         """Who is to be told of an entry: its owner's alone, also while it is not known yet whose the order is."""
-        user, chose = fields["user"], self._by_order.get(fields["subject"], ())
-        return [*self._by_user.get(user, ()), *(one for one in chose if one.user == user)]
+        user, chose = fields["user"], self._by_order.get(fields["subject"])
+        everything = self._by_user.get(user, ())
+        return [*everything, *(one for one in chose if one.user == user)] if chose else list(everything)
