@@ -136,6 +136,17 @@ async def test_recent_orders_are_newest_first_and_pages_meet(log: EventLog) -> N
     assert set(await log.find_many(made)) == set(made)
 
 
+async def test_of_one_users_orders_only_the_newest_thousand_are_sure_to_be_recent(log: EventLog) -> None:
+    steps = [a_request(PARTITIONS)[0] for _ in range(1_300)]
+    for first in range(0, len(steps), 100):
+        await log.commit_many(steps[first : first + 100])
+
+    newest = sorted((step.order_id for step in steps), reverse=True)
+    recent = await log.recent("user-1", None, len(steps))
+    assert 1_000 <= len(recent) <= 1_200
+    assert recent == newest[: len(recent)]
+
+
 async def test_a_reader_waits_for_what_comes_next(log: EventLog) -> None:
     after = dict.fromkeys(range(PARTITIONS), START)
     waiting = asyncio.create_task(log.read(after, 10, 2_000))
