@@ -28,11 +28,17 @@ local function parts(id)
   return tonumber(ms), tonumber(position)
 end
 local before, now = ARGV[3], tonumber(redis.call('TIME')[1])
-for _, value in ipairs(redis.call('HVALS', KEYS[3])) do
-  local sound, said = pcall(cjson.decode, value)
+local registered = redis.call('HGETALL', KEYS[3])
+for field = 1, #registered, 2 do
+  local sound, said = pcall(cjson.decode, registered[field + 1])
   local ms, position
   if sound and type(said) == 'table' and type(said.at) == 'string' and tonumber(said.seen) then
     ms, position = parts(said.at)
+  end
+  if position and tonumber(said.seen) > now then
+    -- By a clock that was set back since: it would not be silent until then. From now on it is by this one.
+    redis.call('HSET', KEYS[3], registered[field], string.format('{"at":"%s","seen":%d}', said.at, now))
+    said.seen = now
   end
   if position and now - tonumber(said.seen) <= tonumber(ARGV[4]) then
     local before_ms, before_position = parts(before)

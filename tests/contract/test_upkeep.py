@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, cast
 
+import orjson
 import pytest
 
 from libs.events.errors import PositionGap, Trimmed
@@ -193,6 +194,21 @@ async def test_what_others_wrote_among_the_readers_stops_no_trimming(redis_url: 
         assert await log.trim(partition, entries[-1].at) >= 0
         await log.register_reader("sound", {partition: START})
         assert [reader.name for reader in await log.readers()] == ["sound"]
+
+
+async def test_who_was_registered_before_the_clock_went_back_is_silent_all_the_same(redis_url: str) -> None:
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log._redis.send([["FLUSHALL"]])
+        await log.start(create=True)
+        partition, entries = await filled(log, 3)
+        in_a_year = f'{{"at":"{entries[0].at}","seen":{time.time() + 31_536_000:.0f}}}'
+        readers = log._keys[partition].readers
+        await log._redis.send([["HSET", readers, "gone", in_a_year]])
+        await log.trim(partition, entries[-1].at)
+        [reader] = await log.readers()
+        assert (reader.name, reader.at) == ("gone", entries[0].at)
+        [[_, said]] = await log._redis.send([["HGETALL", readers]])
+        assert orjson.loads(said)["seen"] <= time.time() + 1
 
 
 async def test_the_age_of_entries_is_told_by_the_clock_that_stamped_them(monkeypatch: pytest.MonkeyPatch) -> None:
