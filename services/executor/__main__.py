@@ -25,8 +25,9 @@ from libs.service.health import Health, admin_server
 from libs.service.http import open_session
 from libs.service.lifecycle import run
 from libs.service.settings import ConfigurationError, Settings
-from services.executor.chain import Chain, Poller
+from services.executor.chain import Chain
 from services.executor.handlers import Executor
+from services.executor.poller import Poller
 from services.executor.rpc import Rpc
 from services.executor.venues import VenueSwaps
 from services.executor.wallet import Wallet

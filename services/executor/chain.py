@@ -1,10 +1,6 @@
-"""The chain as the executor uses it, and the one poller that watches every sent transaction of this process."""
+"""The chain as the executor uses it."""
 
-import asyncio
-import math
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from services.executor.domain import ChainView, Commitment, Look, TxStatus
@@ -12,8 +8,6 @@ from services.executor.rpc import METHOD_NOT_FOUND, Call, ChainUnavailable, Resu
 
 STATUSES_PER_CALL_MAX = 256  # a node's limit
 SENDS_PER_CALL_MAX = 64
-FIRST_PAUSE_MS = 2
-TROUBLE_PAUSE_MS = 100  # after a look that failed
 _CONFIRMED = {"commitment": "confirmed"}
 _BALANCES = {**_CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": 0}
 _SEND = {"encoding": "base64", "skipPreflight": True, "maxRetries": 0}
@@ -159,99 +153,3 @@ def _status(value: Any) -> TxStatus | None:
     if value is None:
         return None
     return TxStatus(int(value["slot"]), _COMMITMENTS[value.get("confirmationStatus")], value.get("err"))
-
-
-@dataclass(slots=True, eq=False)
-class _Watch:
-    signature: str
-    due: float
-    found: asyncio.Future[Look]
-    pause_ms: float = FIRST_PAUSE_MS
-    looked: float = field(default=-math.inf)
-    slot: int = -1
-
-
-class Poller:
-    """Looks at many signatures with one call. Each is looked at at once, then after 2, 4, 8 … `pause_max_ms`.
-
-    So a chain that answers in a millisecond is seen within milliseconds, and one with long slots is not flooded. A new
-    slot seen by anybody's look brings the others' looks forward.
-    """
-
-    def __init__(self, chain: Chain, pause_max_ms: int) -> None:
-        self._chain, self._pause_max_ms = chain, pause_max_ms
-        self._watches: set[_Watch] = set()
-        self._changed = asyncio.Event()
-        self._slot = -1
-        self._task: asyncio.Task[None] | None = None
-
-    async def watch(self, signature: str, for_ms: int) -> Look | None:
-        """The first look that shows `signature` settled, or None when none did within `for_ms`: that proves nothing."""
-        loop = asyncio.get_running_loop()
-        watch = _Watch(signature, loop.time(), loop.create_future())
-        self._watches.add(watch)
-        self._changed.set()
-        if self._task is None or self._task.done():
-            self._task = loop.create_task(self._poll())
-        try:
-            async with asyncio.timeout(for_ms / 1000):
-                return await watch.found
-        except TimeoutError:
-            return None
-        finally:
-            self._watches.discard(watch)
-
-    async def aclose(self) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _poll(self) -> None:
-        """Runs while anybody watches."""
-        loop = asyncio.get_running_loop()
-        while self._watches:
-            now = loop.time()
-            due = [watch for watch in self._watches if self._due(watch) <= now][:STATUSES_PER_CALL_MAX]
-            if not due:
-                await self._until(min(map(self._due, self._watches)) - now)
-                continue
-            try:
-                looks = await self._chain.look([watch.signature for watch in due])
-            except ChainUnavailable:
-                await asyncio.sleep(TROUBLE_PAUSE_MS / 1000)
-                continue
-            except Exception as error:
-                self._fail(error)
-                raise
-            self._told(due, looks, loop.time())
-
-    def _told(self, watches: list[_Watch], looks: list[Look], now: float) -> None:
-        self._slot = max(self._slot, *(look.slot for look in looks))
-        for watch, look in zip(watches, looks, strict=True):
-            if look.status and look.status.settled:
-                if not watch.found.done():
-                    watch.found.set_result(look)
-                self._watches.discard(watch)
-                continue
-            watch.looked, watch.slot = now, self._slot
-            pause_s = watch.pause_ms / 1000
-            # On a common grid, so that many orders share a call.
-            watch.due = math.ceil((now + pause_s / 2) / pause_s) * pause_s
-            watch.pause_ms = min(watch.pause_ms * 2, self._pause_max_ms)
-
-    def _due(self, watch: _Watch) -> float:
-        if watch.slot < self._slot:
-            return min(watch.due, watch.looked + watch.pause_ms / 4000)
-        return watch.due
-
-    async def _until(self, seconds: float) -> None:
-        self._changed.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-
-    def _fail(self, error: Exception) -> None:
-        for watch in self._watches:
-            if not watch.found.done():
-                watch.found.set_exception(error)
-        self._watches.clear()

@@ -14,9 +14,10 @@ from libs.events.order import Order
 from libs.events.retry import RetryPolicy
 from libs.events.trusted import trusted
 from services.executor import observe
-from services.executor.chain import Chain, Poller
+from services.executor.chain import Chain
 from services.executor.domain import believable
 from services.executor.heights import Heights
+from services.executor.poller import Poller
 from services.executor.settling import Failing, Settling
 from services.executor.venues import BUILD_SECONDS_MAX, BuildFailed, BuildLate, Built, SwapRequest, VenueSwaps
 from services.executor.wallet import UnacceptableTransaction, Wallet

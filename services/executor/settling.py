@@ -14,7 +14,7 @@ from libs.events.model import Event, Reason, TxConfirmed, TxSubmitted
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy, after_failure
 from services.executor import observe
-from services.executor.chain import Chain, Poller, Sent
+from services.executor.chain import Chain, Sent
 from services.executor.domain import (
     Confirmed,
     Evidence,
@@ -27,6 +27,7 @@ from services.executor.domain import (
     conclude,
     past,
 )
+from services.executor.poller import Poller
 from services.executor.rpc import ChainUnavailable, RpcRefused
 from services.executor.wallet import Wallet, blockhash_of
 

@@ -17,8 +17,9 @@ from libs.events.retry import RetryPolicy
 from libs.events.together import HandleMany
 from libs.quoting.venue import Venue
 from libs.venues.tokens import TOKENS, to_base_units
-from services.executor.chain import Chain, Poller
+from services.executor.chain import Chain
 from services.executor.handlers import Executor
+from services.executor.poller import Poller
 from services.executor.rpc import Rpc
 from services.executor.venues import VenueSwaps
 from services.executor.wallet import Wallet

@@ -13,8 +13,9 @@ from libs.events.retry import RetryPolicy
 from libs.service.health import serve
 from libs.service.http import open_session
 from services.executor import settling
-from services.executor.chain import Chain, Poller
+from services.executor.chain import Chain
 from services.executor.handlers import Executor
+from services.executor.poller import Poller
 from services.executor.rpc import Rpc
 from services.executor.venues import VenueSwaps
 from services.executor.wallet import Wallet

@@ -22,8 +22,9 @@ from libs.orders.store import Projection, StoreUnavailable
 from libs.orders.views import OrderViews
 from libs.quoting.venue import Venue
 from libs.service.health import Health
-from services.executor.chain import Chain, Poller
+from services.executor.chain import Chain
 from services.executor.handlers import Executor
+from services.executor.poller import Poller
 from services.executor.rpc import Rpc
 from services.executor.venues import VenueSwaps
 from services.executor.wallet import Wallet
