@@ -22,7 +22,7 @@ def _failure(reason: Reason) -> Failure:
 
 
 _FAILURES: Mapping[Reason, tuple[str, str]] = {
-    Reason.NO_ROUTE: ("routing", "no venue has a pool for this pair"),
+    Reason.NO_ROUTE: ("routing", "no venue has pools that lead from one token to the other"),
     Reason.AMOUNT_TOO_SMALL: ("routing", "nothing would come out for this amount"),
     Reason.UNKNOWN_TOKEN: ("routing", "no venue trades one of the tokens"),
     Reason.VENUES_UNAVAILABLE: ("routing", "no venue could be reached, or none answered in time"),

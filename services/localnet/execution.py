@@ -93,27 +93,37 @@ def _run(
     order = instruction.swap
     if order is None:
         raise _Failed("InvalidInstructionData")
-    listing = listings.get(order.pool)
-    if listing is None or listing.program != instruction.program:
-        raise _Failed(UNKNOWN_POOL)
-    pool = touched.get(order.pool) or pools[order.pool]
-    first, second = mints(pool)
-    mint_in, mint_out = (first, second) if order.first_in else (second, first)
-    if held[mint_in] < order.amount_in:
+    amount, mint = order.amount_in, None
+    for hop in order.hops:
+        listing = listings.get(hop.pool)
+        if listing is None or listing.program != instruction.program:
+            raise _Failed(UNKNOWN_POOL)
+        pool = touched.get(hop.pool) or pools[hop.pool]
+        first, second = mints(pool)
+        mint_in, mint_out = (first, second) if hop.first_in else (second, first)
+        if mint not in {None, mint_in}:
+            raise _Failed("InvalidInstructionData")  # it does not take what came out before
+        after, amount = _traded(pool, mint_in, mint_out, amount, held, now_s)
+        touched[hop.pool], mint = align(hop.pool, after), mint_out
+    if amount < order.minimum_out:
+        raise _Failed(SLIPPAGE)
+
+
+def _traded(pool: Pool, mint_in: str, mint_out: str, amount: int, held: dict[str, int], now_s: int) -> tuple[Pool, int]:
+    """The pool afterwards, and what came out of it."""
+    if held[mint_in] < amount:
         raise _Failed(INSUFFICIENT_FUNDS)
     try:
-        after, traded = swap(pool, mint_in, order.amount_in, now_s)
+        after, traded = swap(pool, mint_in, amount, now_s)
     except AmountTooSmall:
         raise _Failed(AMOUNT_TOO_SMALL) from None
     except InsufficientLiquidity:
         raise _Failed(INSUFFICIENT_LIQUIDITY) from None
-    if traded.amount_out < order.minimum_out:
-        raise _Failed(SLIPPAGE)
     if held[mint_out] + traded.amount_out > U64_MAX:
         raise _Failed("ArithmeticOverflow")
     held[mint_in] -= traded.amount_in
     held[mint_out] += traded.amount_out
-    touched[order.pool] = align(order.pool, after)
+    return after, traded.amount_out
 
 
 def _describe(reason: int | str) -> str:

@@ -1,13 +1,15 @@
 """Swap instructions inside real Solana transactions: packed, built unsigned, parsed and verified.
 
-Instruction data, little-endian: method (8 bytes), direction (0: first mint of the pool in), amount in (u64),
-minimum out (u64), nonce (u64), length of the reference, reference (UTF-8). Accounts: payer, pool.
+Instruction data, little-endian: method (8 bytes), directions (a bit for each pool, from the lowest; 0: its first mint
+in), amount in (u64), minimum out (u64), nonce (u64), length of the reference, reference (UTF-8). Accounts: payer, then
+the pools the amount goes through, one after another.
 """
 
 import base64
 import binascii
 import hashlib
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from solders.hash import Hash
@@ -26,12 +28,12 @@ IGNORED_PROGRAMS = frozenset({COMPUTE_BUDGET_PROGRAM, MEMO_PROGRAM})
 
 TRANSACTION_BYTES_MAX = 1232
 REFERENCE_BYTES_MAX = 64
+HOPS_MAX = 8  # as many directions as a byte has
 
 _METHOD = hashlib.sha256(b"global:swap_base_input").digest()[:8]
 _HEAD = struct.Struct("<8sBQQQB")
 _ONE_SIGNER = MessageHeader(1, 0, 1)
 _UNSIGNED = [Signature.default()]
-_PAYER_AND_POOL = bytes((0, 1))
 
 
 class MalformedTransaction(ValueError):
@@ -42,11 +44,17 @@ class SignatureFailure(ValueError):
     """A signature does not belong to the message."""
 
 
-class Swap(NamedTuple):
-    """One swap on one pool. `first_in`: the pool's first mint is sold."""
+class Hop(NamedTuple):
+    """One pool on the way. `first_in`: its first mint is sold."""
 
     pool: str
     first_in: bool
+
+
+class Swap(NamedTuple):
+    """One swap over one pool or several: what comes out of one goes into the next."""
+
+    hops: tuple[Hop, ...]
     amount_in: int
     minimum_out: int
     nonce: int
@@ -73,15 +81,16 @@ class SignedTransaction(NamedTuple):
 def instruction_data(swap: Swap) -> bytes:
     """A swap as the venues' programs read it."""
     reference = swap.reference.encode()
-    direction = 0 if swap.first_in else 1
-    head = _HEAD.pack(_METHOD, direction, swap.amount_in, swap.minimum_out, swap.nonce, len(reference))
+    directions = sum(1 << place for place, hop in enumerate(swap.hops) if not hop.first_in)
+    head = _HEAD.pack(_METHOD, directions, swap.amount_in, swap.minimum_out, swap.nonce, len(reference))
     return head + reference
 
 
-def unsigned_swap(program: Pubkey, pool: Pubkey, payer: Pubkey, blockhash: Hash, swap: Swap) -> str:
-    """A version 0 transaction with an empty signature, base64."""
-    instruction = CompiledInstruction(2, instruction_data(swap), _PAYER_AND_POOL)
-    message = MessageV0(_ONE_SIGNER, [payer, pool, program], blockhash, [instruction], [])
+def unsigned_swap(program: Pubkey, pools: Sequence[Pubkey], payer: Pubkey, blockhash: Hash, swap: Swap) -> str:
+    """A version 0 transaction with an empty signature, base64. `pools`: of the swap's hops."""
+    keys = [payer, *pools, program]
+    instruction = CompiledInstruction(len(keys) - 1, instruction_data(swap), bytes(range(len(keys) - 1)))
+    message = MessageV0(_ONE_SIGNER, keys, blockhash, [instruction], [])
     return base64.b64encode(bytes(VersionedTransaction.populate(message, _UNSIGNED))).decode()
 
 
@@ -133,18 +142,19 @@ def _instruction(keys: list[str], compiled: CompiledInstruction) -> Instruction:
     program = keys[compiled.program_id_index]
     if program not in SWAP_PROGRAMS:
         return Instruction(program, None)
-    accounts, data = bytes(compiled.accounts), bytes(compiled.data)
-    if len(data) < _HEAD.size or len(accounts) < 2:
+    pools, data = bytes(compiled.accounts)[1:], bytes(compiled.data)
+    if len(data) < _HEAD.size or not 1 <= len(pools) <= HOPS_MAX:
         return Instruction(program, None)
-    method, direction, amount_in, minimum_out, nonce, length = _HEAD.unpack_from(data)
+    method, directions, amount_in, minimum_out, nonce, length = _HEAD.unpack_from(data)
     reference = data[_HEAD.size :]
-    if method != _METHOD or direction > 1 or length != len(reference) or length > REFERENCE_BYTES_MAX:
+    if method != _METHOD or directions >> len(pools) or length != len(reference) or length > REFERENCE_BYTES_MAX:
         return Instruction(program, None)
     try:
         text = reference.decode()
     except UnicodeDecodeError:
         return Instruction(program, None)
-    return Instruction(program, Swap(keys[accounts[1]], direction == 0, amount_in, minimum_out, nonce, text))
+    hops = tuple(Hop(keys[pool], not directions >> place & 1) for place, pool in enumerate(pools))
+    return Instruction(program, Swap(hops, amount_in, minimum_out, nonce, text))
 
 
 _BASE58 = {char: value for value, char in enumerate("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz")}

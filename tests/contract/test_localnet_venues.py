@@ -9,7 +9,7 @@ import pytest
 from libs.venues.tokens import TOKENS
 from tests.localworld import SOL, TEN_SOL, USDC, World, running
 
-JUP, RAY = TOKENS["JUP"].mint, TOKENS["RAY"].mint
+BONK, JUP, RAY = (TOKENS[symbol].mint for symbol in ("BONK", "JUP", "RAY"))
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def test_a_quote_has_an_aggregators_shape(world: World, venue: str) -> Non
     ("changes", "status", "code"),
     [
         ({"inputMint": "SOL"}, 400, "TOKEN_NOT_TRADABLE"),
-        ({"outputMint": RAY}, 404, "COULD_NOT_FIND_ANY_ROUTE"),
+        ({"inputMint": BONK, "outputMint": RAY}, 404, "COULD_NOT_FIND_ANY_ROUTE"),
         ({"outputMint": SOL}, 400, "CIRCULAR_ARBITRAGE_IS_DISABLED"),
         ({"amount": "1"}, 400, "AMOUNT_TOO_SMALL"),
         ({"amount": str(10**18)}, 400, "INSUFFICIENT_LIQUIDITY"),
@@ -56,7 +56,13 @@ async def test_what_cannot_be_quoted_says_why(world: World, changes: dict[str, s
 
 async def test_batch_entries_fail_alone(world: World) -> None:
     good = {"inputMint": SOL, "outputMint": USDC, "amount": str(TEN_SOL), "slippageBps": 50}
-    entries = [good, good | {"outputMint": RAY}, good | {"amount": 1.5}, "x", good | {"inputMint": JUP}]
+    entries = [
+        good,
+        good | {"inputMint": BONK, "outputMint": RAY},
+        good | {"amount": 1.5},
+        "x",
+        good | {"inputMint": JUP},
+    ]
     _, answer = await world.body("POST", "/venues/meteora/quotes", json={"quotes": entries})
     quotes = answer["quotes"]
     assert [item.get("errorCode") for item in quotes] == [

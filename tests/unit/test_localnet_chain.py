@@ -4,6 +4,7 @@ import base64
 from typing import Any
 
 import pytest
+from solders.hash import Hash
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
@@ -18,6 +19,7 @@ from services.localnet.wire import (
     MEMO_PROGRAM,
     METEORA_PROGRAM,
     RAYDIUM_PROGRAM,
+    Hop,
     MalformedTransaction,
     SignatureFailure,
     SignedTransaction,
@@ -25,11 +27,13 @@ from services.localnet.wire import (
     decode_transaction,
     instruction_data,
     parse_transaction,
+    unsigned_swap,
 )
 from tests.wallet import Wallet
 
-SOL, USDC, RAY = TOKENS["SOL"].mint, TOKENS["USDC"].mint, TOKENS["RAY"].mint
+SOL, USDC, RAY, JUP = (TOKENS[symbol].mint for symbol in ("SOL", "USDC", "RAY", "JUP"))
 TEN_SOL = 10 * 10**9
+ONE_RAY = 10**6
 
 
 @pytest.fixture
@@ -125,25 +129,56 @@ def test_a_swap_below_its_minimum_fails_on_chain_and_leaves_the_pool(chain: Chai
 
 def test_each_reason_to_fail_has_its_own_code(chain: Chain, wallet: Wallet) -> None:
     deep = wallet.swap(chain, SOL, USDC, TEN_SOL, venue="meteora")
-    swap = deep.instructions[0].swap
-    assert swap is not None
+    assert deep.instructions[0].swap is not None
+    [(here, _)] = deep.instructions[0].swap.hops
 
     def with_swap(program: str = METEORA_PROGRAM, **changes: Any) -> SignedTransaction:
-        return wallet.transaction(chain.tip.blockhash, (program, changes.pop("pool", swap.pool), _data(**changes)))
+        return wallet.transaction(chain.tip.blockhash, (program, changes.pop("pool", here), _data(**changes)))
 
     assert land(chain, with_swap(amount=FAUCET[SOL] + 1)) == custom(1)
     assert land(chain, with_swap(amount=FAUCET[SOL])) == custom(6002)
     assert land(chain, with_swap(amount=1)) == custom(6004)
     assert land(chain, with_swap(program=RAYDIUM_PROGRAM)) == custom(6003)
     assert land(chain, with_swap(pool=str(Pubkey.new_unique()))) == custom(6003)
-    short = wallet.transaction(chain.tip.blockhash, (METEORA_PROGRAM, swap.pool, b"short"))
+    short = wallet.transaction(chain.tip.blockhash, (METEORA_PROGRAM, here, b"short"))
     assert land(chain, short) == {"InstructionError": [0, "InvalidInstructionData"]}
-    alien = wallet.transaction(chain.tip.blockhash, (str(Pubkey.new_unique()), swap.pool, b""))
+    alien = wallet.transaction(chain.tip.blockhash, (str(Pubkey.new_unique()), here, b""))
     assert land(chain, alien) == {"InstructionError": [0, "UnsupportedProgramId"]}
 
 
 def _data(amount: int = TEN_SOL, minimum: int = 0) -> bytes:
-    return instruction_data(Swap("", True, amount, minimum, 0, "order"))
+    return instruction_data(Swap((Hop("", True),), amount, minimum, 0, "order"))
+
+
+def test_what_comes_out_of_one_pool_goes_into_the_next_and_only_the_last_amount_stays(
+    chain: Chain, wallet: Wallet
+) -> None:
+    order = wallet.swap(chain, RAY, JUP, ONE_RAY)
+    assert order.instructions[0].swap is not None
+    hops = order.instructions[0].swap.hops
+    quoted = int(Venue("raydium", chain).quote({"inputMint": RAY, "outputMint": JUP, "amount": ONE_RAY})["outAmount"])
+    assert len(hops) == 2
+    assert land(chain, order) is None
+    balances = chain.wallets[wallet.address]
+    changed = {mint: balances[mint] - FAUCET[mint] for mint in balances if balances[mint] != FAUCET[mint]}
+    assert changed == {RAY: -ONE_RAY, JUP: quoted, LAMPORTS: -FEE_PER_SIGNATURE}
+
+
+def test_a_way_that_gives_less_than_asked_or_does_not_lead_on_changes_no_pool(chain: Chain, wallet: Wallet) -> None:
+    pools = dict(chain.pools)
+    order = wallet.swap(chain, RAY, JUP, ONE_RAY, minimum_out=10**15)
+    assert order.instructions[0].swap is not None
+    first, second = order.instructions[0].swap.hops
+    assert land(chain, order) == custom(6001)
+    venue, tip = Pubkey.from_string(RAYDIUM_PROGRAM), chain.tip
+    for hops in ((second, first), (first, first), (first, second._replace(first_in=not second.first_in))):
+        keys = [Pubkey.from_string(hop.pool) for hop in hops]
+        unsigned = unsigned_swap(
+            venue, keys, wallet.keypair.pubkey(), Hash.from_string(tip.blockhash), Swap(hops, ONE_RAY, 0, 0, "order")
+        )
+        astray = parse_transaction(base64.b64decode(wallet.sign(unsigned)))
+        assert land(chain, astray) == {"InstructionError": [0, "InvalidInstructionData"]}
+    assert chain.pools == pools
 
 
 def test_several_instructions_land_together_or_not_at_all(chain: Chain, wallet: Wallet) -> None:

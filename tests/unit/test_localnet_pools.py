@@ -1,20 +1,20 @@
 """Prices repeat with their seed and move little; arbitrage holds pools to them; both venues get their share."""
 
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 
 from libs.venues.bins import BinPool
-from libs.venues.book import quote_exact_in, swap
+from libs.venues.book import Quote, quote_exact_in, swap
 from libs.venues.constant_product import ConstantProductPool
 from libs.venues.tokens import TOKENS
 from services.localnet.chain import FAUCET, Chain
 from services.localnet.pools import ARBITRAGE_PPM, LISTINGS, Listing, align, initial_pool
 from services.localnet.prices import USD_E12, ratio, usd_e12
-from services.localnet.quotes import Refused, Venue
+from services.localnet.quotes import Refused, Venue, price_impact_ppm
 from services.localnet.trouble import Trouble
 
-SOL, USDC, RAY = TOKENS["SOL"].mint, TOKENS["USDC"].mint, TOKENS["RAY"].mint
+SOL, USDC, RAY, BONK = (TOKENS[symbol].mint for symbol in ("SOL", "USDC", "RAY", "BONK"))
 PPM = 1_000_000
 
 
@@ -98,14 +98,39 @@ def test_neither_venue_always_wins() -> None:
     assert winners == {0, 1}
 
 
-def test_a_pair_on_one_venue_only_and_a_pair_on_none() -> None:
+def test_a_pair_without_a_pool_goes_through_the_token_in_between_that_gives_most() -> None:
     chain = Chain(1, bytes(32), Trouble(1))
-    request = {"inputMint": RAY, "outputMint": SOL, "amount": 10**6}
-    assert Venue("raydium", chain).quote(request)["outAmount"]
-    for venue, output in (("meteora", SOL), ("raydium", TOKENS["JUP"].mint)):
-        with pytest.raises(Refused) as refused:
-            Venue(venue, chain).quote(request | {"outputMint": output})
-        assert refused.value.code == "COULD_NOT_FIND_ANY_ROUTE"
+    raydium = Venue("raydium", chain)
+    request = {"inputMint": RAY, "outputMint": BONK, "amount": 10**6}
+    quote = raydium.quote(request)
+
+    def through(between: str) -> int:
+        into = int(raydium.quote(request | {"outputMint": between})["outAmount"])
+        return int(raydium.quote({"inputMint": between, "outputMint": BONK, "amount": into})["outAmount"])
+
+    assert int(quote["outAmount"]) == max(through(SOL), through(USDC))
+    first, last = (step["swapInfo"] for step in quote["routePlan"])
+    assert (first["inputMint"], last["outputMint"], first["inAmount"]) == (RAY, BONK, "1000000")
+    assert (first["outputMint"], first["outAmount"]) == (last["inputMint"], last["inAmount"])
+    assert last["outAmount"] == quote["outAmount"]
+    assert len(raydium.quote(request | {"outputMint": SOL})["routePlan"]) == 1
+
+
+def test_every_pair_is_traded_by_somebody_and_not_by_everybody() -> None:
+    chain = Chain(1, bytes(32), Trouble(1))
+    raydium, meteora = Venue("raydium", chain), Venue("meteora", chain)
+    for mint_in, mint_out in permutations([token.mint for token in TOKENS.values()], 2):
+        request = {"inputMint": mint_in, "outputMint": mint_out, "amount": 10**8}
+        assert raydium.quote(request)["outAmount"]
+    with pytest.raises(Refused) as refused:
+        meteora.quote({"inputMint": RAY, "outputMint": BONK, "amount": 10**6})
+    assert refused.value.code == "COULD_NOT_FIND_ANY_ROUTE"
+
+
+def test_two_trades_one_after_another_are_as_much_worse_as_both() -> None:
+    half, tenth = (Quote(1, 1, 0, SOL, ppm) for ppm in (500_000, 100_000))
+    assert price_impact_ppm([half]) == 500_000
+    assert price_impact_ppm([half, tenth]) == 550_000
 
 
 def test_the_faucet_pays_for_a_million_orders_of_ten_sol_without_leaving_64_bits() -> None:
