@@ -9,10 +9,12 @@ from redis.exceptions import NoScriptError
 
 from libs.events import redis_client, redis_commit
 from libs.events.errors import LogUnavailable
-from libs.events.log import Committed
+from libs.events.ids import partition_of
+from libs.events.log import Committed, Idempotency
+from libs.events.model import OrderCancelled
 from libs.events.redis_log import RedisLog, open_redis_log
 from libs.events.redis_node import Commands
-from tests.builders import a_request
+from tests.builders import a_request, then
 
 PARTITIONS = 4
 
@@ -73,6 +75,23 @@ async def calls_of_scripts(log: RedisLog) -> int:
     text = info.decode() if isinstance(info, bytes) else info
     lines = [line for line in text.splitlines() if line.startswith("cmdstat_evalsha:")]
     return int(lines[0].split("calls=")[1].split(",")[0]) if lines else 0
+
+
+async def test_what_is_kept_of_an_ended_order_and_its_key_goes_after_a_day(redis_url: str) -> None:
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log._redis.send([["FLUSHALL"]])
+        await log.start(create=True)
+        step, made = a_request(PARTITIONS, "user-1", idempotency=Idempotency("key-1", "print"))
+        await log.commit(step)
+        keys = log._keys[partition_of(step.order_id)]
+        names = [keys.order(step.order_id), keys.idempotency("user-1", "key-1"), keys.recent("user-1")]
+
+        async def left_h() -> list[int]:
+            return [round(ms / 3_600_000) for ms in await log._redis.send([["PTTL", name] for name in names])]
+
+        assert await left_h() == [0, 24, 24], "an order under way has no end"
+        await log.commit(then(made, OrderCancelled(requested_by="client"), source="gateway")[0])
+        assert await left_h() == [24, 24, 24]
 
 
 async def test_an_unreachable_redis_is_said_to_be_unavailable() -> None:
