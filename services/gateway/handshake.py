@@ -10,7 +10,7 @@ from services.gateway import limits
 
 _OUR_HEADERS = frozenset({b"x-forwarded-for", b"x-request-id"})
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
-_ANSWER_HEADERS = frozenset({"content-type", "www-authenticate", "retry-after"})
+_ANSWER_HEADERS = frozenset({"content-type", "www-authenticate", "retry-after", "cache-control"})
 _END_OF_LINE, _END_OF_HEAD = b"\r\n", b"\r\n\r\n"
 
 

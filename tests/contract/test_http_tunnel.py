@@ -155,6 +155,7 @@ def test_a_refusal_is_passed_on_and_the_connection_stays_the_gateways(run: Run) 
             assert head.startswith(b"http/1.1 401 ")
             assert b"content-type: application/problem+json" in head
             assert b"www-authenticate: bearer" in head
+            assert b"cache-control: no-store" in head, "some caches keep refusals, too"
             assert b"x-request-id: " in head
             assert b"x-internal" not in head
             assert await reader.readexactly(24) == b'{"code":"token_missing"}'

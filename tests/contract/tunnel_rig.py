@@ -73,7 +73,8 @@ class Notifier:
         return ws
 
     async def refuse(self, request: web.Request) -> web.Response:
-        headers = {"WWW-Authenticate": "Bearer", "Content-Type": "application/problem+json", "X-Internal": "1"}
+        headers = {"WWW-Authenticate": "Bearer", "Cache-Control": "no-store", "X-Internal": "1"}
+        headers["Content-Type"] = "application/problem+json"
         return web.Response(status=401, body=b'{"code":"token_missing"}', headers=headers)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
