@@ -111,8 +111,8 @@ class Repair:
 
     async def _restore(self, held: list[Held], verdicts: Mapping[int, Verdict]) -> str:
         """Facts are missing: another epoch for everybody, and everything from the archive."""
-        epoch = new_epoch()
-        if is_new(held, await self._store.checkpoints()):
+        epoch, checkpoints = new_epoch(), await self._store.checkpoints()
+        if is_new(held, checkpoints):
             observe.log_made(epoch)
         else:
             observe.repair_begun(epoch, told(verdicts))
@@ -126,7 +126,8 @@ class Repair:
         hurt = {one.partition for one in held if verdicts[one.partition].lost or verdicts[one.partition].alarm}
         for one in held:
             if one.partition in hurt:
-                forgotten = _misleads(one, at[one.partition]) or is_earlier(one.layout, len(held))
+                again = _was_begun(one, checkpoints.get(one.partition))
+                forgotten = again or _misleads(one, at[one.partition]) or is_earlier(one.layout, len(held))
                 if forgotten:
                     await self._redis.forget_orders(one.partition)
                 await self._redis.drop_work(one.partition)
@@ -205,6 +206,11 @@ class Repair:
 
 def _open(held: list[Held]) -> bool:
     return all(one.is_open for one in held)
+
+
+def _was_begun(held: Held, checkpoint: Checkpoint | None) -> bool:
+    """Whether a repair of it was cut short: what that has dropped and forgotten nothing tells any more."""
+    return checkpoint is not None and held.epoch != checkpoint.epoch
 
 
 def _misleads(held: Held, end: Position) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 from libs.events.errors import LogReplaced, LogUnavailable
 from libs.events.ids import partition_of_user
+from libs.events.reactions import ROUTER
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import open_redis_log
 from libs.events.redis_repair import RedisRepair
@@ -61,6 +62,44 @@ async def test_a_repair_cut_short_is_begun_anew(
             await world.mended()
         with pytest.raises((LogUnavailable, LogReplaced)):
             await an_order(world.log, "user-1")
+    await world.mended()
+    assert await remembered(world) == before
+
+
+@pytest.mark.parametrize("cut", ["forget_orders", "drop_work", "remake_keys"])
+async def test_a_repair_of_a_half_commit_that_is_cut_short_is_begun_anew(
+    world: World, cut: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the half is gone from the log, nothing there tells that its order and key are to go, and keys to be made."""
+    await every_state(world.log)
+    await world.archive()
+    keys = Keys(partition_of_user("user-1", PARTITIONS))
+    position = (await world.log.tip(partition_of_user("user-1", PARTITIONS))).position
+    half = await an_order(world.log, "user-1", key="half")
+    [(half_at, _)] = await world.redis.xrevrange(keys.log, count=1)
+    [(item, _)] = await world.redis.xrevrange(keys.work(ROUTER), count=1)
+    held = await world.copy()
+    copy = {name: held[name] for name in held if name.endswith((b":half", half.order.id.encode()))}
+    # As if Redis had died of it; what follows takes its position, and at the next start it is there again.
+    await world.redis.hset(keys.meta, "position", position)
+    await world.redis.xdel(keys.work(ROUTER), item)
+    await world.redis.zrem(keys.recent("user-1"), half.order.id)
+    for name in copy:
+        await world.redis.delete(name.decode())
+    await asyncio.sleep(0.002)
+    await an_order(world.log, "user-1", key="whole")
+    before = await remembered(world)
+    rows, lasts = before[keys.log]
+    before[keys.log] = [row for row in rows if row[0] != half_at], lasts
+    await world.bring_back(copy)
+
+    async def away(*_: Any) -> None:
+        raise LogUnavailable("Redis is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RedisRepair, cut, away)
+        with pytest.raises(LogUnavailable):
+            await world.mended()
     await world.mended()
     assert await remembered(world) == before
 
