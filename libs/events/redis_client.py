@@ -78,6 +78,7 @@ class Readers:
     def __init__(self, client: Client) -> None:
         self._pool = client.connection_pool
         self._idle: list[Wire] = []
+        self._room = asyncio.Semaphore(self._pool.max_connections)
 
     async def ask(self, *command: Any, raw: bool = False) -> Any:
         """The reply to one command that may be repeated without harm; `raw`: texts stay bytes.
@@ -85,9 +86,26 @@ class Readers:
         Raises:
             LogUnavailable
         """
+        await self._wait_for_room()
+        try:
+            reply = await self._reply(list(command), raw=raw)
+        finally:
+            self._room.release()
+        if isinstance(reply, Exception):
+            raise translate(reply)
+        return reply
+
+    async def _wait_for_room(self) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._room.acquire()
+        except TimeoutError:
+            raise LogUnavailable("all connections to Redis are in use") from None  # which is no sign of its being away
+
+    async def _reply(self, command: list[Any], *, raw: bool) -> Any:
         wire = await self._take()
         try:
-            (reply,) = await wire.ask([list(command)], within_s=READER_TIMEOUT_S, raw=raw)
+            (reply,) = await wire.ask([command], within_s=READER_TIMEOUT_S, raw=raw)
         except OutcomeUnknown as error:
             raise LogUnavailable(str(error)) from error
         finally:
@@ -97,8 +115,6 @@ class Readers:
                 # A reply not yet read would hold up somebody else's question.
                 wire.end()
                 await let_go(self._pool, wire)
-        if isinstance(reply, Exception):
-            raise translate(reply)
         return reply
 
     async def _take(self) -> Wire:

@@ -126,6 +126,17 @@ async def test_any_number_may_ask_for_a_history_at_once(log: EventLog) -> None:
         assert [entry.fields["id"] for entry in history] == [f"{order_id}/1"]
 
 
+async def test_any_number_may_read_on_from_a_place_at_once(log: EventLog) -> None:
+    partition = partition_of((await requested(log)).order.id)
+
+    async def first() -> str:
+        await log.tip(partition)
+        [entry] = await log.read({partition: START}, 1, 0)
+        return entry.fields["version"]
+
+    assert await asyncio.gather(*(first() for _ in range(150))) == ["1"] * 150
+
+
 async def test_recent_orders_are_newest_first_and_pages_meet(log: EventLog) -> None:
     made = [(await requested(log)).order.id for _ in range(5)]
     await requested(log, "somebody-else")
