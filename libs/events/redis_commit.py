@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from hashlib import sha1
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from redis.exceptions import NoScriptError, ResponseError
 
 from libs.events.crash import crossing
-from libs.events.errors import EventLogError, LogMismatch, LogReplaced, LogUnavailable
+from libs.events.errors import EventLogError, LogMismatch, LogReplaced, LogUnavailable, OutcomeUnknown
 from libs.events.ids import Position, partition_of
 from libs.events.log import (
     STEPS_PER_COMMIT_MAX,
@@ -128,12 +129,20 @@ class GroupCommit:
             # Whatever it was, every waiter must hear of it.
             for batch in batches.values():
                 _fail(batch, error)
+            if isinstance(error, LogUnavailable) and not isinstance(error, OutcomeUnknown):
+                self._give_up(batches, error)
             return
         for batch, reply in zip(batches.values(), replies, strict=True):
             _settle(batch, reply)
 
+    def _give_up(self, partitions: Iterable[int], away: LogUnavailable) -> None:
+        """There was no connection to be had: each hundred of those behind would wait for that once more."""
+        for partition in partitions:
+            _fail(self._waiting[partition], away)
+            self._waiting[partition].clear()
 
-def _fail(batch: list[tuple[Step, asyncio.Future[Outcome]]], error: Exception) -> None:
+
+def _fail(batch: Iterable[tuple[Step, asyncio.Future[Outcome]]], error: Exception) -> None:
     for _, done in batch:
         if not done.done():
             done.set_exception(error)

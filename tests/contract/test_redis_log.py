@@ -112,6 +112,30 @@ async def test_all_who_wait_for_a_silent_redis_wait_for_it_once(monkeypatch: pyt
                 assert {type(answer) for answer in answers} == {LogUnavailable}
 
 
+async def test_however_many_steps_wait_for_a_silent_redis_they_wait_for_it_once(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each hundred of them tried to connect by itself, after all those before it had."""
+    tried = 0
+
+    async def silent(_: Any) -> None:
+        nonlocal tried
+        tried += 1
+        await asyncio.sleep(0.01)
+        raise LogUnavailable("silent")
+
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log._redis.send([["FLUSHALL"]])
+        await log.start(create=True)
+        monkeypatch.setattr(redis_client, "wired", silent)
+        log._redis._first.pipe._wire.end()  # type: ignore[union-attr]
+        outcomes = await log.commit_many([a_request(PARTITIONS)[0] for _ in range(450)])
+        assert {type(outcome) for outcome in outcomes} == {LogUnavailable}
+        assert tried == 1
+        monkeypatch.undo()
+        assert isinstance(await log.commit(a_request(PARTITIONS)[0]), Committed)
+
+
 async def _says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
     writer.close()
