@@ -38,11 +38,11 @@ if due - now > burst * every + 1 then
 end
 local after = due + every * cost
 local free = burst * every - (after - now)
-if free < 0 then
+if free < -0.1 then -- the parts of a window, in milliseconds, seldom add up to it
   return {0, tostring(burst * every - (due - now)), tostring(-free)}
 end
 redis.call('SET', KEYS[1], string.format('%.3f', after), 'PX', math.ceil(after - now) + 1)
-return {1, tostring(free), '0'}"""
+return {1, tostring(math.max(0, free)), '0'}"""
 
 
 class SharedUnavailable(Exception):

@@ -62,6 +62,14 @@ async def test_of_a_rate_all_may_come_at_once_and_no_more(shared: Shared) -> Non
     assert (await shared.spend(uuid4().hex, rate)).remaining == 9
 
 
+@pytest.mark.parametrize("count", [28, 49, 98])
+async def test_all_of_a_rate_may_come_as_one_whatever_its_window_is_parted_into(shared: Shared, count: int) -> None:
+    who, rate = uuid4().hex, Rate(count, 60)
+    spent = await shared.spend(who, rate, count)
+    assert (spent.allowed, spent.remaining) == (True, 0)
+    assert not (await shared.spend(who, rate)).allowed
+
+
 async def test_what_was_spent_comes_back_with_time(shared: Shared) -> None:
     who, rate = uuid4().hex, Rate(2, 0.2)
     assert [(await shared.spend(who, rate)).allowed for _ in range(3)] == [True, True, False]
