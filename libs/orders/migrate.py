@@ -12,6 +12,8 @@ from pathlib import Path
 
 import asyncpg
 
+from libs.orders import sql
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_TIMEOUT_S = 10
 EXIT_USAGE = 2
@@ -43,6 +45,7 @@ async def migrate(dsn: str, folder: Path = MIGRATIONS) -> list[str]:
     except (OSError, TimeoutError, ValueError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
         raise MigrationError(f"cannot reach the database: {str(error) or type(error).__name__}") from None
     try:
+        await connection.execute(sql.SILENCE)
         # Held by the session: whoever comes second waits here and then finds nothing to do.
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
         return await _apply(connection, scripts)

@@ -123,6 +123,18 @@ async def test_who_comes_before_the_migration_waits_for_it(empty_database: str, 
         assert await store.get_many(list(folded(entries))) == folded(entries)
 
 
+async def test_what_a_machine_that_is_gone_was_migrating_holds_up_nobody_for_hours(
+    empty_database: str, tmp_path: Path
+) -> None:
+    """Who comes next waits for its lock: Postgres asks a silent session by itself after two hours."""
+    asked = "SELECT name FROM pg_settings WHERE name LIKE 'tcp_%' AND source = 'session'"
+    (tmp_path / "0001_asked.sql").write_text(f"CREATE TABLE asked AS {asked}")
+    await migrate(empty_database, tmp_path)
+    connection = await asyncpg.connect(empty_database)
+    assert await connection.fetchval("SELECT count(*) FROM asked") == 4
+    await connection.close()
+
+
 async def _migrate_before(name: str, url: str, folder: Path) -> None:
     for script in MIGRATIONS.glob("*.sql"):
         if script.name < name:
