@@ -116,11 +116,21 @@ class Watching:
 
     async def _changed(self) -> list[Order]:
         """Orders that may have gone on unseen: those known to be open, and all that are new. A snapshot is of few."""
-        found = [Order.of(await self._transport.ask("GET", f"/api/orders/{order_id}")) for order_id in self._open]
+        found = [order for order_id in list(self._open) if (order := await self._still_there(order_id))]
         since = {"from": (self._last - CLOCKS_APART).isoformat()} if self._last else {}
         new = await self._listed({**PAGE, **since})
         found += [order for order in new if order.order_id not in self._open]
         return sorted(found, key=lambda order: order.order_id)
+
+    async def _still_there(self, order_id: str) -> Order | None:
+        """None: it was lost with the log, or let go of, and there is nothing more to tell of it."""
+        try:
+            return Order.of(await self._transport.ask("GET", f"/api/orders/{order_id}"))
+        except ApiError as refused:
+            if refused.code != "order_not_found":
+                raise
+        self._open.discard(order_id)
+        return None
 
     async def _listed(self, asked: dict[str, str]) -> list[Order]:
         found: list[Order] = []

@@ -226,3 +226,28 @@ async def test_what_cannot_be_caught_up_with_now_is_come_back_to_and_leaves_noth
         await eventually(lambda: collecting.done() or all(seen[one.order.id][-1:] == [7] for one in orders))
         assert seen == {one.order.id: ALL[1:] for one in orders}
         collecting.cancel()
+
+
+async def test_a_watch_of_all_orders_outlives_one_that_is_not_there_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that does not sync each write may lose an order that was told of: after that comes a reset."""
+    log = HeldBackLog(PARTITIONS)
+    async with connected(log) as (client, notifier):
+        lost, going_on = [await notifier.requested(USER) for _ in range(2)]
+        seen: dict[str, list[int]] = defaultdict(list)
+        collecting = asyncio.create_task(_collect(client, seen))
+        await eventually(lambda: any(one.live for one in notifier.hub.listeners))
+        ask = client._transport.ask
+
+        async def without_it(method: str, path: str, *asked: Any, **more: Any) -> Any:
+            if path.endswith(lost.order.id):
+                raise ApiError({"status": 404, "code": "order_not_found"})
+            return await ask(method, path, *asked, **more)
+
+        monkeypatch.setattr(client._transport, "ask", without_it)
+        log.released.clear()
+        await notifier.happens(going_on, *JOURNEY)
+        log.failure = LogMismatch("a hole")
+        log.released.set()
+        await eventually(lambda: collecting.done() or seen[going_on.order.id] == ALL[1:])
+        assert not collecting.done()
+        collecting.cancel()
