@@ -147,4 +147,5 @@ class Subscriber:
         self._held.append(told)
         self._held_bytes += len(told.payload)
         if len(self._held) > self._limits.held_events_max or self._held_bytes > self._limits.unsent_bytes_max:
+            self._held, self._held_bytes = [], 0  # also of one that has left already: nobody will be told of them
             self.close(Close.SLOW)

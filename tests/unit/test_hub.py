@@ -156,6 +156,16 @@ def test_what_is_held_is_bounded(limits: dict[str, int]) -> None:
     assert wire.code == Close.SLOW.code
 
 
+def test_what_is_held_for_who_has_left_meanwhile_is_bounded_too() -> None:
+    """His turn to be read for may come late, or never while Postgres is silent, and only then is he forgotten."""
+    wire = Wire()
+    one = subscriber(wire, held_events_max=10)
+    wire.code = 1006
+    for version in range(100):
+        one.deliver(message(version))
+    assert len(one._held or ()) <= 10
+
+
 async def test_a_heartbeat_does_not_go_back_behind_what_is_told_while_others_hear_theirs() -> None:
     limits, listeners = Limits(writes_at_once=1), Listeners()
     log = MemoryLog(partitions=1)
