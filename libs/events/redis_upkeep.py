@@ -18,7 +18,8 @@ from libs.events.upkeep import READER_EXPIRES_S, Pressure, Reader
 
 # Only of the log that was checked: after a loss the entries are what the repair compares. Readers are asked here, so
 # that none can register between the question and the cut; an id is two numbers, and neither fits a string comparison.
-TRIM = """
+# Also in a Redis that is full: nothing else makes room in it.
+TRIM = """#!lua flags=allow-oom
 local meta = redis.call('HMGET', KEYS[1], 'run', 'epoch')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] then
   return -1

@@ -1,8 +1,10 @@
 """A Redis that takes no more writes is the one that must be trimmed."""
 
 import asyncio
+import time
 from contextlib import suppress
 
+import orjson
 import pytest
 
 from libs.events import redis_upkeep
@@ -57,5 +59,21 @@ async def test_it_is_trimmed_and_takes_orders_again(
             await eventually(an_order_comes_in, what="an order comes in again", within_s=25)
             stop.set()
             await running
+        finally:
+            await log._redis.send([["CONFIG", "SET", "maxmemory", 0]])
+
+
+async def test_who_registered_by_a_clock_that_was_set_back_does_not_keep_it_full(redis_url: str) -> None:
+    async with open_redis_log(redis_url, 1) as log:
+        await log._redis.send([["FLUSHALL"]])
+        await log.start(create=True)
+        await log.commit_many([a_request(1)[0] for _ in range(300)])
+        in_an_hour = f'{{"at":"{START}","seen":{time.time() + 3_600:.0f}}}'
+        await log._redis.send([["HSET", log._keys[0].readers, "gone", in_an_hour]])
+        await log._redis.send([["CONFIG", "SET", "maxmemory", 1]])
+        try:
+            assert await log.trim(0, await log.tip(0)) == 0
+            [said] = await log._redis.ask("HVALS", log._keys[0].readers)
+            assert orjson.loads(said)["seen"] <= time.time(), "it is silent from now on, and then nothing is held"
         finally:
             await log._redis.send([["CONFIG", "SET", "maxmemory", 0]])
