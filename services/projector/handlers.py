@@ -52,6 +52,8 @@ class Sweeper(Protocol):
 
     async def sweep(self, archived: Mapping[int, Position]) -> None: ...
 
+    async def leave(self) -> None: ...
+
 
 class Projector:
     """One process follows all partitions; a second one stops at the checkpoint."""
@@ -116,6 +118,9 @@ class Projector:
             if entries and not _is_behind(entries):
                 await _pause(BATCH_EVERY_S - (_now() - began), stop)
         await self._report(at)
+        if self._sweeper:
+            with suppress(LogUnavailable):
+                await self._sweeper.leave()
 
     async def _report(self, at: Mapping[int, Position]) -> None:
         """Publish how far the archive is, and see that the log did not fall behind it."""

@@ -1,5 +1,6 @@
 """Keeps the log small: what is archived, read by everybody and old enough leaves Redis."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -72,7 +73,15 @@ class Janitor:
             mine = [reader for reader in readers if reader.partition == partition]
             before = keep_from(at, mine, pressure.now_ms - int(keep_s * 1_000), old.get(partition, START))
             observe.trimmed(partition, await self._log.trim(partition, before))
-        await self._retire()
+        await self._retire(time.monotonic())
+
+    async def leave(self) -> None:
+        """Let go now of what soon would be: whoever comes next does not know of it.
+
+        Raises:
+            LogUnavailable
+        """
+        await self._retire(math.inf)
 
     def _reached_before(self, seconds: float) -> Mapping[int, Position]:
         """How far Postgres was then, by a clock that no one sets. After Redis' own was set back, the time of its
@@ -87,10 +96,9 @@ class Janitor:
             self._reached.popleft()
         self._reached.append((now, dict(archived)))
 
-    async def _retire(self) -> None:
-        now = time.monotonic()
-        while self._ended and self._ended[0][0] <= now:
-            page = [order_id for due, order_id in islice(self._ended, RETIRED_PER_CALL) if due <= now]
+    async def _retire(self, until: float) -> None:
+        while self._ended and self._ended[0][0] <= until:
+            page = [order_id for due, order_id in islice(self._ended, RETIRED_PER_CALL) if due <= until]
             await self._log.retire(page)
             for _ in page:
                 self._ended.popleft()

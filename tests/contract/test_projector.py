@@ -182,3 +182,17 @@ async def test_while_postgres_is_locked_nothing_is_trimmed_that_it_has_not(
             assert await store.get_many(list(orders)) == orders
     finally:
         await redis_log._redis.send([["CONFIG", "SET", "stream-node-max-entries", 100]])
+
+
+async def test_what_was_about_to_be_let_go_is_when_it_ends(redis_log: RedisLog, store: OrderStore) -> None:
+    """The next one would not know of it, and each restart leave the orders of a minute as they were for a day."""
+    stop = asyncio.Event()
+    sweeper = Janitor(redis_log, keep_s=3_600, memory_max_bytes=2**40)
+    projector = Projector(redis_log, store.projection(), Health("redis", "postgres"), sweeper=sweeper)
+    running = asyncio.create_task(projector.run(stop))
+    order_id = (await journey(redis_log, "user-1")).order.id
+    await eventually(lambda: caught_up(redis_log, store))
+    assert await redis_log.find(order_id), "who placed it asks for it most often now"
+    stop.set()
+    await running
+    assert await redis_log.find(order_id) is None
