@@ -33,16 +33,18 @@ class LegShape(Shape):
     """A share of the amount on one path."""
 
     venue: str
-    pool: str
+    pool: str = Field(
+        description="its address; of several, with + between, where what comes out of one goes into the next"
+    )
     share_bps: int
     amount_in: Amount | None
     amount_out: Amount | None
-    fee: Amount | None
+    fee: Amount | None = Field(description="of the pools that take it in feeToken; it is off amountOut already")
     fee_token: str
 
 
 class RouteShape(Shape):
-    """The way an order takes. `venue` and `pool`: null when it is split."""
+    """The way an order takes. `venue` and `pool`: of its one leg; null when it is split."""
 
     venue: str | None
     pool: str | None
