@@ -101,7 +101,22 @@ def validate(model: type[B], value: dict[str, Any]) -> B:
         return model.model_validate(value)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
-        raise Invalid(*(FieldError(_pointer(fault["loc"]), fault["type"], fault["msg"]) for fault in faults)) from None
+        raise Invalid(*(_told(fault["loc"], fault["type"], fault["msg"]) for fault in faults)) from None
+
+
+def _told(path: tuple[int | str, ...], code: str, said: str) -> FieldError:
+    # Many clients show their users the text alone, so it names the part as the pointer does.
+    part = quoted("/".join(map(str, path)))
+    match code:
+        case "missing":
+            detail = f"{part} is missing."
+        case "extra_forbidden":
+            detail = f"There is no member {part} here."
+        case "dict_type":
+            detail = f"{part} must be a JSON object."
+        case _:
+            detail = f"{part}: {said}"
+    return FieldError(_pointer(path), code, detail)
 
 
 def _pointer(path: tuple[int | str, ...]) -> str:

@@ -39,6 +39,22 @@ def test_the_fingerprint_tells_every_difference() -> None:
     assert len({order.fingerprint() for order in different}) == len(different)
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("{}", "tokenIn is missing."),
+        ('{"tokenIn":"SOL","tokenOut":"USDC","amount":1,"price":2}', "There is no member price here."),
+        ('{"tokenIn":5,"tokenOut":"USDC","amount":1}', "tokenIn: Input should be a valid string"),
+        ('{"tokenIn":"SOL","tokenOut":"USDC","amount":1,"metadata":{"a/b":1}}', "metadata/a/b: Input should be"),
+        ('{"tokenIn":"SOL","tokenOut":"USDC","amount":1,"metadata":[]}', "metadata must be a JSON object."),
+    ],
+)
+def test_a_refused_body_is_told_which_part_of_it_is_wrong(body: str, said: str) -> None:
+    with pytest.raises(bodies.Invalid, match=f"^{said}") as refused:
+        dto.read_order(body.encode(), NOW)
+    assert str(refused.value) == refused.value.errors[0].detail
+
+
 @given(
     st.dictionaries(
         st.text(max_size=5),
