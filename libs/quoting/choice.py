@@ -19,7 +19,7 @@ from libs.events.model import (
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy, after_failure
 from libs.events.trusted import changed, trusted
-from libs.venues.tokens import TOKENS
+from libs.venues.tokens import TOKENS, find_token, to_decimal_text
 
 WHOLE_BPS = 10_000
 SOL_MINT = TOKENS["SOL"].mint
@@ -130,7 +130,8 @@ def _not_met(
             delay_ms=left_ms,
             until=order.expires_at,
         )
-    why = f"{venue}, the best, quotes {best_out} base units; at least {wanted_out(order)} are wanted"
+    quoted, wanted = _shown(order, best_out), _shown(order, wanted_out(order))
+    why = f"{venue}, the best, quotes {quoted}; at least {wanted} are wanted"
     return after_failure(order, "routing", Reason.PRICE_NOT_MET, why, now=now, fraction=fraction, policy=policy)
 
 
@@ -190,7 +191,7 @@ def _candidate(order: Order, answer: Answer, best: _Offer, why_won: str) -> Cand
         return trusted(Candidate, {"venue": venue, "outcome": "failed", "why": quote.why, "took_ms": took_ms})
     selected, net = quote is best.quote, _net(order, quote)
     if quote.amount_out < wanted_out(order):
-        why = f"less than the {wanted_out(order)} base units that are wanted"
+        why = f"less than the {_shown(order, wanted_out(order))} that are wanted"
     else:
         why = why_won if selected else _why_lost(net, best.venue, best.net)
     return trusted(
@@ -205,6 +206,12 @@ def _candidate(order: Order, answer: Answer, best: _Offer, why_won: str) -> Cand
             "took_ms": took_ms,
         },
     )
+
+
+def _shown(order: Order, units: int) -> str:
+    """What comes out, as clients write amounts; a token that only another release knows has decimals nobody can say."""
+    token = find_token(order.mint_out)
+    return f"{to_decimal_text(units, token)} {token.symbol}" if token else f"{units} base units"
 
 
 def _in(order: Order, attempt: int) -> Order:

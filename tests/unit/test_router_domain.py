@@ -91,8 +91,21 @@ def test_the_best_of_those_that_give_what_is_wanted_wins() -> None:
     assert event.route.min_out == 1_000_000
     assert [(candidate.outcome, candidate.why) for candidate in event.candidates] == [
         ("selected", "the only one of 2 quotes that gives what is wanted"),
-        ("lost", "less than the 1000000 base units that are wanted"),
+        ("lost", "less than the 0.001 SOL that are wanted"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("mint", "quoted", "wanted"),
+    [(USDC, "302.5 USDC", "400 USDC"), ("of tomorrow", "302500000 base units", "400000000 base units")],
+)
+def test_what_was_quoted_and_what_is_wanted_are_told_as_clients_write_amounts(
+    mint: str, quoted: str, wanted: str
+) -> None:
+    order = an_order(mint_out=mint, terms=Terms(min_out=400_000_000))
+    failed = decided(offers("a", 302_500_000), order=order)
+    assert isinstance(failed, AttemptFailed)
+    assert failed.detail == f"a, the best, quotes {quoted}; at least {wanted} are wanted"
 
 
 def test_ties_go_to_the_first_by_name_whatever_the_order_of_answers() -> None:
