@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from decimal import Decimal
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from libs.client.entry import Entry
@@ -120,8 +121,9 @@ class Client:
         return Order.of(await self._transport.ask("GET", f"/api/orders/{order_id}"))
 
     async def order_by_client_id(self, client_order_id: str) -> Order:
-        """One order, by the id you gave it."""
-        return Order.of(await self._transport.ask("GET", f"/api/orders/by-client-id/{client_order_id}"))
+        """One order, by the id you gave it, or by the key it was placed under."""
+        named = quote(client_order_id, safe="")  # a key may hold what would end the path
+        return Order.of(await self._transport.ask("GET", f"/api/orders/by-client-id/{named}"))
 
     async def orders(self, *, status: Sequence[str] = ()) -> AsyncIterator[Order]:
         """All orders, newest first, page by page."""

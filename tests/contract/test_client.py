@@ -62,6 +62,14 @@ async def test_a_reset_tells_nothing_twice_and_leaves_nothing_out() -> None:
         collecting.cancel()
 
 
+@pytest.mark.parametrize("key", ["run#1", "run?2", "run/3", "50%", "100%25", "a b", '"run"', "~!$&'()*+,;=:@[]"])
+async def test_an_order_is_found_by_whatever_key_it_was_placed_under(key: str) -> None:
+    async with gateway() as http, Client(http.url, token=http.token) as client:
+        await client.place("SOL", "USDC", 1, key="run")
+        placed = await client.place("SOL", "USDC", 2, key=key)
+        assert (await client.order_by_client_id(key)).order_id == placed.order_id
+
+
 async def test_a_reset_leaves_out_no_order_that_waited_for_longer_than_a_snapshot_goes_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
