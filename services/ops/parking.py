@@ -15,7 +15,7 @@ from rich.text import Text
 from libs.events.log import Snapshot
 from libs.events.parked import Discarded, Parked
 from libs.events.parking import NotDiscardable, discard, discardable
-from libs.events.reactions import TERMINAL
+from libs.events.reactions import TERMINAL, WORKERS
 from libs.service.settings import Settings
 from services.ops.show import json_line, make_console
 from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE, Refusal, Stack, find_settings
@@ -34,7 +34,12 @@ class ParkingCommands:
         self._open = open_stack
 
     async def parked(
-        self, *, service: str = "", fingerprint: str = "", discarded: bool = False, as_json: AsJson = False
+        self,
+        *,
+        service: str | None = None,
+        fingerprint: str | None = None,
+        discarded: bool = False,
+        as_json: AsJson = False,
     ) -> int:
         """List the work items no service could handle, oldest first.
 
@@ -49,6 +54,7 @@ class ParkingCommands:
         as_json
             One JSON document per item.
         """
+        _check_service(service)
         settings, _ = find_settings()
         async with self._open(settings) as stack:
             given_up = await _all(stack.log.discarded) if discarded else []
@@ -66,8 +72,8 @@ class ParkingCommands:
         self,
         *items: str,
         every: Annotated[bool, Parameter(name="--all")] = False,
-        service: str = "",
-        fingerprint: str = "",
+        service: str | None = None,
+        fingerprint: str | None = None,
         rate: float = REDRIVES_PER_S,
         apply: bool = False,
     ) -> int:
@@ -90,6 +96,7 @@ class ParkingCommands:
         """
         if bool(items) == every or rate <= 0:
             raise Refusal("name items, or say --all; --rate must be above 0", EXIT_USAGE)
+        _check_service(service)
         settings, _ = find_settings()
         console = make_console()
         async with self._open(settings) as stack:
@@ -199,8 +206,14 @@ def _name(parked: Parked) -> str:
     return f"{parked.partition}:{parked.id}"
 
 
-def _wanted(item: Parked, service: str, fingerprint: str) -> bool:
-    return service in ("", item.service) and fingerprint in ("", item.fingerprint)
+def _check_service(service: str | None) -> None:
+    # A variable that is not set must not mean everybody's, and a misspelling not that nothing is parked.
+    if service is not None and service not in WORKERS:
+        raise Refusal(f"no service {service!r} parks items; there are {', '.join(WORKERS)}", EXIT_USAGE)
+
+
+def _wanted(item: Parked, service: str | None, fingerprint: str | None) -> bool:
+    return service in (None, item.service) and fingerprint in (None, item.fingerprint)
 
 
 def _print(items: list[Parked], about: dict[str, Discarded], console: Console) -> None:

@@ -116,6 +116,7 @@ def test_all_or_all_of_one_kind_are_redriven(swaplog: Swaplog) -> None:
     assert {item["fingerprint"] for item in swaplog.items()} == {"print-0"}
     assert swaplog.backlog() == 3
     assert swaplog.run("redrive", "--all", "--service", "executor", "--apply") == 0
+    assert swaplog.run("redrive", "--all", "--fingerprint", "", "--apply") == 0
     assert swaplog.backlog() == 3
     assert swaplog.run("redrive", "--all", "--rate", "1000", "--apply") == 0
     assert swaplog.backlog() == 6
@@ -170,6 +171,14 @@ def test_a_dry_run_of_a_discard_tells_what_would_come_of_it(swaplog: Swaplog) ->
     said = swaplog.said()
     assert f"order {order} stays CONFIRMED" in said
     assert "FAILED" not in said
+
+
+@pytest.mark.parametrize("service", ["", "routers"])
+def test_a_service_that_is_none_is_not_every_service_and_not_one_without_items(swaplog: Swaplog, service: str) -> None:
+    swaplog.park(1)
+    assert swaplog.run("parked", "--service", service) == EXIT_USAGE
+    assert swaplog.run("redrive", "--all", "--service", service, "--apply") == EXIT_USAGE
+    assert swaplog.backlog() == 0
 
 
 @pytest.mark.parametrize("arguments", [["redrive"], ["redrive", "nonsense"], ["redrive", "--all", "--rate", "0"]])
