@@ -14,6 +14,7 @@ FROM = {"url": "given", "path": "installed on this machine", "wheel": "from the 
 READY = """
 Swaplog is ready after {seconds:.1f} s:  {address}
 
+  API       {address}/api/docs
   Redis     {redis.version}, {redis_from}
   Postgres  {postgres.version}, {postgres_from}
   data      {data}

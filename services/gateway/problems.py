@@ -90,7 +90,7 @@ def problem_of_status(error: web.HTTPException) -> Problem:
     """What aiohttp refuses by itself, in our words."""
     match error.status:
         case 404:
-            return Problem("not_found", "There is no such route.")
+            return Problem("not_found", "There is no such route; /api/docs tells all there are.")
         case 405:
             allowed = error.headers.get("Allow", "")
             return Problem("method_not_allowed", f"Allowed here: {allowed}.", headers={"Allow": allowed})

@@ -65,7 +65,7 @@ def make_app(hub: Hub, access: Access, health: Health) -> web.Application:
 
 async def _nothing(request: web.Request) -> web.Response:
     """The gateway hands on whatever address of ours it is asked for."""
-    return problem(request, NOT_FOUND, "There is no such route.")
+    return problem(request, NOT_FOUND, "There is no such route; /api/docs tells all there are.")
 
 
 def _switching(key: str) -> bytes:

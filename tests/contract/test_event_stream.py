@@ -107,6 +107,7 @@ async def test_an_address_that_is_not_there_is_a_problem_as_everywhere(notifier:
     async with notifier.session.get(notifier.url.replace("/api/ws/orders", path)) as answer:
         problem = await answer.json(content_type="application/problem+json")
         assert (answer.status, problem["code"], problem["instance"]) == (404, "not_found", path)
+        assert "/api/docs" in problem["detail"]
 
 
 async def test_orders_of_others_cannot_be_listened_to(notifier: Notifier) -> None:

@@ -148,6 +148,7 @@ async def test_an_address_that_is_not_there_is_a_404(client: Client) -> None:
     for path in ("/", "/api", "/api/order", "/api/orders/", "/api/orders/a/b", "/metrics", "/api/auth/password"):
         answer = await client.get(path)
         assert (answer.status, answer.code) == (404, "not_found"), path
+        assert "/api/docs" in answer.body["detail"], "where those that are there are told"
 
 
 async def test_no_cache_keeps_a_refusal_for_somebody_else(client: Client) -> None:
