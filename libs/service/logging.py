@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import orjson
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
 
 SECRET_KEYS = re.compile(r"password|secret|token$|authorization|api_?key|jwt|wallet|cookie", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]+(?=@)")
@@ -53,13 +55,19 @@ def configure_logging(service: str, level: str = "info", fmt: Literal["auto", "j
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_ToStructlog()], force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[StdlibToStructlog()], force=True)
 
 
-class _ToStructlog(logging.Handler):
+class StdlibToStructlog(logging.Handler):
     """What libraries say through stdlib logging leaves in the same shape as what we say."""
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger(record.name)
-        method = getattr(log, record.levelname.lower(), log.warning)
+        method = log.debug if _is_no_http(record) else getattr(log, record.levelname.lower(), log.warning)
         method(record.getMessage(), logger=record.name, exc_info=record.exc_info or None)
+
+
+def _is_no_http(record: logging.LogRecord) -> bool:
+    """What was sent to a port of ours cannot be read: who sent it is told, and anybody could fill the logs with it."""
+    error = record.exc_info[1] if record.exc_info else None
+    return record.name == "aiohttp.server" and isinstance(error, HttpProcessingError | RequestPayloadError)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
+from structlog.testing import capture_logs
 
 from libs.service.health import Health, admin_server
+from libs.service.logging import StdlibToStructlog
 from services.gateway import bodies, dto, limits
 from tests.contract.http_gateway import ORDER, Client, gateway
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -154,6 +158,30 @@ async def test_an_address_that_is_not_there_is_a_404(client: Client) -> None:
 async def test_no_cache_keeps_a_refusal_for_somebody_else(client: Client) -> None:
     for refused in (await client.get("/api/orders/by-client-id/x"), await client.get("/api/orders", Authorization="")):
         assert refused.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 9_000 + b"\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nno header\r\n\r\n",
+        b"POST /api/orders HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+    ],
+)
+async def test_a_request_that_is_no_http_is_no_error_of_ours_for_operators(client: Client, request_text: bytes) -> None:
+    server, ours = logging.getLogger("aiohttp.server"), StdlibToStructlog()
+    server.addHandler(ours)
+    try:
+        with capture_logs() as said:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(client.url.rpartition(":")[2]))
+            writer.write(request_text)
+            assert (await reader.readline()).split()[1] in (b"400", b"401")
+            await reader.read()
+            writer.close()
+            await eventually(lambda: [line for line in said if line.get("logger") == "aiohttp.server"])
+    finally:
+        server.removeHandler(ours)
+    assert {line["log_level"] for line in said} <= {"debug"}
 
 
 async def test_a_method_that_is_not_there_is_a_405_naming_those_that_are(client: Client) -> None:
