@@ -1,6 +1,7 @@
 """Bodies of requests: JSON read exactly, checked against a model, and every fault told by its place."""
 
 import json
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NoReturn, TypeVar
@@ -88,6 +89,10 @@ def _exactly(body: bytes) -> Any:
     except UnicodeDecodeError:
         raise Malformed("The body is not UTF-8.") from None
     except json.JSONDecodeError as error:
+        if not body.strip():
+            raise Malformed("The body is empty: send a JSON object.") from None
+        if body.startswith(BOM_UTF8):  # of some editors and shells, and nobody sees it
+            raise Malformed("The body begins with a byte order mark: send UTF-8 without one.") from None
         raise Malformed(f"The body is not JSON: {error.msg}, line {error.lineno}, column {error.colno}.") from None
     except RecursionError:
         raise Malformed("The body is nested too deeply.") from None

@@ -40,6 +40,14 @@ def test_the_fingerprint_tells_every_difference() -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "said"), [(b"", "is empty"), (b" \n", "is empty"), (b"\xef\xbb\xbf{}", "begins with a byte order mark")]
+)
+def test_a_body_without_json_is_told_what_it_holds_instead(body: bytes, said: str) -> None:
+    with pytest.raises(bodies.Malformed, match=said):
+        dto.read_order(body, NOW)
+
+
+@pytest.mark.parametrize(
     ("body", "said"),
     [
         ("{}", "tokenIn is missing."),
