@@ -23,11 +23,11 @@ def _failure(reason: Reason) -> Failure:
 
 _FAILURES: Mapping[Reason, tuple[str, str]] = {
     Reason.NO_ROUTE: ("routing", "no venue has pools that lead from one token to the other"),
-    Reason.AMOUNT_TOO_SMALL: ("routing", "nothing would come out for this amount"),
+    Reason.AMOUNT_TOO_SMALL: ("any", "nothing would come out for this amount"),
     Reason.UNKNOWN_TOKEN: ("routing", "no venue trades one of the tokens"),
-    Reason.VENUES_UNAVAILABLE: ("routing", "no venue could be reached, or none answered in time"),
+    Reason.VENUES_UNAVAILABLE: ("any", "no venue, or not the one chosen, could be reached or answered in time"),
     Reason.VENUE_REFUSED: ("any", "a venue answered, but not with a quote or a transaction"),
-    Reason.INSUFFICIENT_LIQUIDITY: ("routing", "the pools do not hold so much"),
+    Reason.INSUFFICIENT_LIQUIDITY: ("any", "the pools do not hold so much"),
     Reason.INSUFFICIENT_FUNDS: ("execution", "the wallet does not hold the amount, or the network's fee"),
     Reason.PRICE_NOT_MET: ("routing", "the best quote is below minAmountOut, limitPrice or the quote it is held to"),
     Reason.SLIPPAGE_EXCEEDED: ("execution", "the price moved further than slippageBps before it settled"),

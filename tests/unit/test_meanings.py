@@ -54,6 +54,15 @@ def test_every_member_and_every_reason_is_told() -> None:
     assert meanings.FAILURES[Reason.PRICE_NOT_MET].again
 
 
+def test_an_attempt_fails_at_the_stage_that_is_told() -> None:
+    quoting = "".join(path.read_text() for path in (SERVICES.parent / "libs" / "quoting").glob("*.py"))
+    for stage, source in (("routing", quoting), ("execution", sources("executor"))):
+        reasons = {Reason[name] for name in re.findall(r"\bReason\.([A-Z_]+)", source)}
+        assert Reason.VENUE_REFUSED in reasons
+        told = {reason: meanings.FAILURES[reason].stage for reason in reasons}
+        assert {reason: at for reason, at in told.items() if at not in {stage, "any"}} == {}
+
+
 def test_every_member_of_a_problem_is_described() -> None:
     added = set(re.findall(r'Problem\("[^#\n]*, (\w+)=', sources("gateway"))) - {"headers", "errors"}
     assert {"currentStatus", "existingOrderId", "lookUp", "needs", "reason"} <= added
