@@ -4,7 +4,7 @@ import asyncio
 import sys
 from uuid import uuid4
 
-from libs.client import Client, NotSettled
+from libs.client import Client, NotSettled, SwaplogError
 
 
 async def main(base_url: str) -> int:
@@ -23,4 +23,7 @@ async def main(base_url: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(sys.argv[1] if sys.argv[1:] else "http://127.0.0.1:8080")))
+    try:
+        sys.exit(asyncio.run(main(sys.argv[1] if sys.argv[1:] else "http://127.0.0.1:8080")))
+    except (SwaplogError, ValueError) as error:  # an address that is none is a ValueError
+        sys.exit(f"swap: {error}")

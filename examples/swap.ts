@@ -1,4 +1,4 @@
-// Swap SOL for USDC and watch it, with nothing but fetch and WebSocket:
+// Swap SOL for USDC and watch it, with nothing but fetch and WebSocket (Node 22.6 or newer):
 // node --experimental-strip-types examples/swap.ts http://127.0.0.1:8080
 
 export {}; // a module: it waits at its top level

@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from redis import Redis, RedisCluster
 
+from deploy.local.ports import Claims
 from libs.events.ids import partition_of_user
 from libs.events.log import Committed
 from libs.events.redis_keys import Keys
@@ -182,6 +183,15 @@ def test_what_cannot_be_used_is_one_line_before_anything_is_told(log_url: str, t
     orders_happen(log_url, "user-1")
     for done in (tap(log_url, tmp_path, "not there/tap.cursors"), tap("http://127.0.0.1:1", tmp_path)):
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+
+
+@pytest.mark.parametrize("example", ["swap.py http://127.0.0.1:{port}", "watch.py http://127.0.0.1:{port} token"])
+def test_an_example_without_a_running_stack_is_one_line(example: str, claimed: Claims) -> None:
+    name, *arguments = example.format(port=claimed.free("127.0.0.1")).split()
+    command = [sys.executable, str(ROOT / "examples" / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert "Cannot connect" in done.stderr
 
 
 @pytest.mark.parametrize(("token", "told"), [("old", "log in again (401)"), ("good", "no such order (404)")])
