@@ -127,7 +127,8 @@ def check_next(partition: int, last: str, entry_id: str) -> None:
     """An entry's id is <ms>-<position>; positions of a partition are 1, 2, 3, … without exception."""
     position, expected = position_of(entry_id), position_of(last) + 1
     if position != expected:
-        raise Stop(f"partition {partition}: expected position {expected}, found {position}: entries are missing")
+        found = f"partition {partition}: expected position {expected}, found {position}: entries are missing"
+        raise Stop(f"{found}; docs/integrators.md says where those are that were only trimmed")
 
 
 def position_of(entry_id: str) -> int:

@@ -5,15 +5,22 @@ import os
 import re
 import shutil
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
+import asyncpg
 import pytest
+from redis import Redis
 
 from deploy.local.stack import Stack
 from libs.client import Client
+from libs.events.ids import partition_of
+from libs.events.redis_keys import Keys
 from tests.clients import signed_up
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 README, INTEGRATORS = ((ROOT / page).read_text() for page in ("README.md", "docs/integrators.md"))
@@ -88,6 +95,24 @@ async def test_every_command_for_integrators_works(stack: Stack, tmp_path: Path)
         await client.order()
     said = await said_by(stack, tmp_path, "\n".join(blocks(INTEGRATORS, "sh")))
     assert '"type": "OrderRequested"' in said
+
+
+async def test_what_left_redis_is_found_where_integrators_are_told(stack: Stack) -> None:
+    async with signed_up(stack.base_url) as client:
+        partition = partition_of((await client.order())["orderId"])
+    (query,) = blocks(INTEGRATORS, "sql")
+    query = query.replace("= 3", f"= {partition}").replace("> 1041", "> 0")
+    connection = await asyncpg.connect(stack.stores["postgres"].url)
+    try:
+        rows = await eventually(partial(connection.fetch, query), what="the first event is archived")
+    finally:
+        await connection.close()
+    archived = {name: str(value) for name, value in rows[0].items()}
+    with Redis.from_url(stack.stores["redis"].url, decode_responses=True) as client:
+        ((entry_id, told),) = client.xrange(Keys(partition).log, count=1)
+    assert archived.pop("position") == entry_id.partition("-")[2]
+    assert datetime.fromisoformat(archived.pop("time")) == datetime.fromisoformat(told.pop("time"))
+    assert archived == told
 
 
 async def test_the_python_of_the_readme_works(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:

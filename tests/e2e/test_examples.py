@@ -113,6 +113,7 @@ def test_the_tap_stops_on_a_hole(log_url: str, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert [json.loads(line)["version"] for line in done.stdout.splitlines()] == ["1"]
     assert "expected position 7, found 8: entries are missing" in done.stderr
+    assert "docs/integrators.md" in done.stderr, "a person must look, and there it says where"
     assert tap(log_url, tmp_path).returncode == 1
 
 
