@@ -29,8 +29,10 @@ class Settings(BaseModel):
     redis_url: str = Field(
         "", description="Redis or Valkey 7.0+, or any node of a cluster; wins over REDIS_HOST and REDIS_PORT"
     )
-    redis_host: str = Field("127.0.0.1", description="host of Redis when REDIS_URL is not set")
-    redis_port: int = Field(6379, ge=1, le=65535, description="port of Redis when REDIS_URL is not set")
+    redis_host: str = Field(
+        "127.0.0.1", description="host of Redis when REDIS_URL is not set; where neither is, `make run` starts one"
+    )
+    redis_port: int = Field(6379, ge=1, le=65535, description="port of Redis at REDIS_HOST")
     database_url: str = Field("", description="PostgreSQL 15+")
     data_dir: Path = Field(Path("data"), description="where `make run` keeps stores, secrets and logs")
 

@@ -115,8 +115,8 @@ MEMBERS: Mapping[str, str] = {
     "slippageBps": "how far below the quote the swap may settle; default 50",
     "minAmountOut": "the least to come out, whatever the slippage allows",
     "limitPrice": "the least price, tokenOut per tokenIn: the order waits as OPEN until a route beats it",
-    "timeInForce": "GTC (at most 90 days) and GTT (until expiresAt) wait; IOC and FOK get one attempt. A swap is never "
-    "partial",
+    "timeInForce": "GTC (at most 90 days) and GTT (until expiresAt) wait, and a limitPrice alone means one of them; "
+    "IOC and FOK get one attempt. A swap is never partial",
     "expiresAt": "RFC 3339; not submitted by then: EXPIRED. At most 24 h ahead, for limit orders 90 days",
     "clientOrderId": "your own id, unique for 24 h: looks the order up, and is as good as an Idempotency-Key",
     "quoteId": "of a quote for the same swap: settles at no less than its minAmountOut, or not at all",
