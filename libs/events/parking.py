@@ -55,6 +55,14 @@ async def discardable(log: ParkingLog, parked: Parked, *, not_settled: bool = Fa
     return held
 
 
+async def redrivable(log: ParkingLog, parked: Parked) -> bool:
+    """Whether a redrive would find its order. Another release may read what this one cannot."""
+    try:
+        return await _held(log, parked) is not None
+    except NotDiscardable:
+        return True
+
+
 async def _held(log: ParkingLog, parked: Parked) -> Snapshot | None:
     try:
         if partition_of(parked.order_id) != parked.partition:

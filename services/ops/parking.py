@@ -14,7 +14,7 @@ from rich.text import Text
 
 from libs.events.log import Snapshot
 from libs.events.parked import Discarded, Parked
-from libs.events.parking import NotDiscardable, discard, discardable
+from libs.events.parking import NotDiscardable, discard, discardable, redrivable
 from libs.events.reactions import TERMINAL, WORKERS
 from libs.service.settings import Settings
 from services.ops.show import json_line, make_console
@@ -106,7 +106,7 @@ class ParkingCommands:
             for number, item in enumerate(chosen):
                 if apply and number:
                     await asyncio.sleep(1 / rate)
-                done = not apply or await stack.log.redrive(item)
+                done = await (stack.log.redrive(item) if apply else redrivable(stack.log, item))
                 moved += done
                 said = "back with" if apply else "would go back to"
                 fate = f"{said} the {item.service}" if done else "left: it or its order is gone"

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from redis import Redis
 
+from libs.events.ids import partition_of
 from libs.events.log import Committed
 from libs.events.model import Event, Status
+from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
 from services.ops.__main__ import main
 from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE
@@ -108,6 +111,17 @@ def test_a_redrive_is_a_dry_run_until_it_is_meant(swaplog: Swaplog) -> None:
     assert swaplog.items() == []
     assert swaplog.backlog() == 1
     assert swaplog.run("redrive", item["id"], "--apply") == EXIT_DIFFERS
+
+
+def test_a_dry_run_of_a_redrive_tells_what_would_come_of_it(swaplog: Swaplog, redis_url: str) -> None:
+    gone, _ = swaplog.park(2)
+    with Redis.from_url(redis_url) as client:
+        client.delete(Keys(partition_of(gone)).order(gone))
+    dry, dry_said = swaplog.run("redrive", "--all"), swaplog.said()
+    assert dry == swaplog.run("redrive", "--all", "--apply") == EXIT_DIFFERS
+    for said in (dry_said, swaplog.said()):
+        assert f"order {gone}  left" in said
+        assert said.count("left") == 1
 
 
 def test_all_or_all_of_one_kind_are_redriven(swaplog: Swaplog) -> None:
