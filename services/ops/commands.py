@@ -169,15 +169,13 @@ def _selection(order: str | None, since: str, until: str, user: str | None, type
         raise Refusal(f"no event type {unknown[0]}; there are {', '.join(EVENT_TYPES)}", EXIT_USAGE)
     now = datetime.now(UTC)
     try:
-        return Selection(
-            since_ms=to_ms(since, now) if since else 0,
-            until_ms=to_ms(until, now) if until else END_OF_TIME_MS,
-            user=user,
-            types=frozenset(types),
-            order_id=order,
-        )
+        since_ms = to_ms(since, now) if since else 0
+        until_ms = to_ms(until, now) if until else END_OF_TIME_MS
     except ValueError as error:
         raise Refusal(str(error), EXIT_USAGE) from None
+    if since_ms > until_ms:
+        raise Refusal(f"--since {since} is after --until {until}: no event can be", EXIT_USAGE)
+    return Selection(since_ms=since_ms, until_ms=until_ms, user=user, types=frozenset(types), order_id=order)
 
 
 def _partition(order: str, stack: Stack) -> int:

@@ -73,6 +73,7 @@ def test_a_broken_stack_file_is_one_line(nowhere: Path) -> None:
         (["replay"], EXIT_USAGE),
         (["events", "--since", "yesterday"], EXIT_USAGE),
         (["events", "--type", "Foo"], EXIT_USAGE),
+        (["events", "--since", "1m", "--until", "5m"], EXIT_USAGE),
         (["events", "--follow", "--until", "1m"], EXIT_USAGE),
         (["journey", "--base", "localhost"], EXIT_USAGE),
         (["status"], EXIT_UNREACHABLE),
