@@ -60,9 +60,9 @@ KEY = header("Idempotency-Key", "Send it again with the same key: one order come
 LIMIT = query("limit", "Most of a page.", type="integer", minimum=1, maximum=200, default=limits.PAGE_DEFAULT)
 EXPAND = query("expand", "events: the history of each order comes along.", enum=["events", "route", "events,route"])
 QUOTED = (
-    {**query("tokenIn", "Symbol or mint."), "required": True},
-    {**query("tokenOut", "Symbol or mint."), "required": True},
-    {**query("amount", "Whole tokens, a decimal."), "required": True},
+    {**query("tokenIn", "Symbol or mint."), "required": True, "example": "SOL"},
+    {**query("tokenOut", "Symbol or mint."), "required": True, "example": "USDC"},
+    {**query("amount", "Whole tokens, a decimal."), "required": True, "example": "1.5"},
     query("slippageBps", "Basis points.", type="integer", minimum=0, maximum=10_000),
 )
 IF_NONE_MATCH = header("If-None-Match", "The ETag of what you have: 304 while it is still so.")

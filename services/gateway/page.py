@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -81,13 +82,20 @@ def _request(method: str, path: str, one: Node, schemas: Node) -> str:
     content = one.get("requestBody", {}).get("content", {}).get("application/json")
     token = " -H 'authorization: Bearer '$TOKEN" if one.get("security") else ""
     verb = f" -X {method.upper()}" if method != "get" and not content else ""
-    call = f"curl -s{verb} http://127.0.0.1:8080{path}{token}"
+    url = f"http://127.0.0.1:8080{path}{_query(one)}"
+    call = f"curl -s{verb} {shlex.quote(url) if '?' in url else url}{token}"
     if not content:
         return f"<pre>{html.escape(call)}</pre>"
     data = json.dumps(content.get("example", {}))
     whole = f"{call} \\\n  -H 'content-type: application/json' -d '{data}'"
     members = _members(schemas[content["schema"]["$ref"].rpartition("/")[2]])
     return f"<p>Body: {_type(content['schema'])}</p>{members}<pre>{html.escape(whole)}</pre>"
+
+
+def _query(one: Node) -> str:
+    """What must be asked, as an example."""
+    needed = [each for each in one.get("parameters", ()) if each["in"] == "query" and each.get("required")]
+    return "?" + "&".join(f"{each['name']}={each['example']}" for each in needed) if needed else ""
 
 
 def _answers(responses: Node) -> str:

@@ -1,10 +1,12 @@
 """The description is true: of every address, of every answer, whatever is sent to them."""
 
 import asyncio
+import html
 import json
 import os
 import random
 import re
+import shlex
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -118,6 +120,17 @@ def test_the_page_for_people_loads_nothing_and_leads_where_it_says(base_url: str
     assert {lead for lead in seen.leads if not lead.startswith("#")} == {"/api/openapi.json", "/api/asyncapi.json"}
     assert {lead[1:] for lead in seen.leads if lead.startswith("#")} <= seen.ids
     assert {one.name for one in OPERATIONS} | set(KINDS) <= seen.ids
+
+
+def test_the_examples_of_the_page_can_be_pasted(base_url: str, headers: dict[str, str]) -> None:
+    page = html.unescape(requests.get(f"{base_url}/api/docs", timeout=60).text)
+    shown = [shlex.split(line) for line in re.findall(r"<pre>(curl [^<]*)</pre>", page) if "{" not in line]
+    assert len(shown) >= 8
+    for command in shown:
+        url = next(word for word in command if word.startswith("http")).replace("http://127.0.0.1:8080", base_url)
+        method = command[command.index("-X") + 1] if "-X" in command else "GET"
+        with requests.request(method, url, headers=headers, timeout=60, stream=True) as answer:
+            assert answer.ok, command
 
 
 def payloads(channel: str) -> dict[str, Any]:
