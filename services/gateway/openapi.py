@@ -47,6 +47,7 @@ _HEADERS = {
     "Retry-After": "seconds to wait before the same request",
     "ETag": "this order at this version",
     "Location": "where what was made is found",
+    "Link": "the next page, while there is one",
     "Idempotent-Replayed": "true: an earlier request under this key made the order",
 }
 
@@ -129,8 +130,10 @@ def _answer(
 ) -> dict[str, Any]:
     description = one.summary if status < 400 else "Not now"
     headers = ["X-Request-Id"]
-    if one.scope:
+    if one.scope is not None and not one.path.startswith("/api/stream/"):  # what the notifier answers is not counted
         headers += ["RateLimit", "RateLimit-Policy"]
+    if model is shapes.OrdersShape:
+        headers.append("Link")
     if model is shapes.OrderShape or status == 304:
         headers.append("ETag")
     if status in {201, 202} and model in {shapes.OrderShape, shapes_accounts.NewKeyShape}:

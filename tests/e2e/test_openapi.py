@@ -133,6 +133,28 @@ def test_the_examples_of_the_page_can_be_pasted(base_url: str, headers: dict[str
             assert answer.ok, command
 
 
+def test_the_headers_of_answers_are_those_described(base_url: str, headers: dict[str, str]) -> None:
+    order = {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1"}
+    for key in ("1", "2", "2"):
+        placed = requests.post(f"{base_url}/api/orders", json=order, headers={**headers, "Idempotency-Key": key})
+    described = orjson.loads(openapi())
+    names = set(described["components"]["headers"]) - {"Retry-After"}
+    one = "/api/orders/{order_id}"
+    asked = (
+        ("/api/orders?limit=1", "/api/orders"), (placed.headers["Location"], one),
+        (f"{placed.headers['Location']}/events", f"{one}/events"), ("/api/tokens",), ("/api/keys",), ("/api/events",),
+        ("/api/quotes?tokenIn=SOL&tokenOut=USDC&amount=1", "/api/quotes"),
+        ("/api/quotes/stream?tokenIn=SOL&tokenOut=USDC&amount=1", "/api/quotes/stream"), ("/api/stream/orders",),
+        ("/livez",),
+    )  # fmt: skip
+    answers = [(described["paths"]["/api/orders"]["post"]["responses"]["202"], placed)]
+    for url, *path in asked:
+        with requests.get(base_url + url, headers=headers, timeout=60, stream=True) as answer:
+            answers.append((described["paths"][path[0] if path else url]["get"]["responses"]["200"], answer))
+    for told, answer in answers:
+        assert set(told["headers"]) == {name for name in names if name in answer.headers}, answer.url
+
+
 def payloads(channel: str) -> dict[str, Any]:
     """The described shape of every message of a channel."""
     described = orjson.loads(asyncapi())
