@@ -34,5 +34,7 @@ def read_time(text: str | None, now: datetime, within: timedelta | None, errors:
         return None
     if expires_at <= now or (within and expires_at > now + within):
         hours = f", by at most {within.total_seconds() / 3600:g} hours" if within else ""
-        errors.append(FieldError("#/expiresAt", "time_out_of_range", f"The time must lie in the future{hours}."))
+        # The clock that asks may be another one.
+        detail = f"The time must lie in the future{hours}: here it is {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}."
+        errors.append(FieldError("#/expiresAt", "time_out_of_range", detail))
     return expires_at

@@ -1,13 +1,13 @@
 """How bodies are read, where HTTP would only be in the way."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, strategies as st
 
-from services.gateway import bodies, dto, dto_accounts, limits
+from services.gateway import bodies, dto, dto_accounts, limits, times
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -37,6 +37,13 @@ def test_the_fingerprint_tells_every_difference() -> None:
         _order(extra=',"expiresAt":"2026-01-02T04:00:00Z"'),
     ]
     assert len({order.fingerprint() for order in different}) == len(different)
+
+
+@pytest.mark.parametrize("expires_at", ["2026-01-02T03:04:05Z", "2026-01-03T03:04:06Z"])
+def test_who_names_a_time_out_of_range_is_told_what_time_it_is_here(expires_at: str) -> None:
+    errors: list[bodies.FieldError] = []
+    times.read_time(expires_at, NOW, timedelta(hours=24), errors)
+    assert errors[0].detail.endswith("by at most 24 hours: here it is 2026-01-02T03:04:05Z.")
 
 
 @pytest.mark.parametrize(
