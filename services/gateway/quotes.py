@@ -90,8 +90,10 @@ class Quotes:
         }
         return Given(route.quoted_out, route.min_out, expires_at, body)
 
-    async def improvements(self, asked: Asked, user: str) -> AsyncIterator[Given | None]:
+    async def improvements(self, asked: Asked, user: str, wanted: Callable[[], bool]) -> AsyncIterator[Given | None]:
         """The first quote, then each that gives more, or that follows one which has expired; None: nobody quotes now.
+
+        It ends when nobody has `wanted` it any more.
 
         Raises:
             Problem: nobody quotes at the first look; later ones are waited out.
@@ -101,6 +103,8 @@ class Quotes:
         ends = asyncio.get_running_loop().time() + limits.QUOTE_STREAM_S
         while not self.closing.is_set() and asyncio.get_running_loop().time() < ends:
             await asyncio.sleep(limits.QUOTE_EVERY_S)
+            if not wanted():
+                return
             try:
                 found = await self.quote(asked, user)
             except Problem:

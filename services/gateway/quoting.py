@@ -33,7 +33,7 @@ class Quoting:
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """GET /api/quotes/stream, asked as `/api/quotes`: Server-Sent Events, only when there is a better one."""
         user = await self._asking.reader(request)
-        quotes = self._parts.quotes.improvements(self._asked(request), user)
+        quotes = self._parts.quotes.improvements(self._asked(request), user, lambda: _is_there(request))
         with self._parts.quotes.streaming(user):
             first = await anext(quotes)  # while it can still be refused
             response = web.StreamResponse(headers={**_STREAM, **self._of_every_answer(request)})
@@ -42,7 +42,6 @@ class Quoting:
             async for given in quotes:
                 await response.write(_event(given))
                 await asyncio.sleep(0)
-            await response.write_eof()
         return response
 
     def _of_every_answer(self, request: web.Request) -> dict[str, str]:
@@ -61,6 +60,11 @@ class Quoting:
         order = dto.read_order(orjson.dumps(body), self._parts.clock())
         bps = self._parts.slippage_bps if order.slippage_bps is None else order.slippage_bps
         return Asked(order.token_in, order.token_out, order.amount_in, bps)
+
+
+def _is_there(request: web.Request) -> bool:
+    # Seconds may pass until something is told, and only then would it show that the client has left.
+    return request.transport is not None and not request.transport.is_closing()
 
 
 def _event(given: Given | None) -> bytes:

@@ -15,6 +15,7 @@ from libs.service.shared import open_shared
 from services.gateway import limits
 from tests.contract.fake_venue import FakeVenue, a_quote, answers, running_world
 from tests.contract.http_gateway import ORDER, PARTITIONS, Client, gateway
+from tests.waiting import eventually
 
 ASKED = "/api/quotes?tokenIn=SOL&tokenOut=USDC&amount=10"
 
@@ -169,6 +170,26 @@ async def test_streams_of_one_user_are_so_many(monkeypatch: pytest.MonkeyPatch) 
         async with client.session.get(url, headers={"Authorization": f"Bearer {client.token}"}) as stream:
             await next_quote(stream)
             assert (await client.get(ASKED.replace("/quotes", "/quotes/stream"))).code == "rate_limited"
+
+
+async def test_a_stream_that_was_left_is_none_of_these(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "QUOTE_STREAMS_PER_USER_MAX", 1)
+    monkeypatch.setattr(limits, "QUOTE_EVERY_S", 0.02)
+    monkeypatch.setattr(limits, "QUOTE_FIRM_FOR", timedelta(hours=1))  # nothing is told in which the leaving would show
+    async with market(Market(1_500_000_000)) as client:
+        url = client.url + ASKED.replace("/quotes", "/quotes/stream")
+        mine = {"Authorization": f"Bearer {client.token}"}
+
+        async def told() -> bool:
+            async with client.session.get(url, headers=mine) as stream:
+                return stream.status == 200 and bool(await next_quote(stream))
+
+        assert await told()
+        await eventually(told, within_s=10)
+        await eventually(told, within_s=10)  # so the one before has come to its end
+    assert "Error handling request" not in caplog.text
 
 
 async def test_who_has_no_stream_is_not_told_to_close_one(monkeypatch: pytest.MonkeyPatch) -> None:
