@@ -13,6 +13,7 @@ from aiohttp.web import RequestPayloadError
 
 SECRET_KEYS = re.compile(r"password|secret|token$|authorization|api_?key|jwt|wallet|cookie", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]+(?=@)")
+_OF_CLIENTS = (HttpProcessingError, RequestPayloadError, ConnectionResetError)
 BEARER = re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]+")
 
 
@@ -63,11 +64,11 @@ class StdlibToStructlog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger(record.name)
-        method = log.debug if _is_no_http(record) else getattr(log, record.levelname.lower(), log.warning)
+        method = log.debug if _is_of_clients(record) else getattr(log, record.levelname.lower(), log.warning)
         method(record.getMessage(), logger=record.name, exc_info=record.exc_info or None)
 
 
-def _is_no_http(record: logging.LogRecord) -> bool:
-    """What was sent to a port of ours cannot be read: who sent it is told, and anybody could fill the logs with it."""
+def _is_of_clients(record: logging.LogRecord) -> bool:
+    """What was sent to a port of ours cannot be read, or who asked has left: anybody could fill the logs with it."""
     error = record.exc_info[1] if record.exc_info else None
-    return record.name == "aiohttp.server" and isinstance(error, HttpProcessingError | RequestPayloadError)
+    return record.name == "aiohttp.server" and isinstance(error, _OF_CLIENTS)
