@@ -44,7 +44,9 @@ def _problem_of(error: Exception) -> Problem:
             return Problem("idempotency_key_reused", detail, existingOrderId=error.order_id)
         case OutcomeUndecided():
             found_by = error.order_id if error.key is None else f"by-client-id/{quote(error.key, safe='')}"
-            return Problem("outcome_unknown", _advice(error), lookUp=f"/api/orders/{found_by}")
+            # A program repeats what it is told may be, and without a key that would be another order.
+            again = error.key is not None or not error.places
+            return Problem("outcome_unknown", _advice(error), retryable=again, lookUp=f"/api/orders/{found_by}")
         case Malformed():
             return Problem("malformed_body", str(error))
         case Invalid():

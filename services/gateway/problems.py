@@ -66,7 +66,8 @@ KINDS: Mapping[str, Kind] = {
 class Problem(Exception):
     """An answer other than success.
 
-    `code` is a key of `KINDS`; `members` are extension members of the document, `headers` go with the answer.
+    `code` is a key of `KINDS`; `members` are extension members of the document, or `retryable` where this time it is
+    not; `headers` go with the answer.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Problem(Exception):
         self.code, self.detail, self.errors, self.members = code, detail, errors, members
         self.kind = KINDS[code]
         self.headers = dict(headers or {})
-        if self.kind.retryable:
+        if members.get("retryable", self.kind.retryable):
             self.headers.setdefault("Retry-After", str(limits.RETRY_AFTER_S))
 
 

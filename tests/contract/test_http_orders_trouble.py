@@ -49,9 +49,9 @@ async def test_an_outcome_that_stays_unknown_is_said_to_be_and_where_to_look(
     log.troubles = [trouble, *["away"] * 100]
     answer = await client.post(Idempotency_Key=key)
     assert (answer.status, answer.code) == (503, "outcome_unknown")
-    assert answer.headers["Retry-After"]
     assert (await client.get(answer.body["lookUp"])).status == found
     assert ("another order" in answer.body["detail"]) == (not key), "without a key it must not be sent again unseen"
+    assert answer.body["retryable"] is ("Retry-After" in answer.headers) is bool(key), "nor by a program"
 
 
 @pytest.mark.parametrize("trouble", ["away", "another"])
