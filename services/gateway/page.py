@@ -17,6 +17,7 @@ from services.gateway.page_style import STYLE
 from services.gateway.problems import KINDS
 
 Node = Mapping[str, Any]
+DEFAULT_ORIGIN = "http://127.0.0.1:8080"
 
 
 @cache
@@ -82,7 +83,7 @@ def _request(method: str, path: str, one: Node, schemas: Node) -> str:
     content = one.get("requestBody", {}).get("content", {}).get("application/json")
     token = " -H 'authorization: Bearer '$TOKEN" if one.get("security") else ""
     verb = f" -X {method.upper()}" if method != "get" and not content else ""
-    url = f"http://127.0.0.1:8080{path}{_query(one)}"
+    url = f"{DEFAULT_ORIGIN}{path}{_query(one)}"
     call = f"curl -s{verb} {shlex.quote(url) if '?' in url else url}{token}"
     if not content:
         return f"<pre>{html.escape(call)}</pre>"

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -153,6 +154,16 @@ async def test_an_address_that_is_not_there_is_a_404(client: Client) -> None:
         answer = await client.get(path)
         assert (answer.status, answer.code) == (404, "not_found"), path
         assert "/api/docs" in answer.body["detail"], "where those that are there are told"
+
+
+async def test_the_examples_of_the_page_name_the_gateway_it_was_asked_of(client: Client) -> None:
+    for host, shown in ((None, client.url), ("api.example.com", "http://127.0.0.1:8080"), ("'<b>:1", None)):
+        asked = {} if host is None else {"Host": host}
+        async with client.session.get(f"{client.url}/api/docs", headers=asked) as answer:
+            page = await answer.text()
+        assert set(re.findall(r"curl -s(?: -X \w+)? (?:&#x27;)?(http://[\w.:]+)", page)) == {
+            shown or "http://127.0.0.1:8080"
+        }
 
 
 async def test_no_cache_keeps_a_refusal_for_somebody_else(client: Client) -> None:
