@@ -32,7 +32,10 @@ def _told() -> dict[str, tuple[dict[str, Any], str]]:
     orders = {"type": "array", "items": {"$ref": "#/components/schemas/OrderShape"}}
     error = {"code": {"type": "string", "enum": list(LIVE_ERRORS)}, "detail": _TEXT}
     return {
-        "snapshot": ({"cursor": _CURSOR, "orders": orders}, "orders as they are: replaces what you knew of them"),
+        "snapshot": (
+            {"cursor": _CURSOR, "orders": orders},
+            "orders as they are, of all of yours the 100 newest: replaces what you knew of these",
+        ),
         "heartbeat": ({"cursor": _CURSOR}, "every 25 s: alive, and nothing up to here was left out"),
         "reset": ({"reason": _TEXT}, "what follows your cursor cannot be told without a gap: a snapshot comes next"),
         "subscribed": ({"orderIds": _TEXTS}, "the orders this socket carries now"),

@@ -9,12 +9,12 @@ import orjson
 import pytest
 
 from libs.events.model import Reason
-from services.gateway import entry, frames, meanings
+from services.gateway import asyncapi, entry, frames, meanings
 from services.gateway.dto import BatchItemBody, read_order
 from services.gateway.openapi import openapi
 from services.gateway.problems import KINDS
 from services.notifier import problems
-from services.notifier.limits import Close
+from services.notifier.limits import Close, Limits
 
 SERVICES = Path(__file__).parents[2] / "services"
 
@@ -52,6 +52,10 @@ def test_every_member_and_every_reason_is_told() -> None:
     assert set(meanings.FAILURES) == set(Reason)
     assert not meanings.FAILURES[Reason.NO_ROUTE].again
     assert meanings.FAILURES[Reason.PRICE_NOT_MET].again
+
+
+def test_how_many_orders_a_snapshot_has_is_told() -> None:
+    assert f"the {Limits().snapshot_orders} newest" in asyncapi.messages()["snapshot"]
 
 
 def test_an_attempt_fails_at_the_stage_that_is_told() -> None:
