@@ -1,0 +1,105 @@
+"""What a node says that is not as agreed proves nothing: no order is taken for expired, or for settled, by it."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from services.executor.chain import Chain, Sending
+from services.executor.domain import ChainView, Look, TxStatus
+from services.executor.rpc import METHOD_NOT_FOUND, Call, ChainUnavailable, Results, Rpc, RpcRefused
+
+LANDED = {"slot": 7, "confirmationStatus": "confirmed", "err": None}
+
+
+class Node:
+    """Answers the calls of one request, in their order."""
+
+    def __init__(self, *answers: Any) -> None:
+        self._answers = list(answers)
+
+    async def call(self, _method: str, *_params: Any) -> Any:
+        (answer,) = self._answers
+        if isinstance(answer, RpcRefused):
+            raise answer
+        return answer
+
+    async def together(self, *_calls: Call) -> Results:
+        return self._answers
+
+    async def gather(self, groups: Sequence[Sequence[Call]]) -> list[Results | Exception]:
+        return [self._answers for _ in groups]
+
+
+def chain_of(*answers: Any) -> Chain:
+    return Chain(cast("Rpc", Node(*answers)))
+
+
+def statuses(*values: Any, slot: Any = 9) -> dict[str, Any]:
+    return {"context": {"slot": slot}, "value": list(values)}
+
+
+async def test_statuses_are_those_of_the_signatures_in_their_order() -> None:
+    looks = await chain_of(statuses(None, LANDED)).look(["a", "b"])
+    assert looks == [Look(9, None), Look(9, TxStatus(7, "confirmed", None))]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        statuses(LANDED),
+        statuses(LANDED, None, None),
+        statuses(None, None, slot="x"),
+        {"value": [None, None]},
+        [],
+        None,
+        7,
+    ],
+)
+async def test_as_many_statuses_as_were_asked_for_or_none(answer: Any) -> None:
+    with pytest.raises(ChainUnavailable, match="getSignatureStatuses"):
+        await chain_of(answer).look(["a", "b"])
+
+
+@pytest.mark.parametrize("odd", [7, {}, {"slot": "x"}, {"slot": 7, "confirmationStatus": "sure"}])
+async def test_a_status_that_cannot_be_read_is_of_before_every_height(odd: Any) -> None:
+    assert await chain_of(statuses(odd, None)).look(["a", "b"]) == [Look(-1, None), Look(9, None)]
+
+
+@pytest.mark.parametrize(("slot", "height"), [(None, 5), ("9", 5), (9, None), (9, RpcRefused(-1, "no")), (9.0, 5)])
+async def test_a_view_without_its_numbers_is_none(slot: Any, height: Any) -> None:
+    with pytest.raises(ChainUnavailable, match="getSlot, getBlockHeight"):
+        await chain_of(slot, height, {"value": True}).view("hash")
+
+
+@pytest.mark.parametrize("valid", [None, {}, {"value": "yes"}, RpcRefused(-32_000, "busy")])
+async def test_whether_a_blockhash_holds_is_said_in_so_many_words_or_not_at_all(valid: Any) -> None:
+    with pytest.raises(ChainUnavailable, match="isBlockhashValid"):
+        await chain_of(9, 5, valid).view("hash")
+
+
+async def test_only_a_node_that_does_not_know_the_question_is_judged_by_height() -> None:
+    unknown = RpcRefused(METHOD_NOT_FOUND, "no such method")
+    assert await chain_of(9, 5, unknown).view("hash") == ChainView(9, 5, None)
+    assert await chain_of(9, 5, {"value": False}).view("hash") == ChainView(9, 5, False)
+
+
+@pytest.mark.parametrize("height", [None, "x", {}, RpcRefused(-1, "no")])
+async def test_what_is_no_height_is_none(height: Any) -> None:
+    with pytest.raises(ChainUnavailable, match="getBlockHeight"):
+        await chain_of(height).height()
+
+
+async def test_what_a_node_says_of_two_it_was_sent_is_told_of_each() -> None:
+    refused = RpcRefused(-32_002, "blockhash not found")
+    meta = {"fee": 5_000}
+    chain = chain_of("sig", refused, statuses(LANDED, None), {"meta": meta}, None)
+    landed = Look(9, TxStatus(7, "confirmed", None))
+    wanted = [Sending(True, landed, meta), Sending(refused, Look(9, None), None)]
+    assert await chain.send_and_look([("bytes-a", "a"), ("bytes-b", "b")]) == wanted
+
+
+@pytest.mark.parametrize("odd", [statuses(LANDED), RpcRefused(-1, "no"), None])
+async def test_what_was_sent_and_cannot_be_looked_at_may_have_landed(odd: Any) -> None:
+    sendings = await chain_of("sig", "sig", odd).send_and_look([("bytes-a", "a"), ("bytes-b", "b")])
+    assert sendings == [Sending(True, None, None)] * 2
