@@ -18,6 +18,7 @@ from services.executor.domain import (
     TxStatus,
     against_quote_ppm,
     amount_received,
+    believable,
     chain_error,
     conclude,
 )
@@ -163,3 +164,8 @@ def test_against_the_quote_is_in_millionths_and_never_flattered() -> None:
     assert against_quote_ppm(101, 100) == 10_000
     assert against_quote_ppm(995, 1_000) == -5_000
     assert against_quote_ppm(2_999_999, 3_000_000) == -1
+
+
+@pytest.mark.parametrize(("ahead", "is_believed"), [(-1, False), (0, True), (150, True), (300, True), (301, False)])
+def test_a_transaction_is_valid_for_no_longer_than_a_lagging_node_explains(ahead: int, is_believed: bool) -> None:
+    assert believable(1_000 + ahead, 1_000) is is_believed

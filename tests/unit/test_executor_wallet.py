@@ -4,15 +4,15 @@ import base64
 
 import pytest
 from solders.hash import Hash
-from solders.instruction import AccountMeta, Instruction
+from solders.instruction import AccountMeta, CompiledInstruction, Instruction
 from solders.keypair import Keypair
-from solders.message import MessageV0
+from solders.message import MessageHeader, MessageV0
 from solders.pubkey import Pubkey
 from solders.signature import Signature
 from solders.system_program import AdvanceNonceAccountParams, advance_nonce_account
 from solders.transaction import VersionedTransaction
 
-from services.executor.wallet import UnacceptableTransaction, Wallet, blockhash_of
+from services.executor.wallet import TRANSACTION_BYTES_MAX, UnacceptableTransaction, Wallet, blockhash_of
 
 KEY = Keypair()
 WALLET = Wallet(str(KEY))
@@ -96,3 +96,32 @@ def test_what_does_not_fit_a_packet_is_refused() -> None:
 def test_a_secret_that_is_no_key_is_one_clear_error_that_does_not_show_it(secret: str) -> None:
     with pytest.raises(ValueError, match=r"^the key must be 64 bytes in base58$"):
         Wallet(secret)
+
+
+def sized(extra: int) -> str:
+    """A transaction of one packet and so many bytes more."""
+    data = b"order" + b"x" * 900
+    missing = TRANSACTION_BYTES_MAX - len(base64.b64decode(unsigned(None, calling(data))))
+    return unsigned(None, calling(data + b"x" * (missing + extra)))
+
+
+def calling(data: bytes) -> Instruction:
+    return Instruction(PROGRAM, data, [AccountMeta(KEY.pubkey(), True, True)])
+
+
+def test_a_transaction_fills_a_packet_and_no_more() -> None:
+    assert WALLET.sign(sized(0), "order")
+    for extra in (1, 300):
+        with pytest.raises(UnacceptableTransaction, match="a packet holds"):
+            WALLET.sign(sized(extra), "order")
+    with pytest.raises(UnacceptableTransaction, match="larger than one packet"):
+        WALLET.sign("A" * (2 * TRANSACTION_BYTES_MAX + 4), "order")
+
+
+def test_a_transaction_that_names_accounts_it_does_not_list_is_none() -> None:
+    beyond = CompiledInstruction(9, b"order", bytes([0]))
+    keys = [KEY.pubkey(), PROGRAM]
+    message = MessageV0(MessageHeader(1, 0, 1), keys, Hash.new_unique(), [beyond], [])
+    odd = base64.b64encode(bytes(VersionedTransaction.populate(message, [Signature.default()]))).decode()
+    with pytest.raises(UnacceptableTransaction, match="not a transaction"):
+        WALLET.sign(odd, "order")
