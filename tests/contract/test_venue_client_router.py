@@ -22,6 +22,7 @@ from services.router import handlers
 from services.router.handlers import Router
 from tests.builders import NOW, attempt_failed, then
 from tests.contract.fake_venue import POLICY, FakeVenue, World, a_quote, a_snapshot, answers, running_world
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -72,6 +73,36 @@ async def test_slow_venues_are_waited_for_after_the_start_and_asked_once(world: 
     (selected,) = await router.handle(started.order, started.event)
     assert isinstance(selected, RouteSelected)
     assert len(slow.singles) == 1
+
+
+async def test_an_answer_nobody_comes_for_is_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the start of the attempt could not be written: quotes age, and memory is not for ever."""
+    monkeypatch.setattr(handlers, "ANSWER_KEPT_S", 0.01)
+    slow = FakeVenue()
+    slow.gate.clear()
+    router = a_router(await world.venue(slow, "raydium"))
+    requested = a_snapshot()
+    assert await router.handle(requested.order, requested.event) == [RoutingStarted(attempt=1)]
+    slow.gate.set()
+    await eventually(lambda: not router._asked)
+    _, started = then(requested, RoutingStarted(attempt=1))
+    (selected,) = await router.handle(started.order, started.event)
+    assert isinstance(selected, RouteSelected)
+    assert len(slow.singles) == 2, "it is asked for anew"
+
+
+async def test_only_so_many_answers_are_waited_for_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "ASKED_MAX", 1)
+    slow = FakeVenue(batches=False)
+    slow.gate.clear()
+    router = a_router(await world.venue(slow, "raydium"))
+    pairs = [(now.order, now.event) for now in (a_snapshot(), a_snapshot())]
+    assert await router.handle_many(pairs) == [[RoutingStarted(attempt=1)]] * 2
+    assert len(router._asked) == 1
+    slow.gate.set()
+    starts = [then(Snapshot(*pair), RoutingStarted(attempt=1))[1] for pair in pairs]
+    events = await router.handle_many([(now.order, now.event) for now in starts])
+    assert [type(event) for (event,) in events] == [RouteSelected] * 2
 
 
 async def test_who_is_cancelled_takes_no_answer_from_those_who_asked_with_him(world: World) -> None:
