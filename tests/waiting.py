@@ -2,8 +2,8 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import TypeVar, overload
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -48,3 +48,11 @@ async def eventually(
             name = what or getattr(condition, "__name__", "the condition")
             raise AssertionError(f"not within {within_s:g} s: {name}; last seen: {seen!r}")
         await asyncio.sleep(poll_s)
+
+
+async def ended(tasks: Sequence[asyncio.Task[Any]]) -> None:
+    """Cancel them, again where one goes on: before Python 3.12 `asyncio.wait_for`, and so redis-py, may swallow it."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=1)

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from tests.fault.chaos_faults import Chaos
 from tests.fault.chaos_report import ChaosReport, table, takeovers
 from tests.fault.traffic import FaultyClient, History, Watcher, signed_up_somehow, until_cancelled
 from tests.verdict import judge
-from tests.waiting import eventually
+from tests.waiting import ended, eventually
 
 ENVIRONMENT = {
     "PORT": "0",
@@ -146,12 +146,6 @@ async def parked(stack: Stack) -> Counter[str]:
     """Why items were set aside; none should be: nothing here is poisonous."""
     async with open_redis_log(stack.redis_url, stack.settings.partitions) as log:
         return Counter(f"{item.service}: {item.reason}" for item in await log.parked(10_000))
-
-
-async def ended(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ from libs.events.redis_log import open_redis_log
 from tests.checker import all_terminal, check_everything, statuses
 from tests.fault.armed import marker
 from tests.fault.traffic import FaultyClient, History, signed_up_somehow, until_cancelled
-from tests.waiting import eventually
+from tests.waiting import ended, eventually
 
 ROOT = Path(__file__).parents[2]
 # Points that need no order come first at the executor and last at the router: so neither waits for the other's crashes.
@@ -131,9 +131,7 @@ async def test_a_crash_at_any_point_changes_nothing(tmp_path: Path) -> None:
             return True
 
         await eventually(all_crashed, what="a crash at every point", within_s=400, poll_s=0.3)
-        for task in busy:
-            task.cancel()
-        await asyncio.gather(*busy, return_exceptions=True)
+        await ended(busy)
         await stack.until_ready()
 
         await all_terminal(stack, history.promised.values())
