@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-CLEARLY = 0.9  # of this one's time
-ROUNDS = 7
+CLEARLY = 0.9  # of the first one's time
+ROUNDS = 9
 WITHIN_S = 20
 VERSION = sys.version_info[:2]
 
@@ -57,24 +57,25 @@ def probe(interpreter: Path) -> tuple[str, float] | None:
 
 
 def fastest(interpreters: Iterable[Path]) -> str:
-    """In rounds, and by the middle one of them: a moment's load must not decide.
+    """In rounds, each against the first in its own round, and by the middle one of them: neither a moment's load nor a
+    machine that is twice as fast a moment later must decide.
 
     The first stays unless another is clearly faster; empty: none will do.
     """
-    took: dict[str, list[float]] = {}
+    shares: dict[str, list[float]] = {}
     left = list(interpreters)
     for _ in range(ROUNDS):
         measured = [(each, told) for each in left if (told := probe(each))]
         # Of those that lead to the same one, as version managers' stand-ins do, one is enough.
         left = _first_of_each((where, each) for each, (where, _) in measured)
         for _, (where, seconds) in measured:
-            took.setdefault(where, []).append(seconds)
+            shares.setdefault(where, []).append(seconds / measured[0][1][1])
         if len(left) < 2:
             break
-    if not took:
+    if not shares:
         return ""
-    first, best = next(iter(took)), min(took, key=lambda where: median(took[where]))
-    return best if median(took[best]) < CLEARLY * median(took[first]) else first
+    first, best = next(iter(shares)), min(shares, key=lambda where: median(shares[where]))
+    return best if median(shares[best]) < CLEARLY else first
 
 
 def _first_of_each(found: Iterable[tuple[str, Path]]) -> list[Path]:

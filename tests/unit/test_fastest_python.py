@@ -40,6 +40,12 @@ def test_a_moments_load_does_not_decide(tmp_path: Path) -> None:
     assert fastest([slow, fast]) == "/fast"
 
 
+def test_a_machine_that_is_half_as_fast_from_some_moment_on_does_not_decide(tmp_path: Path) -> None:
+    slow = stand_in(tmp_path, "slow", *["/slow 0.003"] * 5, "/slow 0.006")
+    fast = stand_in(tmp_path, "fast", *["/fast 0.002"] * 3, "/fast 0.004")
+    assert fastest([slow, fast]) == "/fast"
+
+
 def test_what_cannot_make_environments_is_not_taken(tmp_path: Path) -> None:
     good = stand_in(tmp_path, "good", "/good 0.003")
     assert fastest([tmp_path / "missing", stand_in(tmp_path, "broken", ""), good]) == "/good"
