@@ -65,7 +65,7 @@ fault: $(READY) ## Tests that kill, cut off and restart
 	$(BIN)/pytest -q $(PARALLEL) tests/fault $(ARGS)
 
 fuzz: $(READY) ## A minute of odd bodies and frames against the running services; FUZZ_S and FUZZ_SEED change it
-	FUZZ_S=$${FUZZ_S:-60} $(BIN)/pytest -q tests/e2e/test_openapi.py -k odd $(ARGS)
+	FUZZ_S=$${FUZZ_S:-60} $(BIN)/pytest -q tests/e2e/test_odd_input.py $(ARGS)
 
 e2e: $(READY) ## Tests of the whole system as processes
 	$(BIN)/pytest -q $(PARALLEL) tests/e2e $(ARGS)

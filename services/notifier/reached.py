@@ -50,7 +50,7 @@ class Reached:
             if subscriber.live and subscriber not in self._ahead and beats:
                 subscriber.send(beats[partition_of_user(subscriber.user, self._log.partitions)])
             if number % self._limits.writes_at_once == 0:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # others have their turn
                 beats = self._beats()  # the tail may have gone on: who was told of more must not be sent back
 
     def _beats(self) -> dict[int, Message]:

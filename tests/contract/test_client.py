@@ -160,7 +160,7 @@ async def test_who_waits_behind_others_for_his_order_does_not_go_to_the_end_of_t
         order = await notifier.requested(USER)
 
         async def others_are_read_for() -> None:
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # longer than an answer may take
 
         notifier.views.before = others_are_read_for
         assert (await anext(client.watch(order.order.id))).version == 1

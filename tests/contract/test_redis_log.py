@@ -128,7 +128,7 @@ async def test_however_many_steps_wait_for_a_silent_redis_they_wait_for_it_once(
         await log._redis.send([["FLUSHALL"]])
         await log.start(create=True)
         monkeypatch.setattr(redis_client, "wired", silent)
-        log._redis._first.pipe._wire.end()  # type: ignore[union-attr]
+        log._redis._first.pipe._wire.end()  # type: ignore[union-attr]  # it is connected
         outcomes = await log.commit_many([a_request(PARTITIONS)[0] for _ in range(450)])
         assert {type(outcome) for outcome in outcomes} == {LogUnavailable}
         assert tried == 1

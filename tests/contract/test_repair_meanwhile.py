@@ -86,7 +86,7 @@ async def test_a_repair_of_a_half_commit_that_is_cut_short_is_begun_anew(
     await world.redis.zrem(keys.recent("user-1"), half.order.id)
     for name in copy:
         await world.redis.delete(name.decode())
-    await asyncio.sleep(0.002)
+    await asyncio.sleep(0.002)  # in another millisecond than the half, so that both can stand in the log
     await an_order(world.log, "user-1", key="whole")
     before = await remembered(world)
     rows, lasts = before[keys.log]

@@ -2,19 +2,15 @@
 
 import asyncio
 import html
-import json
 import os
-import random
 import re
 import shlex
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import jsonschema  # type: ignore[import-untyped]
 import orjson
 import pytest
@@ -36,12 +32,11 @@ from services.gateway.asyncapi import asyncapi
 from services.gateway.openapi import openapi
 from services.gateway.operations import OPERATIONS
 from services.gateway.problems import KINDS
-from tests.clients import TERMINAL, signed_up
+from tests.clients import signed_up
 from tests.waiting import eventually
 
 ENVIRONMENT = {"PORT": "0", "NOTIFIER_PORT": "0", "LOCALNET_PORT": "0", "LOCALNET_SLOT_MS": "50"}
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-FUZZ_S = float(os.environ.get("FUZZ_S", "5"))
 # A stream does not end; tests/contract read them.
 STREAMS = [one.path for one in OPERATIONS if one.streams]
 schema = schemathesis.openapi.from_dict(orjson.loads(openapi())).exclude(path=STREAMS)
@@ -256,81 +251,3 @@ def test_orders_that_were_placed_can_be_followed_by_their_links(base_url: str, h
             case.validate_response(response, checks=CHECKS)
 
     Linked.run(settings=settings(QUICK, max_examples=8, stateful_step_count=4))
-
-
-BODIES: list[Any] = [
-    {"tokenIn": "SOL", "tokenOut": "USDC", "amount": "1"},
-    {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1, "limitPrice": 2, "metadata": {"a": "b"}},
-    {"email": "a@b.cd", "password": "x" * 10},
-    {"orders": [{"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1}]},
-    {"orderIds": ["01a205c4-6fe7-7367-94f4-2ccd80d6a003"]},
-    {"refreshToken": "swr_01a205c4-6fe7-7367-94f4-2ccd80d6a003_x"},
-    {"name": "k", "scopes": ["orders:read"]},
-    {"op": "auth", "token": "x"},
-    {"op": "subscribe", "orderIds": ["01a205c4-6fe7-7367-94f4-2ccd80d6a003"]},
-    {"op": "order.place", "id": "1", "order": {"tokenIn": "SOL", "tokenOut": "USDC", "amount": 1}},
-    {"op": "order.cancel", "id": "2", "orderId": "01a205c4-6fe7-7367-94f4-2ccd80d6a003"},
-]
-ODD: list[Any] = [
-    None, True, -1, 1e308, "", "\x00", "😀" * 50, [], {}, [[[]]], "1" * 70, {"a": {"b": None}}, "\ud800",
-    {"\x00": "\x00"}, {"a": "\ud800"}, "1e-99999999", "1e99999999", "0.000000000000000000001", "2030-01-01T00:00:00Z",
-    "SOL", "GTC",
-    "q1.x.y",
-]  # fmt: skip
-# Written as JSON numbers: no float could hold them.
-HUGE = re.compile(rb'"(1e-?9+)"')
-
-
-def mutated(chance: random.Random) -> bytes:
-    body = json.loads(json.dumps(chance.choice(BODIES)))
-    for _ in range(chance.randrange(4)):
-        part = chance.choice([body, *(inner for inner in body.values() if isinstance(inner, dict))])
-        part[chance.choice([*part, "odd", "", "limitPrice", "metadata"])] = json.loads(json.dumps(chance.choice(ODD)))
-    raw = HUGE.sub(rb"\1", json.dumps(body).encode("utf-8", "surrogatepass"))
-    if chance.random() < 0.3:
-        at = chance.randrange(len(raw))
-        raw = (
-            raw[:at]
-            + bytes(chance.randrange(256) for _ in range(chance.randrange(8)))
-            + raw[at + chance.randrange(9) :]
-        )
-    return raw
-
-
-@pytest.mark.timeout(FUZZ_S + 300)
-async def test_no_body_and_no_frame_is_too_odd(base_url: str) -> None:
-    chance = random.Random(int(os.environ.get("FUZZ_SEED", "7")))
-    deadline = asyncio.get_running_loop().time() + FUZZ_S
-    posts = [one for one in OPERATIONS if one.method == "post" and one.path != "/api/auth/signup"]
-    asked = 0
-    async with signed_up(base_url) as client:
-        while asyncio.get_running_loop().time() < deadline:
-            # Half of them to where most members mean something.
-            path = chance.choice(["/api/orders", chance.choice(posts).path])
-            raw = mutated(chance)
-            async with client.session.post(path, data=raw, headers={"Content-Type": "application/json"}) as answer:
-                assert answer.status < 500, (path, raw, await answer.text())
-            asked += 1
-            if asked % 20 == 0:
-                await frames(client.session, chance)
-        # And nobody else has noticed.
-        order = await client.order()
-        async with client.watch(order["orderId"]) as watch:
-            await eventually(lambda: watch.ended(order["orderId"]) or watch.snapshot["orders"][0]["status"] in TERMINAL)
-    assert asked > 50
-
-
-async def frames(session: aiohttp.ClientSession, chance: random.Random) -> None:
-    with suppress(aiohttp.ClientConnectionError):
-        async with session.ws_connect(chance.choice(["/api/ws/orders", "/api/ws/entry"])) as ws:
-            for _ in range(10):
-                raw = mutated(chance)
-                if chance.random() < 0.5:
-                    await ws.send_str(raw.decode(errors="replace"))
-                else:
-                    await ws.send_bytes(raw)
-            await ws.send_json({"op": "ping"})
-            async for message in ws:
-                if message.type is aiohttp.WSMsgType.TEXT and message.json()["type"] == "pong":
-                    return
-            assert ws.close_code in {4401, 1003, 1007, 1009}, ws.close_code

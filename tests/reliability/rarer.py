@@ -72,7 +72,7 @@ RARER = (
         (
             CONTRACT + "test_odd_items.py::test_it_is_set_aside_shown_and_thrown_away",
             REPAIR + "test_an_item_parked_for_what_is_in_it_stops_no_repair",
-            "tests/e2e/test_openapi.py::test_no_body_and_no_frame_is_too_odd",
+            "tests/e2e/test_odd_input.py::test_no_body_and_no_frame_is_too_odd",
             "tests/e2e/test_openapi.py::test_answers_are_as_described",
         ),
     ),

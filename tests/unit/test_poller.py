@@ -67,7 +67,7 @@ def test_what_is_settled_is_told_at_the_next_look_and_not_looked_at_again() -> N
     async def watching() -> tuple[Look | None, float]:
         found = await poller_of(node).watch("a", 1_000)
         seen_at = asyncio.get_running_loop().time()
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # of the simulated clock
         return found, seen_at
 
     found, seen_at = simulate(watching, 1)

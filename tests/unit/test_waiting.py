@@ -36,6 +36,6 @@ async def test_a_task_that_swallows_its_cancellation_is_ended_all_the_same() -> 
         await asyncio.sleep(3_600)
 
     tasks = [asyncio.create_task(stubborn()), asyncio.create_task(asyncio.sleep(0))]
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)  # both have begun
     await ended(tasks)
     assert tasks[0].cancelled()
