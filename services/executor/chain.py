@@ -74,19 +74,19 @@ class Chain:
             raise ChainUnavailable(f"getSignatureStatuses: {error}") from error
 
     async def view(self, blockhash: str) -> ChainView:
-        """Where the chain stands, from one node, and whether it would still take `blockhash`."""
-        slot, height, valid = await self._rpc.together(
-            Call("getSlot", (_CONFIRMED,)),
-            Call("getBlockHeight", (_CONFIRMED,)),
-            Call("isBlockhashValid", (blockhash, _CONFIRMED)),
+        """Where the chain stands, by one answer of one node, and whether `blockhash` would still be taken then."""
+        info, valid = await self._rpc.together(
+            Call("getEpochInfo", (_CONFIRMED,)), Call("isBlockhashValid", (blockhash, _CONFIRMED))
         )
-        if not isinstance(slot, int) or not isinstance(height, int):
-            raise ChainUnavailable(f"getSlot, getBlockHeight: {slot!s:.100}, {height!s:.100}")
+        slot, height = (info.get(name) if isinstance(info, dict) else None for name in ("absoluteSlot", "blockHeight"))
+        if type(slot) is not int or type(height) is not int:
+            raise ChainUnavailable(f"getEpochInfo: {info!s:.100}")
         if isinstance(valid, RpcRefused) and valid.code == METHOD_NOT_FOUND:
             return ChainView(slot, height, None)
-        if not isinstance(valid, dict) or not isinstance(valid.get("value"), bool):
-            raise ChainUnavailable(f"isBlockhashValid: {valid!s:.100}")
-        return ChainView(slot, height, valid["value"])
+        holds = _at_slot(valid, slot)
+        if holds is None:
+            raise ChainUnavailable(f"isBlockhashValid, at slot {slot}: {valid!s:.100}")
+        return ChainView(slot, height, holds)
 
     async def height(self) -> int:
         """How many blocks the chain has; a node may be behind."""
@@ -128,6 +128,16 @@ def _sent(count: int, answer: Results | Exception) -> list[Sending]:
         looks = [None] * count
     metas = [_meta(shown) for shown in answer[count + 1 :]] or [None] * count
     return list(map(Sending, taken, looks, metas))
+
+
+def _at_slot(valid: Any, slot: int) -> bool | None:
+    """What a node says of a blockhash; None: nothing that counts at this slot."""
+    try:
+        seen, holds = valid["context"]["slot"], valid["value"]
+        # Another node may have answered, and one that is behind does not know the newest blocks.
+        return holds if isinstance(holds, bool) and (holds or seen >= slot) else None
+    except _MALFORMED:
+        return None
 
 
 def _looks(answer: Any, count: int) -> list[Look]:

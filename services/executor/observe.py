@@ -44,6 +44,10 @@ def send_trouble(order: Order, event: TxSubmitted, kind: str, why: str, *, again
     say("transaction_send_trouble", order_id=order.id, signature=event.signature, kind=kind, why=why)
 
 
+def list_refused(why: str, calls_max: int) -> None:
+    _log.warning("the node refuses a list of calls: shorter ones", why=why, calls_max=calls_max)
+
+
 def transaction_confirmed(order: Order, event: TxConfirmed) -> None:
     _CONFIRMED.inc()
     _AGAINST_QUOTE.observe(event.against_quote_ppm)

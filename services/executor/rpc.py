@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 over HTTP: calls made while a request is in flight share the next one."""
+"""JSON-RPC 2.0 over HTTP: calls made while a request is in flight share the next one, if the node takes lists."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,13 +6,17 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from libs.service.coalesce import Coalescer
-from libs.service.http import PeerTrouble, ask
+from libs.service.coalesce import Coalescer, each
+from libs.service.http import LIST_REFUSED, PeerTrouble, ask
+from services.executor import observe
 
 RPC_DEADLINE_MS = 3_000
-CALLS_PER_REQUEST_MAX = 192  # nodes limit them
+CALLS_PER_REQUEST_MAX = 192  # nodes limit them, and some take but one
 REQUESTS_IN_FLIGHT_MAX = 4
+LONGER_AGAIN_S = 600.0  # after a list was refused, until one as long is tried again
 METHOD_NOT_FOUND = -32601
+NODE_UNHEALTHY = -32005
+_TOO_MANY_CALLS = LIST_REFUSED | {403, 405}
 
 
 class ChainUnavailable(Exception):
@@ -42,6 +46,7 @@ class Rpc:
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session, self._url = session, url
+        self._calls_max = CALLS_PER_REQUEST_MAX
         self._groups: Coalescer[Sequence[Call], Results] = Coalescer(
             self._request, CALLS_PER_REQUEST_MAX, REQUESTS_IN_FLIGHT_MAX, len
         )
@@ -59,7 +64,7 @@ class Rpc:
         return result
 
     async def together(self, *calls: Call) -> Results:
-        """Calls that leave in one request, so that behind a balancer one node answers them all.
+        """Calls that leave at once, in one request if the node takes lists; else each may meet another node.
 
         Raises:
             ChainUnavailable: no answer, or none that is JSON-RPC.
@@ -79,7 +84,14 @@ class Rpc:
         await self._groups.aclose()
 
     async def _request(self, groups: list[Sequence[Call]]) -> Sequence[Results | Exception]:
-        calls = [call for group in groups for call in group]
+        answers = iter(await self._ask([call for group in groups for call in group]))
+        return [_whole([next(answers) for _call in group]) for group in groups]
+
+    async def _ask(self, calls: Sequence[Call]) -> list[Any | Exception]:
+        """In as many requests as the node needs; what one of several met is the answer to each of its calls."""
+        size = self._calls_max
+        if len(calls) > size:
+            return await self._apart([calls[begin : begin + size] for begin in range(0, len(calls), size)])
         body = [
             {"jsonrpc": "2.0", "id": number, "method": call.method, "params": call.params}
             for number, call in enumerate(calls)
@@ -87,11 +99,43 @@ class Rpc:
         status, answer = await ask(
             self._session, self._url, body=body[0] if len(body) == 1 else body, deadline_ms=RPC_DEADLINE_MS
         )
+        if len(calls) > 1 and _is_refused(status, answer):
+            half = len(calls) // 2
+            self._shorten(half, f"HTTP {status}: {answer!s:.100}")
+            # One after the other: the first finds out how long a list may be.
+            return [*await self._apart([calls[:half]]), *await self._apart([calls[half:]])]
         if status != 200:
             raise ChainUnavailable(f"HTTP {status}")
-        results = _by_id(answer if isinstance(answer, list) else [answer], len(calls))
-        parts = iter(results)
-        return [[next(parts) for _call in group] for group in groups]
+        return _by_id(answer if isinstance(answer, list) else [answer], len(calls))
+
+    async def _apart(self, parts: Sequence[Sequence[Call]]) -> list[Any | Exception]:
+        answers = await each(map(self._ask, parts))
+        return [
+            one
+            for part, answer in zip(parts, answers, strict=True)
+            for one in (answer if isinstance(answer, list) else [answer] * len(part))
+        ]
+
+    def _shorten(self, calls_max: int, why: str) -> None:
+        self._calls_max = min(self._calls_max, calls_max)
+        observe.list_refused(why, self._calls_max)
+        asyncio.get_running_loop().call_later(LONGER_AGAIN_S, self._lengthen)
+
+    def _lengthen(self) -> None:
+        self._calls_max = CALLS_PER_REQUEST_MAX
+
+
+def _is_refused(status: int, answer: Any) -> bool:
+    """Whether a list was, rather than its calls: it is answered by a list, or by a node that has other trouble."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    unhealthy = isinstance(error, dict) and error.get("code") == NODE_UNHEALTHY
+    return status in _TOO_MANY_CALLS and not isinstance(answer, list) and not unhealthy
+
+
+def _whole(answers: list[Any | Exception]) -> Results | Exception:
+    """A group's answers, or why it has none."""
+    troubles = (answer for answer in answers if isinstance(answer, PeerTrouble | ChainUnavailable))
+    return next(troubles, answers)
 
 
 def _known(trouble: Exception) -> ChainUnavailable:

@@ -19,6 +19,7 @@ from services.localnet.wire import (
 
 BATCH_MAX = 512
 STATUSES_MAX = 256
+SLOTS_IN_EPOCH = 432_000
 VERSION = {"solana-core": "2.1.0", "feature-set": 0}
 
 PARSE_ERROR = -32700
@@ -46,6 +47,7 @@ class Rpc:
             "getGenesisHash": lambda _: self._chain.genesis_hash,
             "getSlot": lambda _: self._chain.tip.slot,
             "getBlockHeight": lambda _: self._chain.tip.height,
+            "getEpochInfo": self._epoch_info,
             "getLatestBlockhash": self._latest_blockhash,
             "isBlockhashValid": lambda params: self._at_tip(self._chain.is_valid(_text(params, 0, "blockhash"))),
             "sendTransaction": self._send_transaction,
@@ -98,6 +100,12 @@ class Rpc:
             return {"jsonrpc": "2.0", "result": method(params), "id": request_id}
         except RpcError as error:
             return _failure(request_id, error.code, error.message, error.data)
+
+    def _epoch_info(self, _params: list[Any]) -> dict[str, int]:
+        tip = self._chain.tip
+        epoch, index = divmod(tip.slot, SLOTS_IN_EPOCH)
+        where = {"epoch": epoch, "slotIndex": index, "slotsInEpoch": SLOTS_IN_EPOCH}
+        return {**where, "absoluteSlot": tip.slot, "blockHeight": tip.height}
 
     def _latest_blockhash(self, _params: list[Any]) -> Any:
         tip = self._chain.tip

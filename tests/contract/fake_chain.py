@@ -67,6 +67,9 @@ class FakeChain:
     mint_out: str = ""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     build_reply: Callable[[dict[str, Any]], web.Response] | None = None
+    calls_per_request_max: int = 1_000
+    too_many: Callable[[], web.Response] = lambda: web.Response(status=413)
+    requests_refused: int = 0
     list_reply: Callable[[], web.Response] | None = None
 
     def __post_init__(self) -> None:
@@ -113,6 +116,9 @@ class FakeChain:
             self.away -= 1
             return web.json_response({"error": "unhealthy"}, status=503)
         calls = body if isinstance(body, list) else [body]
+        if len(calls) > self.calls_per_request_max or (self.calls_per_request_max == 1 and isinstance(body, list)):
+            self.requests_refused += 1
+            return self.too_many()
         answered = [call for call in calls if call["params"][:1] not in [[left_out] for left_out in self.leaves_out]]
         answers = [{"jsonrpc": "2.0", "id": call["id"], **self._call(call)} for call in answered]
         if self.lose_replies and any(call["method"] == "sendTransaction" for call in calls):
@@ -129,9 +135,11 @@ class FakeChain:
             case "getSlot":
                 return {"result": self.slot}
             case "getBlockHeight":
+                return {"result": self.height}
+            case "getEpochInfo":
                 if self.seen_from_height_on:
                     self.nulls = 0
-                return {"result": self.height}
+                return {"result": {"absoluteSlot": self.slot, "blockHeight": self.height}}
             case "isBlockhashValid" if self.knows_blockhash_valid:
                 return {"result": self._at_tip(self.blockhashes.get(params[0], -1) >= self.height)}
             case "sendTransaction":

@@ -96,7 +96,7 @@ async def test_an_expired_transaction_is_only_given_up_with_proof(rig: Rig) -> N
     assert (event.stage, event.reason) == ("execution", Reason.TRANSACTION_EXPIRED)
     assert event.detail == f"not on the chain at block height 1051; it was valid until {900 + 150}"
     # The proof: the height was seen first, the signature looked up after it.
-    last_height = len(rig.fake.calls) - 1 - rig.fake.calls[::-1].index("getBlockHeight")
+    last_height = len(rig.fake.calls) - 1 - rig.fake.calls[::-1].index("getEpochInfo")
     assert "getSignatureStatuses" in rig.fake.calls[last_height:]
     assert not rig.fake.landed
 
@@ -108,7 +108,7 @@ async def test_a_transaction_that_landed_just_before_its_expiry_is_found_not_sig
     rig.fake.nulls, rig.fake.seen_from_height_on = 1_000_000, True
 
     assert isinstance(await rig.settled(now), TxConfirmed)
-    assert "getBlockHeight" in rig.fake.calls
+    assert "getEpochInfo" in rig.fake.calls
 
 
 async def handled_for_a_while(rig: Rig, now: Snapshot, monkeypatch: pytest.MonkeyPatch) -> Sequence[Event]:

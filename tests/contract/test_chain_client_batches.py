@@ -1,17 +1,17 @@
 """Many orders share the requests to a node, and each gets its own answer: over real sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from libs.events.model import TxConfirmed, TxSubmitted
+from libs.events.model import AttemptFailed, Reason, TxConfirmed, TxSubmitted
 from libs.service.health import serve
 from libs.service.http import open_session
-from services.executor import handlers, settling
+from services.executor import handlers, rpc, settling
 from services.executor.rpc import Call, ChainUnavailable, Rpc, RpcRefused
 from services.executor.venues import VenueSwaps
 from tests.contract.executor_rig import Rig, intent, running_rig, selected, selected_at, submitted
@@ -153,3 +153,76 @@ async def test_a_node_that_does_not_speak_json_rpc_is_unavailable(reply: web.Res
         with pytest.raises(ChainUnavailable):
             await rpc.call("getSlot")
         await rpc.aclose()
+
+
+NO_LISTS = {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "lists are not served"}}
+
+
+@pytest.mark.parametrize("most", [1, 10])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        lambda: web.Response(status=413),
+        lambda: web.json_response(NO_LISTS),
+        lambda: web.json_response(NO_LISTS, status=400),
+        lambda: web.json_response({"message": "not on your plan"}, status=403),
+    ],
+    ids=range(4),
+)
+async def test_a_node_that_takes_short_lists_or_none_is_asked_as_it_can_be(
+    rig: Rig, most: int, refusal: Callable[[], web.Response]
+) -> None:
+    rig.fake.calls_per_request_max, rig.fake.too_many = most, refusal
+    intents = [await submitted(rig) for _ in range(40)]
+    for _ in range(2):
+        rig.fake.landed.clear()
+        settled = await rig.executor.handle_many([(now.order, now.event) for now in intents])
+        events = [
+            *(event for (event,) in filter(None, settled)),
+            *await asyncio.gather(
+                *(rig.settled(now) for now, events in zip(intents, settled, strict=True) if not events)
+            ),
+        ]
+        assert [type(event) for event in events] == [TxConfirmed] * 40
+    # How much it takes is found by halves, once: 81 calls at most, then 40, 20 …
+    assert rig.fake.requests_refused <= 7
+
+
+async def test_an_expired_transaction_is_proven_without_lists(rig: Rig) -> None:
+    rig.fake.calls_per_request_max = 1
+    rig.fake.drop, rig.fake.on_drop = 1, rig.fake.expire
+    now = await submitted(rig)
+    event = await rig.settled(now)
+    assert isinstance(event, AttemptFailed)
+    assert event.reason is Reason.TRANSACTION_EXPIRED
+
+
+async def test_longer_lists_are_tried_again_after_a_while(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpc, "LONGER_AGAIN_S", 0.05)
+    rig.fake.calls_per_request_max = 1
+    four = [Call("getSlot")] * 4
+    assert await rig.rpc.together(*four) == [1_000] * 4
+    rig.fake.calls_per_request_max = 1_000
+    before = rig.fake.requests
+    assert await rig.rpc.together(*four) == [1_000] * 4
+    assert rig.fake.requests == before + 4
+    await asyncio.sleep(0.1)  # beyond what it waits
+    assert await rig.rpc.together(*four) == [1_000] * 4
+    assert rig.fake.requests == before + 5
+
+
+async def test_what_one_of_several_requests_met_is_its_own_calls_trouble(rig: Rig) -> None:
+    rig.fake.calls_per_request_max = 1
+    assert await rig.rpc.together(Call("getSlot"), Call("getSlot")) == [1_000] * 2
+    rig.fake.away = 1
+    found = await rig.rpc.gather([[Call("getSlot")] for _ in range(8)])
+    assert [type(one) for one in found].count(ChainUnavailable) == 1
+    assert found.count([1_000]) == 7
+
+
+async def test_a_node_that_is_unhealthy_is_not_asked_once_more_for_each_call(rig: Rig) -> None:
+    unhealthy = {"jsonrpc": "2.0", "id": None, "error": {"code": -32005, "message": "Node is behind"}}
+    rig.fake.calls_per_request_max, rig.fake.too_many = 1, lambda: web.json_response(unhealthy)
+    with pytest.raises(ChainUnavailable):
+        await rig.rpc.together(*[Call("getSlot")] * 4)
+    assert rig.fake.requests == 1

@@ -43,6 +43,8 @@ class SimulatedChain:
     owner: str
     rough: Callable[[], bool]
     knows_blockhashes: bool = True
+    takes_lists: bool = True
+    """Else calls that leave together are answered by a node each."""
     landings: dict[str, Landing] = field(default_factory=dict)
     orders: dict[str, str] = field(default_factory=dict)
     built: int = 0
@@ -69,11 +71,18 @@ class SimulatedChain:
 
     async def together(self, *calls: Call) -> Results:
         await self._network()
-        node = self.slot - (self.chance.randrange(NODE_LAG_MAX) if self._bad(0.5) else 0)
-        results = [getattr(self, f"_{call.method}")(node, *call.params) for call in calls]
+        node = self._node()
+        results = []
+        for call in calls:
+            results.append(getattr(self, f"_{call.method}")(node, *call.params))
+            node = node if self.takes_lists else self._node()
         if self._bad(0.1):
             raise ChainUnavailable("the reply was lost")
         return results
+
+    def _node(self) -> int:
+        """The slot of whichever answers."""
+        return self.slot - (self.chance.randrange(NODE_LAG_MAX) if self._bad(0.5) else 0)
 
     async def gather(self, groups: Sequence[Sequence[Call]]) -> list[Results | Exception]:
         async def one(calls: Sequence[Call]) -> Results | Exception:
@@ -118,16 +127,14 @@ class SimulatedChain:
             return None
         return landing
 
-    def _getSlot(self, node: int, _options: Any) -> Any:  # noqa: N802
-        return node
-
-    def _getBlockHeight(self, node: int, _options: Any) -> Any:  # noqa: N802
-        return node
+    def _getEpochInfo(self, node: int, _options: Any) -> Any:  # noqa: N802
+        return {"absoluteSlot": node, "blockHeight": node}
 
     def _isBlockhashValid(self, node: int, blockhash: str, _options: Any) -> Any:  # noqa: N802
         if not self.knows_blockhashes:
             return RpcRefused(METHOD_NOT_FOUND, "no such method")
-        return {"value": node <= _slot_of(blockhash) + BLOCKHASH_LIFE}
+        known = _slot_of(blockhash) <= node
+        return {"context": {"slot": node}, "value": known and node <= _slot_of(blockhash) + BLOCKHASH_LIFE}
 
     def _getTransaction(self, node: int, signature: str, _options: Any) -> Any:  # noqa: N802
         if self._seen(node, signature) is None:

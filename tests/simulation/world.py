@@ -78,7 +78,11 @@ class World:
         self.chance = random.Random(self.seed)
         self.log = MemoryLog(PARTITIONS, lambda: int(self.now().timestamp() * 1_000))
         self.chain = SimulatedChain(
-            self.chance, WALLET.address, lambda: self.rough, knows_blockhashes=self.chance.random() < 0.7
+            self.chance,
+            WALLET.address,
+            lambda: self.rough,
+            knows_blockhashes=self.chance.random() < 0.7,
+            takes_lists=self.chance.random() < 0.7,
         )
         self.projection = MemoryProjection()
 

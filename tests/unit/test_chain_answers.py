@@ -66,22 +66,40 @@ async def test_a_status_that_cannot_be_read_is_of_before_every_height(odd: Any) 
     assert await chain_of(statuses(odd, None)).look(["a", "b"]) == [Look(-1, None), Look(9, None)]
 
 
-@pytest.mark.parametrize(("slot", "height"), [(None, 5), ("9", 5), (9, None), (9, RpcRefused(-1, "no")), (9.0, 5)])
-async def test_a_view_without_its_numbers_is_none(slot: Any, height: Any) -> None:
-    with pytest.raises(ChainUnavailable, match="getSlot, getBlockHeight"):
-        await chain_of(slot, height, {"value": True}).view("hash")
+def info(slot: Any = 9, height: Any = 5) -> dict[str, Any]:
+    return {"absoluteSlot": slot, "blockHeight": height}
 
 
-@pytest.mark.parametrize("valid", [None, {}, {"value": "yes"}, RpcRefused(-32_000, "busy")])
-async def test_whether_a_blockhash_holds_is_said_in_so_many_words_or_not_at_all(valid: Any) -> None:
+def valid(value: Any, slot: Any = 9) -> dict[str, Any]:
+    return {"context": {"slot": slot}, "value": value}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [info(slot=None), info(slot="9"), info(slot=9.0), info(slot=True), info(height=None), {}, RpcRefused(-1, "no")],
+)
+async def test_a_view_without_its_numbers_is_none(told: Any) -> None:
+    with pytest.raises(ChainUnavailable, match="getEpochInfo"):
+        await chain_of(told, valid(True)).view("hash")
+
+
+@pytest.mark.parametrize("told", [None, {}, valid("yes"), valid(False, slot="x"), RpcRefused(-32_000, "busy")])
+async def test_whether_a_blockhash_holds_is_said_in_so_many_words_or_not_at_all(told: Any) -> None:
     with pytest.raises(ChainUnavailable, match="isBlockhashValid"):
-        await chain_of(9, 5, valid).view("hash")
+        await chain_of(info(), told).view("hash")
+
+
+async def test_a_node_that_is_behind_may_not_know_a_blockhash_that_holds() -> None:
+    with pytest.raises(ChainUnavailable, match="isBlockhashValid, at slot 9"):
+        await chain_of(info(), valid(False, slot=8)).view("hash")
+    assert await chain_of(info(), valid(True, slot=8)).view("hash") == ChainView(9, 5, True)
+    assert await chain_of(info(), valid(False, slot=10)).view("hash") == ChainView(9, 5, False)
 
 
 async def test_only_a_node_that_does_not_know_the_question_is_judged_by_height() -> None:
     unknown = RpcRefused(METHOD_NOT_FOUND, "no such method")
-    assert await chain_of(9, 5, unknown).view("hash") == ChainView(9, 5, None)
-    assert await chain_of(9, 5, {"value": False}).view("hash") == ChainView(9, 5, False)
+    assert await chain_of(info(), unknown).view("hash") == ChainView(9, 5, None)
+    assert await chain_of(info(), valid(False)).view("hash") == ChainView(9, 5, False)
 
 
 @pytest.mark.parametrize("height", [None, "x", {}, RpcRefused(-1, "no")])
