@@ -39,7 +39,7 @@ class BuildLate(BuildFailed):
 class SwapRequest:
     """What to build: the venue's own quote with the client's minimum, for our wallet.
 
-    `reference`: the order's id. What is built must hold it as it is written, in a memo or in the data of the swap.
+    `reference`: the order's id, for a memo or the data of the swap. What does not hold it as it is written gets a memo.
     """
 
     quote: dict[str, JsonValue]

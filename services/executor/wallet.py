@@ -10,6 +10,8 @@ from solders.keypair import Keypair
 from solders.signature import Signature
 from solders.transaction import SanitizeError, VersionedTransaction
 
+from services.executor.memo import named, names_one
+
 SIGNATURE_BYTES = 64
 TRANSACTION_BYTES_MAX = 1_232  # one packet: the chain takes nothing larger
 
@@ -43,7 +45,8 @@ class Wallet:
         """Check and sign for this order alone: the chain takes a transaction once, however many orders wait for it.
 
         So it must name the order, as its venue was asked to have it do: what names none may be built for two alike, and
-        be signed for the other by an executor that this one knows nothing of.
+        be signed for the other by an executor that this one knows nothing of. It gets a memo that does. One that names
+        another order is that order's.
 
         What the instructions do cannot be checked for venues in general; what the signature is good for can: it must
         be the only one asked for, ours, and bound to a recent block so that it expires.
@@ -61,11 +64,24 @@ class Wallet:
             raise UnacceptableTransaction("the transaction never expires: it uses a durable nonce")
         # One signature, so one byte that counts it, its place, and the message.
         plain = bytes(transaction)
+        if order_id.encode() not in plain[1 + SIGNATURE_BYTES :]:
+            plain = _with_memo(transaction, order_id)
         count, to_sign = plain[:1], plain[1 + SIGNATURE_BYTES :]
-        if order_id.encode() not in to_sign:
-            raise UnacceptableTransaction("the transaction does not name the order, so it may be another's as well")
         signature = crypto_sign(to_sign, self._secret)[:SIGNATURE_BYTES]
         return Signed(str(Signature(signature)), base64.b64encode(count + signature + to_sign).decode())
+
+
+def _with_memo(transaction: VersionedTransaction, order_id: str) -> bytes:
+    if names_one(bytes(transaction)[1 + SIGNATURE_BYTES :]):
+        raise UnacceptableTransaction("the transaction names another order")
+    try:
+        plain = bytes(named(transaction, order_id))
+    except ValueError as error:
+        raise UnacceptableTransaction(f"no memo can be added to name the order: {error}") from None
+    if len(plain) > TRANSACTION_BYTES_MAX:
+        why = f"with a memo that names the order the transaction has {len(plain)} bytes"
+        raise UnacceptableTransaction(f"{why}; a packet holds {TRANSACTION_BYTES_MAX}")
+    return plain
 
 
 def blockhash_of(transaction: str) -> str:

@@ -20,7 +20,7 @@ from libs.events.model import (
 )
 from services.executor.wallet import Wallet
 from tests.builders import NOW
-from tests.contract.executor_rig import KEY, WALLET, Rig, running_rig, selected, selected_at, submitted
+from tests.contract.executor_rig import KEY, WALLET, Rig, intent, running_rig, selected, selected_at, submitted
 from tests.contract.fake_chain import unsigned_for
 
 
@@ -88,19 +88,24 @@ async def test_what_cannot_be_built_or_signed_is_a_failed_attempt(
     assert event.detail.startswith(detail)
 
 
-@pytest.mark.parametrize("named", ["", "the first"])
-async def test_two_orders_are_not_settled_by_one_transaction(rig: Rig, named: str) -> None:
-    """Nor by two executors: each knows of the other's orders only what is in the transaction."""
+async def test_what_is_built_for_one_order_is_not_signed_for_another(rig: Rig) -> None:
+    """By no executor: each knows of the other's orders only what is in the transaction."""
     first, second = selected(), selected()
-    same = unsigned_for(WALLET.address, first.order.id if named else "", Hash.new_unique())
+    same = unsigned_for(WALLET.address, first.order.id, Hash.new_unique())
     rig.fake.build_reply = lambda _body: web.json_response({"swapTransaction": same, "lastValidBlockHeight": 1_050})
-    (event,) = await rig.handle(first)
-    assert isinstance(event, TxSubmitted) is bool(named)
+    assert isinstance((await rig.handle(first))[0], TxSubmitted)
     rig.executor._wallet = Wallet(str(KEY))  # as of another process
     (event,) = await rig.handle(second)
     assert isinstance(event, AttemptFailed)
     assert event.reason is Reason.VENUE_REFUSED
-    assert event.detail.startswith("raydium: not signed: the transaction does not name")
+    assert event.detail == "raydium: not signed: the transaction names another order"
+
+
+async def test_two_orders_of_a_venue_that_names_none_are_two_transactions(rig: Rig) -> None:
+    same = unsigned_for(WALLET.address, "", Hash.new_unique())
+    rig.fake.build_reply = lambda _body: web.json_response({"swapTransaction": same, "lastValidBlockHeight": 1_050})
+    first, second = [intent(await submitted(rig, selected())) for _ in range(2)]
+    assert first.signature != second.signature
 
 
 async def test_a_refusal_to_build_in_endless_brackets_is_a_failed_attempt(rig: Rig) -> None:

@@ -1,6 +1,7 @@
 """Router and executor against the local chain over HTTP, on the memory log: every order ends, settled at most once."""
 
 import asyncio
+import base64
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
@@ -28,7 +29,7 @@ from services.executor.chain import Chain
 from services.executor.handlers import Executor
 from services.executor.poller import Poller
 from services.executor.rpc import Rpc
-from services.executor.venues import VenueSwaps
+from services.executor.venues import SwapRequest, VenueSwaps
 from services.executor.wallet import Wallet
 from services.router.handlers import Router
 from tests.builders import a_request
@@ -179,6 +180,23 @@ async def test_a_pair_without_a_pool_settles_through_a_token_in_between(at_work:
     assert order.route
     assert order.route.legs[0].pool.count("+") == 1
     await at_work.settled_once([order_id])
+
+
+async def test_an_order_is_settled_over_a_venue_that_knows_no_references(
+    market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = SwapRequest.fields
+    monkeypatch.setattr(
+        SwapRequest, "fields", lambda self: {name: one for name, one in fields(self).items() if name != "reference"}
+    )
+    await market.start(ROUTER, "router-1")
+    await market.start(EXECUTOR, "executor-1")
+    order_ids = [await market.order() for _ in range(3)]
+    assert {(await market.ended(order_id)).order.status for order_id in order_ids} == {Status.CONFIRMED}
+    events = [event for order_id in order_ids for event in await market.events(order_id)]
+    sent = [base64.b64decode(event.transaction) for event in events if isinstance(event, TxSubmitted)]
+    assert [order_id.encode() in bytes_ for order_id, bytes_ in zip(order_ids, sent, strict=True)] == [True] * 3
+    assert len({event.signature for event in events if isinstance(event, TxConfirmed)}) == 3
 
 
 async def test_a_revert_is_routed_anew_and_a_drop_is_sent_again(at_work: Market) -> None:

@@ -45,13 +45,6 @@ def test_it_signs_with_its_own_key_the_same_message() -> None:
     assert WALLET.sign(text, "order") == signed  # the same order signed by two workers is one transaction
 
 
-def test_one_transaction_is_not_signed_for_two_orders_by_whatever_process() -> None:
-    text = unsigned()
-    WALLET.sign(text, "order")
-    with pytest.raises(UnacceptableTransaction, match="does not name"):
-        Wallet(str(KEY)).sign(text, "other")
-
-
 def test_the_blockhash_of_a_transaction_is_read_back() -> None:
     blockhash = Hash.new_unique()
     assert blockhash_of(WALLET.sign(unsigned(blockhash=blockhash), "order").transaction) == str(blockhash)
