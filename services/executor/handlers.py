@@ -115,9 +115,11 @@ class Executor:
     async def _build(
         self, venue: str, group: Sequence[tuple[Order, RouteSelected]], within_s: float
     ) -> list[Built | BuildFailed]:
+        wallet = self._wallet.address
         requests = [
-            SwapRequest(selected.route.legs[0].quote, selected.route.min_out, self._wallet.address, order.id)
+            SwapRequest(route.legs[0].quote, route.quoted_out, route.min_out, wallet, order.id)
             for order, selected in group
+            for route in [selected.route]
         ]
         return await self._venues[venue].build_many(requests, within_s)
 

@@ -9,6 +9,7 @@ import aiohttp
 from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from libs.events.model import U64_MAX, Reason
+from libs.quoting.choice import WHOLE_BPS
 from libs.service.coalesce import Coalescer, each
 from libs.service.http import LIST_REFUSED, PeerNonsense, PeerUnavailable, ask
 
@@ -39,17 +40,22 @@ class BuildLate(BuildFailed):
 class SwapRequest:
     """What to build: the venue's own quote with the client's minimum, for our wallet.
 
+    Some venues read the minimum from `otherAmountThreshold`, others, as Jupiter does, from `slippageBps` of the quote.
     `reference`: the order's id, for a memo or the data of the swap. What does not hold it as it is written gets a memo.
     """
 
     quote: dict[str, JsonValue]
+    quoted_out: int
     min_out: int
     wallet: str
     reference: str
 
     def fields(self) -> dict[str, Any]:
+        # Rounded down: less slippage than that is a larger minimum.
+        slippage_bps = (self.quoted_out - self.min_out) * WHOLE_BPS // self.quoted_out
+        least = {"otherAmountThreshold": str(self.min_out), "slippageBps": slippage_bps}
         return {
-            "quoteResponse": {**self.quote, "otherAmountThreshold": str(self.min_out)},
+            "quoteResponse": {**self.quote, **least},
             "userPublicKey": self.wallet,
             "reference": self.reference,
         }

@@ -33,7 +33,8 @@ async def test_the_intent_is_complete_before_anything_is_sent(rig: Rig) -> None:
     assert sent.last_valid_block_height == rig.fake.height + 150
     (built,) = rig.fake.built
     assert now.order.route
-    assert built["quoteResponse"] == {"outAmount": "1500000000", "otherAmountThreshold": str(now.order.route.min_out)}
+    minimum = {"otherAmountThreshold": str(now.order.route.min_out), "slippageBps": 50}
+    assert built["quoteResponse"] == {"outAmount": "1500000000", **minimum}
     assert (built["userPublicKey"], built["reference"]) == (WALLET.address, now.order.id)
 
 
