@@ -18,6 +18,7 @@ from services.notifier.subscriber import Subscriber
 from services.notifier.telling import Telling
 from services.notifier.wire import Message
 
+LATEST_MS = 2**63  # later than any event
 _RESET = Message({"type": "reset", "reason": "Events are missing on our side."}, kind="reset")
 
 
@@ -32,6 +33,7 @@ class Hub:
         self._reached = Reached(log, self.listeners, limits)
         self._joining_again: set[asyncio.Task[None]] = set()
         self._unsent: set[Subscriber] = set()
+        self._delivered, self._oldest_ms = 0, LATEST_MS
         self._empty = asyncio.Event()
         self.open = False
         """Whether the log is being read, so that a socket may join."""
@@ -205,7 +207,8 @@ class Hub:
             if not subscriber.deliver(told):
                 self._join_again(subscriber)
         self._unsent.update(receivers)
-        observe.delivered(len(receivers), entry.at.ms)
+        self._delivered += len(receivers)
+        self._oldest_ms = min(self._oldest_ms, entry.at.ms)
         return len(receivers)
 
     async def flush(self) -> None:
@@ -215,6 +218,9 @@ class Hub:
             subscriber.flush()
             if number % self._limits.writes_at_once == 0:
                 await asyncio.sleep(0)
+        if self._delivered:
+            observe.delivered(self._delivered, self._oldest_ms)
+            self._delivered, self._oldest_ms = 0, LATEST_MS
 
     def settle(self, at: Mapping[int, Position]) -> None:
         """The tail is here: sockets whose snapshot is older need not compare versions any more."""

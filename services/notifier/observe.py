@@ -13,7 +13,7 @@ _SOCKETS = Gauge("swaplog_notifier_sockets", "WebSockets that are subscribed")
 _MESSAGES = Counter("swaplog_notifier_messages", "events handed to sockets")
 _DELAY = Histogram(
     "swaplog_notifier_delay_seconds",
-    "from the commit of an event to handing it to its sockets",
+    "from the commit of the oldest event of those written together to handing them to their sockets",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5),
 )
 _CLOSED = Counter("swaplog_notifier_closed", "sockets this side closed", ["cause"])
@@ -31,9 +31,9 @@ def left(user: str, orders: set[str] | None) -> None:
     _log.debug("left", user=user, orders=len(orders or ()))
 
 
-def delivered(receivers: int, committed_ms: int) -> None:
-    _MESSAGES.inc(receivers)
-    _DELAY.observe(max(0.0, time.time() - committed_ms / 1000))
+def delivered(messages: int, oldest_ms: int) -> None:
+    _MESSAGES.inc(messages)
+    _DELAY.observe(max(0.0, time.time() - oldest_ms / 1000))
 
 
 def closed(user: str, close: Close) -> None:
