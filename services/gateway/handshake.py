@@ -54,14 +54,14 @@ class Answer(asyncio.Protocol):
             if wanted > limits.ANSWER_BYTES_MAX:
                 raise ValueError("the answer is too large")
         except ValueError as error:
-            self._finish(error)
+            self.fail(error)
         else:
             whole = len(self.received) >= self._body_at + self._body_bytes
             if self.endless or (self.status and whole):
                 self._finish()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
-        self._finish(ConnectionResetError("closed before it answered"))
+        self.fail(ConnectionResetError("closed before it answered"))
 
     @property
     def endless(self) -> bool:
@@ -90,21 +90,28 @@ class Answer(asyncio.Protocol):
         version, status, *_ = first.split(" ", 2)
         if not version.startswith("HTTP/1.") or not 101 <= int(status) <= 599:
             raise ValueError("the answer is not HTTP/1.1")
-        pairs = (line.partition(":") for line in lines)
-        self._headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
         self._body_at = len(head) + len(_END_OF_HEAD)
-        length = self._headers.get("content-length", "0")
-        if not length.isascii() or not length.isdigit():
-            raise ValueError("the answer's length is not a number")
-        self._body_bytes = int(length)
+        if int(status) != 101:
+            pairs = (line.partition(":") for line in lines)
+            self._headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+            length = self._headers.get("content-length", "0")
+            if not length.isascii() or not length.isdigit():
+                raise ValueError("the answer's length is not a number")
+            self._body_bytes = int(length)
         self.status = int(status)
 
-    def _finish(self, error: Exception | None = None) -> None:
-        if self.complete.done():
-            return
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()  # until somebody takes what comes next
-        if error is None:
-            self.complete.set_result(None)
-        else:
+    def fail(self, error: Exception) -> None:
+        """It will not be whole, if it is not yet."""
+        if not self.complete.done():
+            self._pause()
             self.complete.set_exception(error)
+
+    def _finish(self) -> None:
+        if not self.complete.done():
+            self._pause()
+            self.complete.set_result(None)
+
+    def _pause(self) -> None:
+        """Until somebody takes what comes next."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()

@@ -116,19 +116,26 @@ class Tunnels:
         """Wait for it: after a restart all come back at once, and a notifier that is busy with others is not away."""
         loop = asyncio.get_running_loop()
         asked_at = loop.time()
+        next_look: asyncio.Handle
+
+        def look() -> None:
+            nonlocal next_look
+            silent_at = max(asked_at, self._last_heard) + limits.ANSWER_TIMEOUT_S
+            left_s = min(silent_at, asked_at + limits.ANSWER_BEHIND_OTHERS_S) - loop.time()
+            if left_s <= 0:
+                answer.fail(TimeoutError())
+            elif self._closed:
+                answer.fail(TimeoutError("the gateway restarts"))
+            elif _client(request) is None:  # the notifier would answer him before those who still wait
+                answer.fail(ConnectionResetError())
+            else:
+                next_look = loop.call_later(min(left_s, limits.STILL_THERE_EVERY_S), look)
+
+        next_look = loop.call_soon(look)
         try:
-            while not answer.complete.done():
-                silent_at = max(asked_at, self._last_heard) + limits.ANSWER_TIMEOUT_S
-                left_s = min(silent_at, asked_at + limits.ANSWER_BEHIND_OTHERS_S) - loop.time()
-                if left_s <= 0:
-                    raise TimeoutError
-                if self._closed:
-                    raise TimeoutError("the gateway restarts")
-                if _client(request) is None:  # the notifier would answer him before those who still wait
-                    raise ConnectionResetError
-                await asyncio.wait([answer.complete], timeout=min(left_s, limits.STILL_THERE_EVERY_S))
-            answer.complete.result()
+            await answer.complete
         finally:
+            next_look.cancel()
             answer.complete.cancel()  # what comes later is nobody's
         self._last_heard = loop.time()
 
@@ -146,7 +153,8 @@ class Tunnels:
         server.set_parser(early)  # type: ignore[arg-type]  # takes what came behind the request head, and ends parsing
         # The server must hear of the loss, or it would hold the connection for ever.
         edge = FrameEdge() if answer.status == 101 else None
-        here, there = _End(client, server.connection_lost), _End(upstream)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        here, there = _End(client, ended, server.connection_lost), _End(upstream, ended)
         here.edge = there.passing = edge
         here.peer, there.peer = there, here
         client.set_protocol(here)
@@ -161,7 +169,7 @@ class Tunnels:
             if edge:
                 edge.feed(answer.behind)
             upstream.write(bytes(early.data))
-            await asyncio.wait([here.lost, there.lost])
+            await ended
         finally:
             self._open.discard(here)
             here.abort()
@@ -182,12 +190,16 @@ class _End(asyncio.Protocol):
     passing: FrameEdge | None = None
     """Of the frames that come in here."""
 
-    def __init__(self, transport: asyncio.Transport, on_lost: Callable[[Exception | None], None] | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._transport = transport
-        self._on_lost = on_lost
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        ended: asyncio.Future[None],
+        on_lost: Callable[[Exception | None], None] | None = None,
+    ) -> None:
+        """`ended`: of the tunnel, when either end is lost."""
+        self._transport, self._ended, self._on_lost = transport, ended, on_lost
         self._closing: asyncio.TimerHandle | None = None
-        self.lost: asyncio.Future[None] = self._loop.create_future()
+        self._lost = False
 
     def data_received(self, data: bytes) -> None:
         self.peer._transport.write(data)
@@ -206,8 +218,9 @@ class _End(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._closing:
             self._closing.cancel()
-        if not self.lost.done():
-            self.lost.set_result(None)
+        self._lost = True
+        if not self._ended.done():
+            self._ended.set_result(None)
         if self._on_lost:
             self._on_lost(exc)
         self.peer.close()
@@ -227,12 +240,12 @@ class _End(asyncio.Protocol):
 
     def close(self) -> None:
         """Write what is still to be written, but do not wait for ever for somebody who does not read."""
-        if not self.lost.done() and self._closing is None:
+        if not self._lost and self._closing is None:
             self._transport.close()
-            self._closing = self._loop.call_later(limits.LINGER_S, self._transport.abort)
+            self._closing = asyncio.get_running_loop().call_later(limits.LINGER_S, self._transport.abort)
 
     def abort(self) -> None:
-        if not self.lost.done():
+        if not self._lost:
             self._transport.abort()
 
 

@@ -195,7 +195,8 @@ class Hub:
         Raises:
             LogUnavailable, StoreUnavailable: it cannot be asked for now.
         """
-        await self._telling.learn(entry.fields for entry in entries if self.listeners.of(entry.fields))
+        told = (entry.fields for entry in entries)
+        await self._telling.learn(one for one in told if self.listeners.want(one["user"], one["subject"]))
 
     def deliver(self, entry: Entry) -> int:
         """Hand one entry to everybody who listens, with the next `flush`; gives how many."""

@@ -55,4 +55,4 @@ class Listeners:
         """Who is to be told of an entry: its owner's alone, also while it is not known yet whose the order is."""
         user, chose = fields["user"], self._by_order.get(fields["subject"])
         everything = self._by_user.get(user, ())
-        return [*everything, *(one for one in chose if one.user == user)] if chose else list(everything)
+        return [*everything, *[one for one in chose if one.user == user]] if chose else list(everything)
