@@ -73,8 +73,10 @@ def execute(
 
 
 def reference_of(transaction: SignedTransaction) -> str:
-    """The caller's reference of the first swap, or an empty text."""
-    return next((item.swap.reference for item in transaction.instructions if item.swap), "")
+    """The caller's reference of the first swap, else what a memo says, or an empty text."""
+    swaps = (item.swap.reference for item in transaction.instructions if item.swap)
+    memos = (item.memo for item in transaction.instructions)
+    return next(filter(None, (*swaps, *memos)), "")
 
 
 def _run(

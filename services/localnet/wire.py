@@ -62,10 +62,11 @@ class Swap(NamedTuple):
 
 
 class Instruction(NamedTuple):
-    """`swap` is None when the program is not a venue's or its data cannot be read."""
+    """`swap` is None when the program is not a venue's or its data cannot be read; `memo` is what a memo says."""
 
     program: str
     swap: Swap | None
+    memo: str = ""
 
 
 class SignedTransaction(NamedTuple):
@@ -140,6 +141,8 @@ def decode_transaction(text: str, encoding: str) -> bytes:
 
 def _instruction(keys: list[str], compiled: CompiledInstruction) -> Instruction:
     program = keys[compiled.program_id_index]
+    if program == MEMO_PROGRAM:
+        return Instruction(program, None, bytes(compiled.data)[:REFERENCE_BYTES_MAX].decode(errors="replace"))
     if program not in SWAP_PROGRAMS:
         return Instruction(program, None)
     pools, data = bytes(compiled.accounts)[1:], bytes(compiled.data)
