@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-CONNECTIONS_MAX = 64  # per process, over all peers
+PEER_CONNECTIONS_MAX = 64  # per process
 CONNECT_SECONDS_MAX = 5
 IDLE_SECONDS_MAX = 30  # below what servers keep, so that a kept connection is seldom a dead one
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
@@ -34,7 +34,8 @@ class PeerNonsense(PeerTrouble):
 @asynccontextmanager
 async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
     """One session per process: connections are kept and shared."""
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX, keepalive_timeout=IDLE_SECONDS_MAX)
+    # None over all peers together: one that hangs would take those of the others.
+    connector = aiohttp.TCPConnector(limit=0, limit_per_host=PEER_CONNECTIONS_MAX, keepalive_timeout=IDLE_SECONDS_MAX)
     async with aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),

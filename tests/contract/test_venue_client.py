@@ -13,6 +13,7 @@ from libs.events.model import (
 from libs.quoting.choice import NoQuote, Quote
 from libs.quoting.venue import Venue
 from libs.service.health import serve
+from libs.service.http import PEER_CONNECTIONS_MAX
 from tests.builders import SOL, USDC
 from tests.contract.fake_venue import (
     POOL,
@@ -138,6 +139,17 @@ async def test_a_slow_venue_is_told_its_deadline(world: World) -> None:
     result = await no_quote(await world.venue(fake, deadline_ms=50))
     assert (result.reason, result.why) == (Reason.VENUES_UNAVAILABLE, "no answer within 50 ms")
     fake.gate.set()
+
+
+async def test_a_venue_that_hangs_leaves_connections_to_the_others(world: World) -> None:
+    hanging = FakeVenue(batches=False)
+    hanging.gate.clear()
+    slow = await world.venue(hanging)
+    waiting = asyncio.ensure_future(slow.quote_many([an_order()] * PEER_CONNECTIONS_MAX * 2))
+    await eventually(lambda: len(hanging.singles) >= PEER_CONNECTIONS_MAX, what="all connections it may have")
+    other = await world.venue(FakeVenue(), "meteora", deadline_ms=2_000)
+    assert isinstance((await other.quote(an_order())).result, Quote)
+    waiting.cancel()
 
 
 async def test_a_dead_venue_is_an_answer(world: World) -> None:

@@ -85,6 +85,6 @@ def bounds() -> tuple[Bound, ...]:
         Bound("orders of a pair, in a look", prices.PROBES_PER_PAIR, "services/router/prices.py", "next look"),
         Bound("inbound message, bytes", n.message_bytes_max, "notifier Limits.message_bytes_max", "closed, 1009"),
         Bound("requests to the chain at once", rpc.REQUESTS_IN_FLIGHT_MAX, "services/executor/rpc.py", "calls share"),
-        Bound("connections to peers, of a process", http.CONNECTIONS_MAX, "libs/service/http.py", "calls wait"),
+        Bound("connections to a peer, of a process", http.PEER_CONNECTIONS_MAX, "libs/service/http.py", "calls wait"),
         Bound("answer of a peer, bytes", http.ANSWER_BYTES_MAX, "libs/service/http.py", "nonsense; tried again"),
     )
