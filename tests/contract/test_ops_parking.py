@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -145,6 +148,17 @@ def test_however_many_are_parked_each_is_found(swaplog: Swaplog, monkeypatch: py
     assert swaplog.run("redrive", items[-1]["id"], "--apply") == 0
     assert swaplog.run("redrive", "--all", "--rate", "1000", "--apply") == 0
     assert (swaplog.items(), swaplog.backlog()) == ([], 7)
+
+
+def test_a_redrive_that_is_meant_is_done_also_when_nobody_reads_on(swaplog: Swaplog) -> None:
+    swaplog.park(6)
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "services.ops", "redrive", "--all", "--rate", "1000", "--apply"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (swaplog.items(), swaplog.backlog()) == ([], 6)
 
 
 def test_a_discard_needs_a_reason_and_ends_the_order(swaplog: Swaplog) -> None:
