@@ -141,10 +141,10 @@ class ParkingCommands:
             (parked,) = await _find(stack, (item,))
             try:
                 if apply:
-                    who, now = by or _login(), datetime.now(UTC)
-                    order = await discard(
-                        stack.log, parked, by=who, reason=reason.strip(), now=now, not_settled=not_settled
-                    )
+                    # What a terminal says in another encoding than ours can be written nowhere.
+                    who, why = (text.encode(errors="replace").decode() for text in (by or _login(), reason.strip()))
+                    now = datetime.now(UTC)
+                    order = await discard(stack.log, parked, by=who, reason=why, now=now, not_settled=not_settled)
                     fate = f"order {order.id} is {order.status}" if order else "there is no order of it"
                     console.print(f"{item} is discarded; {fate}", markup=False)
                 else:

@@ -177,6 +177,17 @@ def test_a_discard_needs_a_reason_and_ends_the_order(swaplog: Swaplog) -> None:
     assert swaplog.run("discard", item["id"], "--reason", "again", "--apply") == EXIT_DIFFERS
 
 
+def test_a_discard_by_a_terminal_that_does_not_speak_utf_8_is_not_half_done(swaplog: Swaplog) -> None:
+    [order] = swaplog.park(1)
+    [item] = swaplog.items()
+    said = ("--by", os.fsdecode(b"J\xfcrg"), "--reason", os.fsdecode(b"f\xfcr immer"))
+    assert swaplog.run("discard", item["id"], *said, "--apply") == 0
+    assert swaplog.status(order) is Status.FAILED
+    assert swaplog.items() == []
+    [kept] = swaplog.items("--discarded")
+    assert (kept["by"], kept["because"]) == ("J?rg", "f?r immer")
+
+
 def test_a_dry_run_of_a_discard_tells_what_would_come_of_it(swaplog: Swaplog) -> None:
     async def go_on(log: RedisLog, *bodies: Event) -> None:
         held = await log.find(order)
