@@ -100,10 +100,11 @@ class Rebuild:
         """Put these tables in the place of the live ones, which stay as `PREVIOUS`; all or nothing.
 
         Raises:
-            RebuildRefused: they differ, and that was not accepted.
+            RebuildRefused: they differ, and that was not accepted; or views read the live ones.
         """
         if report.differing and not accept:
             raise RebuildRefused(f"{report.differing} orders differ: look at them, then accept the differences")
+        await self._check_views()
         await self._index()
         try:
             async with self._shadow.connection() as connection, connection.transaction():
@@ -137,6 +138,13 @@ class Rebuild:
                 end = until[partition].at.position if until else None
                 found += page if end is None else [head for head in page if head.at.position <= end]
         return found
+
+    async def _check_views(self) -> None:
+        async with self._live.connection() as connection:
+            if views := ", ".join(row["name"] for row in await connection.fetch(sql.VIEWS)):
+                raise RebuildRefused(
+                    f"{views} would go on reading the orders of before: drop it first, make it again after"
+                )
 
     async def _index(self) -> None:
         """As the live table is; once it is filled, because that is faster."""

@@ -98,6 +98,13 @@ INDEXES = """
 SELECT indexname, indexdef FROM pg_indexes
 WHERE schemaname = $1 AND tablename = 'orders' AND indexname <> 'orders_pkey'"""
 
+# They are bound to the table itself, whatever its name becomes.
+VIEWS = """
+SELECT DISTINCT ev_class::regclass::text AS name
+FROM pg_depend JOIN pg_rewrite ON pg_rewrite.oid = objid
+WHERE classid = 'pg_rewrite'::regclass AND refclassid = 'pg_class'::regclass AND refobjid = 'public.orders'::regclass
+ORDER BY name"""
+
 # As statements: what takes the place of the live table belongs to whom that does, and is open to whom that is.
 RIGHTS = """
 SELECT format('ALTER TABLE {schema}.orders OWNER TO %I', pg_get_userbyid(relowner)) AS statement

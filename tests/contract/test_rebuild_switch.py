@@ -205,6 +205,21 @@ async def test_who_might_read_and_write_orders_may_after_a_switch(
         await direct.execute(f"DROP ROLE {owner}, {reader}")
 
 
+async def test_a_view_of_the_orders_is_not_left_with_those_of_before(
+    system: Projected, direct: asyncpg.Connection
+) -> None:
+    await system.more(USERS, steps=3)
+    await rebuild(system.dsn, switch=True)
+    await direct.execute("CREATE SCHEMA reports; CREATE VIEW reports.open AS SELECT * FROM orders")
+    for put_in_place in (rebuild(system.dsn, switch=True), roll_back(system.dsn)):
+        with pytest.raises(RebuildRefused, match=r"reports\.open would go on"):
+            await put_in_place
+    await system.more(["late"])
+    assert await direct.fetchval("SELECT count(*) FROM reports.open") == len(folded(await system.entries()))
+    await direct.execute("DROP VIEW reports.open")
+    assert (await rebuild(system.dsn, switch=True)).switched
+
+
 async def test_who_may_not_make_tables_is_told_so(system: Projected, direct: asyncpg.Connection) -> None:
     await system.more(USERS)
     user, at = f"swaplog_user_{token_hex(4)}", urlsplit(system.dsn)
