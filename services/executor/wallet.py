@@ -89,6 +89,11 @@ def blockhash_of(transaction: str) -> str:
     return str(_parsed(transaction).message.recent_blockhash)
 
 
+def payer_of(transaction: str) -> str:
+    """The wallet that a transaction (base64) is of: an order may be settled when another key signs already."""
+    return str(_parsed(transaction).message.account_keys[0])
+
+
 def _parsed(text: str) -> VersionedTransaction:
     if len(text) > 2 * TRANSACTION_BYTES_MAX:
         raise UnacceptableTransaction("the transaction is larger than one packet")

@@ -1,9 +1,11 @@
 """An order is settled at most once, whatever the chain does: over real sockets, with a node on its worst behaviour."""
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from solders.keypair import Keypair
 
 from libs.events.log import Snapshot
 from libs.events.model import (
@@ -14,7 +16,10 @@ from libs.events.model import (
     TxConfirmed,
 )
 from services.executor import settling
+from services.executor.handlers import Executor
 from services.executor.settling import AmountUnknown
+from services.executor.wallet import Wallet
+from tests.builders import NOW
 from tests.contract.executor_rig import POLICY, WALLET, Rig, intent, running_rig, selected, submitted
 from tests.contract.fake_chain import signature_of
 
@@ -66,6 +71,14 @@ async def test_another_worker_sends_the_bytes_of_the_log_not_its_own(rig: Rig) -
         assert event.signature == intent(first).signature
     assert set(rig.fake.sent) == {intent(first).transaction}
     assert len(rig.fake.landed) == 1
+
+
+async def test_what_another_key_signed_is_settled_with_what_its_owner_got(rig: Rig) -> None:
+    first, second = await submitted(rig), await submitted(rig)
+    other = Executor(Wallet(str(Keypair())), {}, rig.chain, rig.poller, POLICY, lambda: NOW, lambda: 0.5)
+    ((together,),) = await other.handle_many([(first.order, first.event)])
+    alone = await replace(rig, executor=other).settled(second)
+    assert [type(event) for event in (together, alone)] == [TxConfirmed] * 2
 
 
 async def test_a_dropped_transaction_is_sent_again_with_the_same_bytes(rig: Rig) -> None:
