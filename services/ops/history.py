@@ -74,6 +74,11 @@ async def tips(log: Reads, partitions: Sequence[int]) -> dict[int, Position]:
     return {partition: await log.tip(partition) for partition in partitions}
 
 
+async def first_archived(store: OrderStore, partition: int) -> Entry | None:
+    """Where the archive of the partition begins: not with its first event, when an old leaf was let go."""
+    return next(iter(await store.archived(partition, 0, 1)), None)
+
+
 async def _push(heads: list[tuple[Position, int, Entry]], number: int, stream: AsyncIterator[Entry]) -> None:
     entry = await anext(stream, None)
     if entry:
@@ -121,10 +126,12 @@ async def _archived(store: OrderStore, partition: int, until: int, since_ms: int
     while after < until:
         entries = await store.archived(partition, after, min(PAGE, until - after))
         for entry in entries:
-            if entry.at.position != after + 1:
+            # With nothing before it the archive begins there: old leaves of it may be let go, not what follows.
+            if entry.at.position != after + 1 and after:
                 raise PositionGap(partition, after + 1, entry.at.position)
             after = entry.at.position
-            yield entry
+            if after <= until:
+                yield entry
         if not entries:
             raise PositionGap(partition, after + 1, until + 1)
 

@@ -2,12 +2,14 @@
 
 import asyncio
 import random
+from collections.abc import Iterable
 
 from libs.events.errors import LogUnavailable, PositionGap
 from libs.events.ids import Position
 from libs.events.log import Entry
 from libs.orders.archived import ArchivedReads
-from services.ops.history import Selection, live, past
+from libs.orders.store import OrderStore
+from services.ops.history import Selection, first_archived, live, past
 from services.ops.replay import replay as tell
 from services.ops.show import Describer, entry_json, event_line, json_line, make_console, print_line
 from services.ops.stack import EXIT_DIFFERS, Refusal, Stack
@@ -26,6 +28,13 @@ class Output:
     def note(self, why_no_store: str) -> None:
         if why_no_store:
             self.errors.print(f"without the archive: {why_no_store}", style="yellow", markup=False)
+
+    async def note_let_go(self, store: OrderStore, partitions: Iterable[int], since_ms: int) -> None:
+        for partition in partitions:
+            first = await first_archived(store, partition)
+            if first and first.at.position > 1 and first.at.ms > since_ms:
+                text = f"partition {partition}: what was before {first.fields['time']} was let go"
+                self.errors.print(text, style="yellow", markup=False)
 
     async def event(self, entry: Entry) -> None:
         if self._as_json:
@@ -50,6 +59,8 @@ async def print_past(stack: Stack, ends: dict[int, Position], selection: Selecti
             await output.event(entry)
             shown += 1
         return shown
+    if stack.store:
+        await output.note_let_go(stack.store, ends, selection.since_ms)
     try:
         async for entry in past(stack.log, stack.store, ends, selection):
             await output.event(entry)

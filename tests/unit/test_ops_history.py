@@ -1,11 +1,15 @@
 """What `swaplog` tells of the past, decided without a socket: from the log and the archive, merged, chosen, whole."""
 
+from typing import cast
+
 import pytest
 
 from libs.events.errors import PositionGap
-from libs.events.log import Entry
+from libs.events.log import Entry, EventLog
 from libs.events.memory_log import MemoryLog
 from services.ops.history import Selection, past, tips
+from services.ops.output import Output, print_past
+from services.ops.stack import Stack
 from tests.journeys import JOURNEY, journey
 from tests.unit.ops_rig import Archive, Clock, TrimmedLog, as_store, everything
 
@@ -98,6 +102,31 @@ async def test_a_hole_in_the_archive_is_not_passed_over() -> None:
     log.first = 7
     with pytest.raises(PositionGap, match="expected position 3, found 4"):
         await chosen(log, Archive([*whole[:2], *whole[3:]]), Selection())
+
+
+@pytest.mark.parametrize("since_ms", [0, 1_015, 1_055])
+async def test_an_archive_whose_oldest_leaf_was_let_go_begins_later(since_ms: int) -> None:
+    log = TrimmedLog(1, Clock())
+    await journey(log)
+    whole = await everything(log)
+    log.first = 7
+    told = await chosen(log, Archive(whole[3:]), Selection(since_ms=since_ms))
+    assert told == [entry for entry in whole[3:] if entry.at.ms >= since_ms]
+
+
+@pytest.mark.parametrize(("since_ms", "said"), [(0, True), (1_100, False)])
+async def test_what_an_archive_has_let_go_is_not_passed_over_unsaid(
+    since_ms: int, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = TrimmedLog(1, Clock())
+    await journey(log)
+    whole = await everything(log)
+    log.first = 7
+    stack = Stack(cast("EventLog", log), as_store(Archive(whole[3:])))
+    output = Output(stack, as_json=True, one_order=False)
+    await print_past(stack, await tips(log, [0]), Selection(since_ms=since_ms), output)
+    told = f"partition 0: what was before {whole[3].fields['time']} was let go\n"
+    assert capsys.readouterr().err == (told if said else "")
 
 
 async def test_what_neither_store_has_is_a_hole() -> None:
