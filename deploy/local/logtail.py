@@ -35,19 +35,22 @@ class LogTail:
         """Look at every log again and again, until cancelled; a look costs one stat per file."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            with suppress(OSError):  # a full disk must not end this
-                self.look()
+            self.look()
 
     def look(self) -> None:
         """Say what is new and loud since the last look."""
-        for log, read_to in self._read_to.items():
-            size = log.stat().st_size if log.exists() else 0
-            if size > read_to:
-                lines, self._read_to[log] = _whole_lines(log, max(read_to, size - READ_BYTES_MAX), size)
-                self._repeat(log, lines)
-            if size > LOG_BYTES_MAX:
-                _start_over(log)
-                self._read_to[log] = 0
+        for log in self._read_to:
+            with suppress(OSError):  # a full disk must not end this, nor hide the others
+                self._look_at(log)
+
+    def _look_at(self, log: Path) -> None:
+        read_to, size = self._read_to[log], log.stat().st_size if log.exists() else 0
+        if size > read_to:
+            lines, self._read_to[log] = _whole_lines(log, max(read_to, size - READ_BYTES_MAX), size)
+            self._repeat(log, lines)
+        if size > LOG_BYTES_MAX:
+            _start_over(log)
+            self._read_to[log] = 0
 
     def _repeat(self, log: Path, lines: list[bytes]) -> None:
         loud = [line for raw in lines if (line := _short(raw))]

@@ -1,0 +1,35 @@
+"""What services warn of is repeated whatever becomes of the disk."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from deploy.local.logtail import LogTail
+
+
+def warn(log: Path, event: str) -> None:
+    with log.open("a") as file:
+        file.write(json.dumps({"event": event, "level": "warning"}) + "\n")
+
+
+def test_a_log_that_cannot_start_over_hides_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("deploy.local.logtail.LOG_BYTES_MAX", 100)
+    monkeypatch.setattr("shutil.copyfile", full)
+    said: list[str] = []
+    tail, logs = LogTail(said.append), [tmp_path / "gateway.log", tmp_path / "router.log"]
+    for log in logs:
+        tail.follow(log)
+    warn(logs[0], "long" * 50)
+    for number in range(2):
+        warn(logs[1], f"trouble {number}")
+        tail.look()
+    assert [line for line in said if line.startswith("router")] == [
+        "router: warning: trouble 0",
+        "router: warning: trouble 1",
+    ]
