@@ -45,6 +45,8 @@ class LogTail:
 
     def _look_at(self, log: Path) -> None:
         read_to, size = self._read_to[log], log.stat().st_size if log.exists() else 0
+        if size < read_to:  # somebody emptied it
+            read_to = self._read_to[log] = 0
         if size > read_to:
             lines, self._read_to[log] = _whole_lines(log, max(read_to, size - READ_BYTES_MAX), size)
             self._repeat(log, lines)

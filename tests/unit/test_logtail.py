@@ -33,3 +33,15 @@ def test_a_log_that_cannot_start_over_hides_no_others(tmp_path: Path, monkeypatc
         "router: warning: trouble 0",
         "router: warning: trouble 1",
     ]
+
+
+def test_what_is_warned_of_after_a_log_was_emptied_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    tail, log = LogTail(said.append), tmp_path / "router.log"
+    tail.follow(log)
+    warn(log, "a trouble of many words")
+    tail.look()
+    log.write_bytes(b"")  # by an operator who needs room
+    warn(log, "another")
+    tail.look()
+    assert said == ["router: warning: a trouble of many words", "router: warning: another"]
