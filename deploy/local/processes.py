@@ -96,7 +96,9 @@ class Process:
         """The last thing this run said, with these words in it, or "" if it said nothing such."""
         with self.command.log.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
-            log.seek(max(self._log_start, size - LAST_LINE_BYTES_MAX))
+            # It may have started over since.
+            start = self._log_start if self._log_start <= size else 0
+            log.seek(max(start, size - LAST_LINE_BYTES_MAX))
             lines = log.read().decode(errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip() and having in line), "")
 

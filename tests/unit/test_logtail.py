@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from deploy.local.logtail import LogTail
+from deploy.local.processes import Command, spawn
 
 
 def warn(log: Path, event: str) -> None:
@@ -45,3 +47,13 @@ def test_what_is_warned_of_after_a_log_was_emptied_is_said(tmp_path: Path) -> No
     warn(log, "another")
     tail.look()
     assert said == ["router: warning: a trouble of many words", "router: warning: another"]
+
+
+async def test_last_words_are_found_in_a_log_that_started_over(tmp_path: Path) -> None:
+    log = tmp_path / "router.log"
+    log.write_text("what it said before\n" * 100)
+    words = "import sys; sys.stdin.read(); print('last words')"
+    process = spawn(Command("router", (sys.executable, "-c", words), log, os.environ))
+    os.truncate(log, 0)
+    await process.exited()
+    assert process.last_line() == "last words"
