@@ -48,6 +48,12 @@ def list_refused(why: str, calls_max: int) -> None:
     _log.warning("the node refuses a list of calls: shorter ones", why=why, calls_max=calls_max)
 
 
+def look_trouble(order: Order, event: TxSubmitted, why: str, *, again: bool) -> None:
+    """The order waits for as long as the node will not tell."""
+    say = _log.debug if again else _log.warning
+    say("transaction_look_trouble", order_id=order.id, signature=event.signature, why=why)
+
+
 def transaction_confirmed(order: Order, event: TxConfirmed) -> None:
     _CONFIRMED.inc()
     _AGAINST_QUOTE.observe(event.against_quote_ppm)

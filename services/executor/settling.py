@@ -134,7 +134,8 @@ class Settling:
             taken = await self._send(order, sent, again=sends > 0)
             sends += 1
             old = sends == 1 and self.failing.now() - order.updated_at > OLD_AFTER
-            match await self._evidence(sent, UNSENT_PAUSE_MS if not taken else OLD_LOOK_MS if old else RESEND_MS):
+            for_ms = UNSENT_PAUSE_MS if not taken else OLD_LOOK_MS if old else RESEND_MS
+            match await self._evidence(order, sent, for_ms, again=sends > 1):
                 case Confirmed(slot=slot):
                     return await self._with_amount(order, sent, slot)
                 case FailedOnChain(reason=reason, detail=detail):
@@ -167,7 +168,7 @@ class Settling:
             kind = "refused" if isinstance(taken, RpcRefused) else "unavailable"
             observe.send_trouble(order, tx, kind, str(taken), again=again)
 
-    async def _evidence(self, sent: TxSubmitted, for_ms: int) -> Evidence:
+    async def _evidence(self, order: Order, sent: TxSubmitted, for_ms: int, *, again: bool) -> Evidence:
         with crossing("chain.look"):
             seen = await self.poller.watch(sent.signature, for_ms)
         if seen:
@@ -180,7 +181,8 @@ class Settling:
             # The order matters: a look from before the height was seen could miss the last valid block.
             with crossing("chain.last_look"):
                 look: Look = (await self.chain.look([sent.signature], history=True))[0]
-        except ChainUnavailable:
+        except ChainUnavailable as trouble:
+            observe.look_trouble(order, sent, str(trouble), again=again)
             return StillPending()
         return conclude(look, view, sent.last_valid_block_height)
 
@@ -188,17 +190,22 @@ class Settling:
         """A node may know a signature's status a moment before it shows the transaction."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + AMOUNT_SECONDS_MAX
-        try:
-            with crossing("chain.balances"):
-                while (meta := await self.chain.balances(sent.signature)) is None:
-                    if loop.time() >= deadline:
-                        raise AmountUnknown(
-                            f"{sent.signature} is confirmed, but the node does not show the transaction"
-                        )
-                    await asyncio.sleep(AMOUNT_PAUSE_MS / 1000)
-        except ChainUnavailable:
+        while True:
+            unavailable = ""
+            try:
+                with crossing("chain.balances"):
+                    meta = await self.chain.balances(sent.signature)
+                if meta is not None:
+                    return [self._confirmed(order, sent, slot, meta)]
+            except ChainUnavailable as trouble:
+                unavailable = str(trouble)
+            if loop.time() >= deadline:
+                break
+            await asyncio.sleep(AMOUNT_PAUSE_MS / 1000)
+        if unavailable:
+            observe.look_trouble(order, sent, unavailable, again=False)
             return []
-        return [self._confirmed(order, sent, slot, meta)]
+        raise AmountUnknown(f"{sent.signature} is confirmed, but the node does not show the transaction")
 
     def _confirmed(self, order: Order, sent: TxSubmitted, slot: int, meta: dict[str, Any]) -> Event:
         assert order.route, "an order with a transaction has a route"

@@ -51,6 +51,7 @@ class FakeChain:
     hidden_transactions: int = 0  # getTransaction answers null although it is there
     knows_blockhash_valid: bool = True
     status_slot_lag: int = 0
+    refuses: str = ""  # this method
     leaves_out: tuple[str, ...] = ()  # calls with these first parameters get no answer
     on_drop: Callable[[], None] | None = None
     sent: list[str] = field(default_factory=list)
@@ -132,6 +133,8 @@ class FakeChain:
         self.calls.append(call["method"])
         params = call["params"]
         match call["method"]:
+            case self.refuses:
+                return {"error": {"code": -32011, "message": "Transaction history is not available from this node"}}
             case "getSlot":
                 return {"result": self.slot}
             case "getBlockHeight":

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from solders.keypair import Keypair
+from structlog.testing import capture_logs
 
 from libs.events.log import Snapshot
 from libs.events.model import (
@@ -186,6 +187,23 @@ async def test_a_transaction_not_shown_yet_is_asked_for_again(rig: Rig) -> None:
     await rig.chain.send(intent(now).transaction)
     rig.fake.hidden_transactions = 3
     assert isinstance(await rig.settled(now), TxConfirmed)
+
+
+async def test_what_a_node_will_not_show_is_waited_for_and_said(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settling, "SETTLE_SECONDS_MAX", 0.2)
+    monkeypatch.setattr(settling, "AMOUNT_SECONDS_MAX", 0.2)
+    confirmed, over = await submitted(rig), await submitted(rig)
+    with capture_logs() as said:
+        rig.fake.refuses = "getTransaction"
+        assert await rig.handle(confirmed) == []
+        assert 1 < rig.fake.calls.count("getTransaction") < 10  # not as often as it can be asked
+        rig.fake.refuses = "getSignatureStatuses"
+        rig.fake.expire()
+        assert await rig.handle(over) == []
+    loud = [line for line in said if line["log_level"] == "warning" and line["event"] == "transaction_look_trouble"]
+    told = [(line["order_id"], line["why"]) for line in loud]
+    why = "Transaction history is not available from this node (-32011)"
+    assert told == [(confirmed.order.id, f"getTransaction: {why}"), (over.order.id, f"getSignatureStatuses: {why}")]
 
 
 async def test_an_amount_that_never_shows_is_for_an_operator(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
