@@ -2,15 +2,17 @@
 
 import asyncio
 import math
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from services.executor.chain import STATUSES_PER_CALL_MAX, Chain
 from services.executor.domain import Look
-from services.executor.rpc import ChainUnavailable
+from services.executor.rpc import RPC_DEADLINE_MS, ChainUnavailable
 
 FIRST_PAUSE_MS = 2
 TROUBLE_PAUSE_MS = 100  # after a look that failed
+FIRST_ANSWER_SECONDS_MAX = 2 * RPC_DEADLINE_MS / 1000  # a look may have to wait for the one before
 
 
 @dataclass(slots=True, eq=False)
@@ -18,6 +20,7 @@ class _Watch:
     signature: str
     due: float
     found: asyncio.Future[Look]
+    answered: asyncio.Future[None]  # once, whatever the answer was
     pause_ms: float = FIRST_PAUSE_MS
     looked: float = field(default=-math.inf)
     slot: int = -1
@@ -38,18 +41,21 @@ class Poller:
         self._task: asyncio.Task[None] | None = None
 
     async def watch(self, signature: str, for_ms: int) -> Look | None:
-        """The first look that shows `signature` settled, or None when none did within `for_ms`: that proves nothing."""
+        """The first look that shows `signature` settled, or None when none did within `for_ms`: that proves nothing.
+
+        One answer is waited for: where a node takes longer than that for each, none would ever be seen.
+        """
         loop = asyncio.get_running_loop()
-        watch = _Watch(signature, loop.time(), loop.create_future())
+        watch = _Watch(signature, loop.time(), loop.create_future(), loop.create_future())
         self._watches.add(watch)
         self._changed.set()
         if self._task is None or self._task.done():
             self._task = loop.create_task(self._poll())
         try:
-            async with asyncio.timeout(for_ms / 1000):
-                return await watch.found
-        except TimeoutError:
-            return None
+            await asyncio.wait([watch.found], timeout=for_ms / 1000)
+            if not watch.found.done():
+                await asyncio.wait([watch.answered], timeout=max(0, FIRST_ANSWER_SECONDS_MAX - for_ms / 1000))
+            return watch.found.result() if watch.found.done() else None
         finally:
             self._watches.discard(watch)
 
@@ -70,11 +76,13 @@ class Poller:
             try:
                 looks = await self._chain.look([watch.signature for watch in due])
             except ChainUnavailable:
+                _answer(due)
                 await asyncio.sleep(TROUBLE_PAUSE_MS / 1000)
                 continue
             except Exception as error:
                 self._fail(error)
                 raise
+            _answer(due)
             self._told(due, looks, loop.time())
 
     def _told(self, watches: list[_Watch], looks: list[Look], now: float) -> None:
@@ -106,4 +114,11 @@ class Poller:
         for watch in self._watches:
             if not watch.found.done():
                 watch.found.set_exception(error)
+        _answer(self._watches)
         self._watches.clear()
+
+
+def _answer(watches: Iterable[_Watch]) -> None:
+    for watch in watches:
+        if not watch.answered.done():
+            watch.answered.set_result(None)

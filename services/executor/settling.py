@@ -40,7 +40,7 @@ UNSENT_PAUSE_MS = 250  # until the next try when the node did not take them
 
 # One call of the handler is bounded; it then says "nothing yet" and is called again. Both, with the deadlines of the
 # calls begun within them, stay below the runtime's limit per call (30 s).
-SETTLE_SECONDS_MAX = 10
+SETTLE_SECONDS_MAX = 6
 AMOUNT_SECONDS_MAX = 5
 AMOUNT_PAUSE_MS = 50
 

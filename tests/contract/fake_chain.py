@@ -52,6 +52,7 @@ class FakeChain:
     knows_blockhash_valid: bool = True
     status_slot_lag: int = 0
     refuses: str = ""  # this method
+    slow_s: float = 0  # each answer
     leaves_out: tuple[str, ...] = ()  # calls with these first parameters get no answer
     on_drop: Callable[[], None] | None = None
     sent: list[str] = field(default_factory=list)
@@ -113,6 +114,7 @@ class FakeChain:
         self.requests += 1
         body = await request.json()
         await self.gate.wait()
+        await asyncio.sleep(self.slow_s)
         if self.away:
             self.away -= 1
             return web.json_response({"error": "unhealthy"}, status=503)

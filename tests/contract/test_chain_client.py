@@ -1,5 +1,6 @@
 """An order is settled at most once, whatever the chain does: over real sockets, with a node on its worst behaviour."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -180,6 +181,13 @@ async def test_a_chain_away_is_waited_for_and_nothing_is_concluded(rig: Rig, mon
     assert rig.fake.requests < 100  # it does not spin
     rig.fake.away = 0
     assert isinstance(await rig.settled(now), TxConfirmed)
+
+
+async def test_a_node_slower_than_the_pause_between_sends_is_waited_for(rig: Rig) -> None:
+    now = await submitted(rig)
+    rig.fake.slow_s = settling.RESEND_MS / 1000 + 0.05
+    async with asyncio.timeout(5):
+        assert isinstance(await rig.settled(now), TxConfirmed)
 
 
 async def test_a_transaction_not_shown_yet_is_asked_for_again(rig: Rig) -> None:
