@@ -70,9 +70,12 @@ class PriceWatch:
             EventLogError: the log is away.
         """
         await self._learn()
-        probes = [order for orders in self._by_pair().values() for order in _probes(orders, self._looks)]
-        if not probes:
+        pairs = list(self._by_pair().values())
+        if not pairs:
             return 0
+        # Those asked about last may be answered too late: each pair has its turn to be first.
+        first = self._looks % len(pairs)
+        probes = [order for orders in (*pairs[first:], *pairs[:first]) for order in _probes(orders, self._looks)]
         best = await self._best(probes)
         met = [order.id for order in probes if best[order.id] >= wanted_out(order) > 0]
         if met:
