@@ -145,7 +145,7 @@ class ParkingCommands:
                     who, why = (text.encode(errors="replace").decode() for text in (by or _login(), reason.strip()))
                     now = datetime.now(UTC)
                     order = await discard(stack.log, parked, by=who, reason=why, now=now, not_settled=not_settled)
-                    fate = f"order {order.id} is {order.status}" if order else "there is no order of it"
+                    fate = f"order {order.id} is {order.status}" if order else "no order of it is open"
                     console.print(f"{item} is discarded; {fate}", markup=False)
                 else:
                     fate = _would_end(await discardable(stack.log, parked, not_settled=not_settled))
@@ -234,7 +234,7 @@ def _print(items: list[Parked], about: dict[str, Discarded], console: Console) -
 
 def _would_end(held: Snapshot | None) -> str:
     if held is None:
-        return "; there is no order of it"
+        return "; no order of it is open"
     if held.order.status in TERMINAL:
         return f"; order {held.order.id} stays {held.order.status}"
     return f", and order {held.order.id} end as FAILED"

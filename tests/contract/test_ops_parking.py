@@ -211,6 +211,11 @@ def test_a_dry_run_of_a_discard_tells_what_would_come_of_it(swaplog: Swaplog) ->
     assert f"order {order} stays CONFIRMED" in said
     assert "FAILED" not in said
 
+    swaplog.log(lambda log: log.retire([order]))  # as a minute after it was archived: nobody may be told it never was
+    for meant in ((), ("--apply",)):
+        assert swaplog.run(*discard, *meant) == 0
+        assert "; no order of it is open" in swaplog.said()
+
 
 @pytest.mark.parametrize("service", ["", "routers"])
 def test_a_service_that_is_none_is_not_every_service_and_not_one_without_items(swaplog: Swaplog, service: str) -> None:
