@@ -100,11 +100,11 @@ class Rebuild:
         """Put these tables in the place of the live ones, which stay as `PREVIOUS`; all or nothing.
 
         Raises:
-            RebuildRefused: they differ, and that was not accepted; or views read the live ones.
+            RebuildRefused: they differ, and that was not accepted; or something is bound to the live ones.
         """
         if report.differing and not accept:
             raise RebuildRefused(f"{report.differing} orders differ: look at them, then accept the differences")
-        await self._check_views()
+        await self._check_bound()
         await self._index()
         try:
             async with self._shadow.connection() as connection, connection.transaction():
@@ -139,11 +139,11 @@ class Rebuild:
                 found += page if end is None else [head for head in page if head.at.position <= end]
         return found
 
-    async def _check_views(self) -> None:
+    async def _check_bound(self) -> None:
         async with self._live.connection() as connection:
-            if views := ", ".join(row["name"] for row in await connection.fetch(sql.VIEWS)):
+            if bound := ", ".join(row["name"] for row in await connection.fetch(sql.BOUND)):
                 raise RebuildRefused(
-                    f"{views} would go on reading the orders of before: drop it first, make it again after"
+                    f"{bound} would stay with the orders of before: drop it first, make it again after"
                 )
 
     async def _index(self) -> None:

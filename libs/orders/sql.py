@@ -98,11 +98,14 @@ INDEXES = """
 SELECT indexname, indexdef FROM pg_indexes
 WHERE schemaname = $1 AND tablename = 'orders' AND indexname <> 'orders_pkey'"""
 
-# They are bound to the table itself, whatever its name becomes.
-VIEWS = """
-SELECT DISTINCT ev_class::regclass::text AS name
+# What is bound to the table itself, whatever its name becomes.
+BOUND = """
+SELECT 'view ' || ev_class::regclass AS name
 FROM pg_depend JOIN pg_rewrite ON pg_rewrite.oid = objid
 WHERE classid = 'pg_rewrite'::regclass AND refclassid = 'pg_class'::regclass AND refobjid = 'public.orders'::regclass
+UNION SELECT 'trigger ' || tgname FROM pg_trigger WHERE tgrelid = 'public.orders'::regclass AND NOT tgisinternal
+UNION SELECT 'publication ' || pubname
+FROM pg_publication_rel JOIN pg_publication ON pg_publication.oid = prpubid WHERE prrelid = 'public.orders'::regclass
 ORDER BY name"""
 
 # As statements: what takes the place of the live table belongs to whom that does, and is open to whom that is.
