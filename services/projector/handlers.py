@@ -140,8 +140,11 @@ class Projector:
             # A Redis that is full refuses it, and must be archived and trimmed; if one is away the next read says so.
             self._trouble = str(error)
         if self._sweeper:
-            with suppress(LogUnavailable):
+            try:
                 await self._sweeper.sweep(there)
+            except LogUnavailable as error:
+                # If Redis is away the next read says so; but it may refuse this alone, until it is full.
+                observe.not_swept(str(error))
 
     async def _compare(self, partition: int, position: Position) -> None:
         tip = await self._log.tip(partition)

@@ -93,6 +93,11 @@ def trimmed(partition: int, entries: int) -> None:
         _log.info("log trimmed", partition=partition, entries=entries)
 
 
+def not_swept(reason: str) -> None:
+    """What could leave Redis stays there for now."""
+    _log.warning("log not trimmed", reason=reason)
+
+
 def reader_expired(name: str, partition: int, silent_s: float) -> None:
     """It holds nothing back any more; when it comes again it may find its place in the archive only."""
     _log.warning("reader expired", reader=name, partition=partition, silent_s=round(silent_s))

@@ -4,8 +4,11 @@ import asyncio
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
+from libs.events.errors import LogUnavailable
 from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.upkeep import Pressure
 from libs.orders import connection
 from libs.orders.store import OrderStore, open_store
 from libs.service.health import Health
@@ -196,3 +199,22 @@ async def test_what_was_about_to_be_let_go_is_when_it_ends(redis_log: RedisLog, 
     stop.set()
     await running
     assert await redis_log.find(order_id) is None
+
+
+async def test_that_nothing_is_trimmed_is_said(
+    redis_log: RedisLog, store: OrderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused() -> Pressure:
+        raise LogUnavailable("NOPERM this user has no permissions to run the 'info' command")
+
+    monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(redis_log, "pressure", refused)
+    sweeper, stop = Janitor(redis_log, keep_s=0, memory_max_bytes=2**40), asyncio.Event()
+    with capture_logs() as said:
+        projector = Projector(redis_log, store.projection(), Health("redis", "postgres"), sweeper=sweeper)
+        running = asyncio.create_task(projector.run(stop))
+        await eventually(
+            lambda: [line for line in said if "NOPERM" in line.get("reason", "")], what="why not", within_s=20
+        )
+        stop.set()
+        await running
