@@ -42,7 +42,7 @@ class Executor:
         """`now` is UTC; `fraction` is random in [0, 1), for the jitter of retries."""
         self._wallet, self._venues, self._heights, self._now = wallet, venues, Heights(chain), now
         self._failing = Failing(policy, now, fraction)
-        self._settling = Settling(chain, poller, self._failing)
+        self._settling = Settling(wallet, chain, poller, self._failing)
 
     async def handle(self, order: Order, event: Envelope) -> Sequence[Event]:
         """What happened next; nothing while the chain has not decided.

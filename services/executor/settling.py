@@ -29,7 +29,7 @@ from services.executor.domain import (
 )
 from services.executor.poller import Poller
 from services.executor.rpc import ChainUnavailable, RpcRefused
-from services.executor.wallet import blockhash_of, payer_of
+from services.executor.wallet import Wallet, blockhash_of, payer_of
 
 RESEND_MS = 2_000  # the same bytes again while pending: nodes drop what they cannot place
 # Signed so long ago, it has landed or never will: that is asked soon. Who takes over from a process that died has many
@@ -71,6 +71,7 @@ class Failing:
 class Settling:
     """Whoever signed may be gone: what is sent are the bytes of the event."""
 
+    wallet: Wallet
     chain: Chain
     poller: Poller
     failing: Failing
@@ -210,7 +211,9 @@ class Settling:
     def _confirmed(self, order: Order, sent: TxSubmitted, slot: int, meta: dict[str, Any]) -> Event:
         assert order.route, "an order with a transaction has a route"
         try:
-            amount_out = amount_received(meta, payer_of(sent.transaction), order.mint_out)
+            amount_out = amount_received(meta, self.wallet.address, order.mint_out)
+            if amount_out is None:  # perhaps another key signed it, before this one was set
+                amount_out = amount_received(meta, payer_of(sent.transaction), order.mint_out)
         except (AttributeError, LookupError, TypeError, ValueError):
             amount_out = None
         if amount_out is None or amount_out < 0:
