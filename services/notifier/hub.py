@@ -19,7 +19,8 @@ from services.notifier.telling import Telling
 from services.notifier.wire import Message
 
 LATEST_MS = 2**63  # later than any event
-_RESET = Message({"type": "reset", "reason": "Events are missing on our side."}, kind="reset")
+_MISSING = "Events are missing on our side."
+_RESET = Message({"type": "reset", "reason": _MISSING}, kind="reset")
 
 
 class Hub:
@@ -62,6 +63,7 @@ class Hub:
             except NotResumable as why:
                 observe.not_resumed(subscriber.user, str(why))
                 reset = Message({"type": "reset", "reason": str(why)}, kind="reset")
+                subscriber.starts_over = False  # what is held now is behind the snapshot
                 return await self._snapshot(subscriber, subscriber.orders, reset)
 
     async def subscribe(self, subscriber: Subscriber, order_ids: Sequence[str]) -> bool:
@@ -79,7 +81,7 @@ class Hub:
                 if not there:
                     self.listeners.discard(subscriber, new)
                     subscriber.drop(new)
-                    if not subscriber.release({}):
+                    if not subscriber.starts_over and not subscriber.release({}):
                         self._join_again(subscriber)
             if there:
                 subscriber.orders |= new
@@ -108,7 +110,11 @@ class Hub:
                 mine = [entry for entry in entries if wanted is None or entry.fields["subject"] in wanted]
                 if await self._telling.learn(entry.fields for entry in mine):
                     raise NotResumable("What followed the cursor is gone: an order of it is not kept any more.")
+                if subscriber.starts_over:
+                    break
                 subscriber.send(*(told for told in map(self._telling.told, mine) if told))
+        if subscriber.starts_over:  # the tail does not go on from where the history ends
+            raise NotResumable(_MISSING)
         subscriber.release_after(reached.position)
         self._reached.is_ahead(subscriber, reached)
         return True
@@ -135,6 +141,9 @@ class Hub:
                 return False
             tip = await self._log.tip(partition)
             await subscriber.begin()
+            if subscriber.starts_over and ask_again:
+                subscriber.hold()  # the tail does not go on from where this was read
+                continue
             # Some may have been let go of meanwhile.
             orders = [one for one in orders if wanted is None or one.id in wanted]
             self._telling.remember(orders)
@@ -143,6 +152,8 @@ class Hub:
             body = {"type": "snapshot", "cursor": cursor, "orders": [one.body for one in orders]}
             subscriber.send(*before_it, Message(body, kind="snapshot", cursor=cursor))
             before_it = ()
+            if subscriber.starts_over:
+                return True  # what is held is behind the snapshot of all its orders, which is to come
             if subscriber.release({one.id: one.version for one in orders}):
                 self._reached.is_ahead(subscriber, tip)
                 return True
@@ -241,6 +252,7 @@ class Hub:
     def _join_again(self, subscriber: Subscriber) -> None:
         subscriber.send(_RESET)
         subscriber.hold()
+        subscriber.starts_over = True
         task = asyncio.create_task(self.join_or_close(subscriber))
         self._joining_again.add(task)
         task.add_done_callback(self._joining_again.discard)

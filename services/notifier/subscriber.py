@@ -36,6 +36,7 @@ class Subscriber:
         "joining",
         "left",
         "orders",
+        "starts_over",
         "user",
     )
 
@@ -46,6 +47,8 @@ class Subscriber:
         """Who reads a snapshot or history for it: one at a time."""
         self.left = False
         """Whether the connection is gone: nobody may register it again."""
+        self.starts_over = False
+        """Whether it was reset, and what was read for it before must not be told any more."""
         self._wire, self._limits = wire, limits
         self._held: list[Told] | None = []
         self._held_bytes = self._reached = 0
@@ -71,7 +74,7 @@ class Subscriber:
         if forget or self._held is None:
             self._held, self._held_bytes = [], 0
         if forget:
-            self._versions, self._reached = None, 0
+            self._versions, self._reached, self.starts_over = None, 0, False
 
     def drop(self, order_ids: set[str]) -> None:
         """Keep nothing of these orders: their snapshot will not come."""
