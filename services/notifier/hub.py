@@ -30,8 +30,8 @@ class Hub:
         """`log` goes back as far as cursors do."""
         self._log, self._limits = log, limits
         self.listeners = Listeners()
-        self._telling = Telling(log, views, limits)
         self._reached = Reached(log, self.listeners, limits)
+        self._telling = Telling(self._reached, views, limits)
         self._joining_again: set[asyncio.Task[None]] = set()
         self._unsent: set[Subscriber] = set()
         self._delivered, self._oldest_ms = 0, LATEST_MS
@@ -129,7 +129,7 @@ class Hub:
     ) -> bool:
         """`told`: how far it was told of orders that are not in this snapshot."""
         while True:
-            partition = partition_of_user(subscriber.user, self._log.partitions)
+            partition, epoch = partition_of_user(subscriber.user, self._log.partitions), self._reached.epoch
             async with self._telling.reading:
                 if subscriber.closed:
                     return True
@@ -148,7 +148,7 @@ class Hub:
             orders = [one for one in orders if wanted is None or one.id in wanted]
             self._telling.remember(orders)
             reached = min(before, told or before, key=lambda at: at.position)
-            cursor = str(Cursor(self._log.epoch, partition, reached))
+            cursor = str(Cursor(epoch, partition, reached))
             body = {"type": "snapshot", "cursor": cursor, "orders": [one.body for one in orders]}
             subscriber.send(*before_it, Message(body, kind="snapshot", cursor=cursor))
             before_it = ()

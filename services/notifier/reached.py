@@ -18,6 +18,10 @@ class Reached:
         self._log, self._listeners, self._limits = log, listeners, limits
         self._at: Mapping[int, Position] = {}
         self._ahead: dict[Subscriber, Position] = {}
+        self.epoch = log.epoch
+        """Of the log the tail reads. Another may be open already, where the same positions are other events': whoever
+        was told of these must not go on there.
+        """
 
     def of(self, user: str) -> Position | None:
         """Where the tail is in what happens to this user; None: it has not begun."""
@@ -34,6 +38,7 @@ class Reached:
     def start_over(self) -> None:
         """Everybody is told anew."""
         self._ahead.clear()
+        self.epoch = self._log.epoch
 
     def settle(self, at: Mapping[int, Position]) -> None:
         """The tail is here: sockets whose snapshot is older need not compare versions any more."""
@@ -57,5 +62,5 @@ class Reached:
         return {
             partition: Message({"type": "heartbeat", "cursor": cursor}, kind="heartbeat", cursor=cursor)
             for partition, at in self._at.items()
-            for cursor in [str(Cursor(self._log.epoch, partition, at))]
+            for cursor in [str(Cursor(self.epoch, partition, at))]
         }

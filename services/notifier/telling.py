@@ -6,19 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from libs.events.ids import Cursor
 from libs.events.log import Entry
 from libs.orders.presentation import event_body
-from libs.orders.resume import Log
 from libs.orders.shown import Shown, ShownOrder, shown
 from services.notifier import observe
 from services.notifier.known import KnownOrders, Views
 from services.notifier.limits import Limits
+from services.notifier.reached import Reached
 from services.notifier.subscriber import Told
 
 
 class Telling:
     """Reads orders, so many at once as may be, and remembers of them what their events need to be shown."""
 
-    def __init__(self, log: Log, views: Views, limits: Limits) -> None:
-        self._log, self._views, self._limits = log, views, limits
+    def __init__(self, reached: Reached, views: Views, limits: Limits) -> None:
+        self._reached, self._views, self._limits = reached, views, limits
         self._known = KnownOrders(views, limits.orders_kept)
         self._shown = Shown(views, limits.ended_orders_kept)
         self.reading = asyncio.Semaphore(limits.snapshots_at_once)
@@ -55,7 +55,7 @@ class Telling:
 
     def told(self, entry: Entry) -> Told | None:
         """The entry as it is told; None, and operators are, if it cannot be read."""
-        cursor = str(Cursor(self._log.epoch, entry.partition, entry.at))
+        cursor = str(Cursor(self._reached.epoch, entry.partition, entry.at))
         try:
             event = entry.decode()
             body = event_body(event, cursor, self._known.order_of(event))

@@ -42,11 +42,21 @@ class Wire:
         raise AssertionError(f"closed with {close.code}: {reason}")
 
 
+class ReopenedLog(MemoryLog):
+    """A log that may be another one from some moment on."""
+
+    now = "the first"
+
+    @property
+    def epoch(self) -> str:
+        return self.now
+
+
 class World:
     """A hub without its tail: what is read of the log, and what is missed, is for the test to say."""
 
     def __init__(self) -> None:
-        self.log = MemoryLog(PARTITIONS)
+        self.log = ReopenedLog(PARTITIONS)
         self.views = InterruptedViews(self.log, NothingProjected())
         self.hub = Hub(self.log, self.views, Limits())
         self.wire = Wire()
@@ -139,3 +149,37 @@ async def test_who_comes_back_does_not_go_on_from_his_cursor_over_a_reset(world:
     listener = world.listener(order)
     assert await world.hub.join(listener, cursor)
     await world.is_up_to_date(order.order.id, 3)
+
+
+async def test_a_cursor_is_of_the_log_that_was_read_also_where_another_one_is_open_already(world: World) -> None:
+    """What was lost with the first is not in the second, where the same positions are other events'."""
+    order = await world.commit(a_request(PARTITIONS, "alice"))
+
+    async def reopened() -> None:
+        world.log.now = "the second"
+
+    world.views.between = reopened
+    assert await world.hub.join(world.listener(order))
+    await world.commit(then(order, routing_started()))
+    await world.is_told()
+    world.hub.settle({partition: await world.log.tip(partition) for partition in range(PARTITIONS)})
+    await world.hub.beat()
+    assert [body["type"] for body in world.wire.told] == ["snapshot", "RoutingStarted", "heartbeat"]
+    assert {Cursor.parse(body["cursor"]).epoch for body in world.wire.told} == {"the first"}
+    await world.begins_at_the_tips()
+    await world.is_up_to_date(order.order.id, 2)
+    assert Cursor.parse(world.wire.told[-1]["cursor"]).epoch == "the second"
+
+
+async def test_the_cursor_of_a_subscription_is_of_before_a_reset_that_came_meanwhile(world: World) -> None:
+    order, other = [await world.commit(a_request(PARTITIONS, "alice")) for _ in range(2)]
+    listener = world.listener(order)
+    assert await world.hub.join(listener)
+
+    async def replaced() -> None:
+        world.log.now = "the second"
+        await world.begins_at_the_tips()
+
+    world.views.between = replaced
+    assert await world.hub.subscribe(listener, [other.order.id])
+    assert Cursor.parse(world.wire.told[-1]["cursor"]).epoch == "the first"
