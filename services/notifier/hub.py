@@ -71,12 +71,14 @@ class Hub:
         async with self._joining(subscriber):
             assert subscriber.orders is not None, "it listens to all orders already"
             new = {order_id for order_id in order_ids if order_id not in subscriber.orders}
-            told = self._reached.of(subscriber.user)
+            wanted, told = new, self._reached.of(subscriber.user)
+            if subscriber.starts_over:  # what it missed of its others is before that place, too
+                wanted, told = new | subscriber.orders, None
             self.listeners.add(subscriber, new)
             subscriber.hold(forget=False)
             there = False
             try:
-                there = await self._snapshot(subscriber, new, ask_again=False, told=told)
+                there = await self._snapshot(subscriber, wanted, ask_again=False, told=told)
             finally:
                 if not there:
                     self.listeners.discard(subscriber, new)

@@ -183,3 +183,16 @@ async def test_the_cursor_of_a_subscription_is_of_before_a_reset_that_came_meanw
     world.views.between = replaced
     assert await world.hub.subscribe(listener, [other.order.id])
     assert Cursor.parse(world.wire.told[-1]["cursor"]).epoch == "the first"
+
+
+async def test_the_cursor_of_a_subscription_right_behind_a_reset_passes_over_nothing(world: World) -> None:
+    order, other = [await world.commit(a_request(PARTITIONS, "alice")) for _ in range(2)]
+    listener = world.listener(order)
+    assert await world.hub.join(listener)
+    await world.commit(then(order, routing_started()))  # and nobody is told
+    await world.begins_at_the_tips()
+    assert await world.hub.subscribe(listener, [other.order.id])  # before the reset's own snapshot
+    snapshot = world.wire.told[-1]
+    assert Cursor.parse(snapshot["cursor"]).at == await world.log.tip(MINE)
+    assert set(_ids(snapshot)) == {order.order.id, other.order.id}
+    await world.is_up_to_date(order.order.id, 2)
