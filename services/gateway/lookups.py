@@ -151,6 +151,7 @@ class Lookups:
         cursor = request.query.get("cursor")
         if cursor is None:
             return answer({"events": [], "cursor": str(Cursor(log.epoch, partition, await log.tip(partition)))})
+        epoch = log.epoch  # of all that is read from here on, though another log may be open before it is told
         after, found = position_of(cursor, self._parts.reads, user), list[Entry]()
         async for entries, at in pages_after(self._parts.reads, user, after, limits.RESUME_ENTRIES_MAX):
             found += entries
@@ -162,10 +163,10 @@ class Lookups:
         if asked - orders.keys():  # it ended long ago, and its first events went with a leaf of the archive
             raise NotResumable("What followed the cursor is gone: an order of it is not kept any more.")
         events = [
-            event_body(entry.decode(), str(Cursor(log.epoch, partition, entry.at)), orders[entry.fields["subject"]])
+            event_body(entry.decode(), str(Cursor(epoch, partition, entry.at)), orders[entry.fields["subject"]])
             for entry in found[:limit]
         ]
-        return answer({"events": events, "cursor": str(Cursor(log.epoch, partition, after))})
+        return answer({"events": events, "cursor": str(Cursor(epoch, partition, after))})
 
 
 def _check_parameters(request: web.Request, *known: str) -> None:

@@ -93,6 +93,30 @@ async def test_events_of_an_order_that_is_gone_are_gone_with_it() -> None:
         assert (await page(client, now))["events"] == []
 
 
+class Reopened(MemoryLog):
+    """Another log is open before the orders of what was read are found."""
+
+    now = "the first"
+
+    @property
+    def epoch(self) -> str:
+        return self.now
+
+    async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
+        self.now = "the second"
+        return await super().find_many(order_ids)
+
+
+async def test_a_cursor_is_of_the_log_that_was_read_also_where_another_one_is_open_already() -> None:
+    log = Reopened(PARTITIONS)
+    async with gateway(log=log) as client:
+        before = (await client.get("/api/events")).body["cursor"]
+        await story(log, "user-1", 2)
+        told = await page(client, before)
+        cursors = [told["cursor"], *(event["cursor"] for event in told["events"])]
+        assert {Cursor.parse(cursor).epoch for cursor in cursors} == {"the first"}
+
+
 @pytest.mark.parametrize("place", ["0--5", "99999999999999999999999-1", "18446744073709551616-0"])
 async def test_a_cursor_no_redis_could_read_is_gone_and_not_a_log_that_is_away(redis_url: str, place: str) -> None:
     await asyncio.to_thread(flush_redis, redis_url)
