@@ -43,10 +43,15 @@ class KnownOrders:
         Raises:
             LogUnavailable, StoreUnavailable: they cannot be asked for now.
         """
+        entries = list(entries)
         missing = self._missing(entries)
         if not missing:
             return missing
+        at_hand = {fields["subject"] for fields in entries} & self._orders.keys()
+        known = [self._orders[order_id] for order_id in at_hand]
         asked = await asyncio.gather(*map(self._views.get, missing), return_exceptions=True)
+        for order in known:  # while these were asked for others may have pushed it out
+            self.remember(order)
         gone = set[str]()
         for order_id, answer in zip(missing, asked, strict=True):
             if isinstance(answer, LogUnavailable | StoreUnavailable):

@@ -76,6 +76,23 @@ async def test_an_order_that_is_needed_is_not_forgotten_for_those_that_begin_in_
     assert known.order_of(moved).id == old.subject
 
 
+async def test_an_order_that_is_needed_is_not_forgotten_for_those_others_see_while_the_rest_is_asked_for() -> None:
+    old, unknown = requested(), requested()
+
+    class Slow(Asked):
+        async def get(self, order_id: str) -> Order | None:
+            for other in (requested(), requested()):
+                known.order_of(other)
+            return await super().get(order_id)
+
+    known = KnownOrders(Slow(evolve(None, unknown)), 2)
+    known.order_of(old)
+    await known.learn([another(old, "RoutingStarted"), another(unknown, "RoutingStarted")])
+    for event in (old, unknown):
+        moved = event.model_copy(update={"version": 2, "type": "RoutingStarted", "data": routing_started()})
+        assert known.order_of(moved).id == event.subject
+
+
 async def test_an_order_that_cannot_be_asked_for_now_is_not_passed_over() -> None:
     class Away(Asked):
         async def get(self, order_id: str) -> Order | None:
