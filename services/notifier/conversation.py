@@ -222,6 +222,8 @@ class Conversation(Connection):
 
     def _next_look(self, now: float) -> float | None:
         heartbeat_s = self._around.limits.heartbeat_s
+        if not self.transport.is_reading():  # while it is answered: it may say what it likes
+            self._heard_at = now
         silent_until = self._heard_at + heartbeat_s
         if self._pinged_at > self._heard_at:
             if now >= self._pinged_at + heartbeat_s / 2:

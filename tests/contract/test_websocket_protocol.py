@@ -142,3 +142,20 @@ async def test_who_leaves_while_his_orders_are_read_is_forgotten(notifier: Notif
     async with notifier.connect("alice") as ws:
         await ws.receive_json()
         assert len(list(notifier.hub.listeners)) == 1
+
+
+async def test_who_is_not_read_while_he_is_answered_is_not_taken_for_gone() -> None:
+    limits = replace(LIMITS, heartbeat_s=0.4, unheard_messages_max=1)
+    async with running(MemoryLog(PARTITIONS), limits) as notifier:
+        first, second = await notifier.requested(), await notifier.requested()
+        async with notifier.connect("alice", first.order.id) as ws:
+            await ws.receive_json()
+
+            async def slowly() -> None:
+                await asyncio.sleep(4 * limits.heartbeat_s)
+
+            notifier.views.before = slowly
+            for _ in range(4):
+                await ws.send_json({"op": "subscribe", "orderIds": [second.order.id]})
+            told = [(await ws.receive_json())["type"] for _ in range(8)]
+            assert told == ["snapshot", "subscribed"] * 4
