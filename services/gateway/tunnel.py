@@ -196,7 +196,7 @@ class _End(asyncio.Protocol):
         ended: asyncio.Future[None],
         on_lost: Callable[[Exception | None], None] | None = None,
     ) -> None:
-        """`ended`: of the tunnel, when either end is lost."""
+        """`ended`: of the tunnel, when both ends are lost: what came in at one is still written at the other."""
         self._transport, self._ended, self._on_lost = transport, ended, on_lost
         self._closing: asyncio.TimerHandle | None = None
         self._lost = False
@@ -219,7 +219,7 @@ class _End(asyncio.Protocol):
         if self._closing:
             self._closing.cancel()
         self._lost = True
-        if not self._ended.done():
+        if self.peer._lost and not self._ended.done():
             self._ended.set_result(None)
         if self._on_lost:
             self._on_lost(exc)

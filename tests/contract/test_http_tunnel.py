@@ -260,3 +260,30 @@ def test_who_reads_nothing_slows_the_sender_from_the_first_byte(run: Run, monkey
                 await eventually(lambda: len(tunnels) == 0)
 
     run(body())
+
+
+@both_loops
+def test_what_is_unsent_when_the_notifier_closes_still_comes(run: Run) -> None:
+    async def body() -> None:
+        async with tunnelled() as (client, notifier, tunnels):
+            slow = socket.socket()
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect(("127.0.0.1", int(client.url.rpartition(":")[2])))
+            reader, writer = await asyncio.open_connection(sock=slow)
+            writer.write(HANDSHAKE)
+            await reader.readuntil(b"\r\n\r\n")
+            [end] = tunnels._open
+            end._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            text = b"x" * 60_000
+            writer.write(b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text)
+            await eventually(lambda: end._transport.get_write_buffer_size() > 0, what="the client is slow")
+            assert notifier.transport
+            notifier.transport.close()
+            await asyncio.sleep(0.2)  # the gateway has heard of it
+            writer.transport.resume_reading()  # type: ignore[attr-defined]
+            came = await reader.read(-1)
+            writer.close()
+            assert came == b"\x81\x7e" + len(text).to_bytes(2, "big") + text
+
+    run(body())
