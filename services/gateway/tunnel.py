@@ -9,7 +9,7 @@ from aiohttp import web
 
 from libs.events.crash import crossing
 from libs.service.settings import ConfigurationError
-from libs.service.takeover import Early
+from libs.service.takeover import Early, Taken
 from services.gateway import limits
 from services.gateway.frames import FrameEdge, restarting
 from services.gateway.handshake import Answer, head_of
@@ -81,7 +81,7 @@ class Tunnels:
             upstream.abort()
             raise ConnectionResetError(_LEFT)
         await self._splice(request, client, upstream, answer, opened, headers)
-        return _HandedOver()
+        return Taken()
 
     def close(self) -> None:
         """Close all, open no more; what is still to be written gets a moment, and a WebSocket is told to come back."""
@@ -247,16 +247,3 @@ class _End(asyncio.Protocol):
     def abort(self) -> None:
         if not self._lost:
             self._transport.abort()
-
-
-class _HandedOver(web.StreamResponse):
-    """Stands for an answer that somebody else has written to the end."""
-
-    def __init__(self) -> None:
-        super().__init__(status=101)
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Nothing is left to write."""
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left to write."""
