@@ -3,7 +3,7 @@
 import json
 from codecs import BOM_UTF8
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, NoReturn, TypeVar
 
 import orjson
@@ -48,7 +48,10 @@ def _integer(text: str) -> int:
 def _decimal(text: str) -> Decimal:
     if len(text) > limits.NUMBER_CHARS_MAX:
         raise Malformed("A number in the body is too long.")
-    return Decimal(text)
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # JSON bounds no exponent; a Decimal's has eighteen digits
+        raise Malformed("A number in the body has an exponent that is too large.") from None
 
 
 def _constant(text: str) -> NoReturn:

@@ -67,6 +67,14 @@ async def test_numbers_keep_every_digit(client: Client) -> None:
         assert (await ws.receive_json())["order"]["amount"] == "9007199.254740993"
 
 
+async def test_a_number_that_nothing_can_hold_does_not_leave_the_messages_behind_it_unanswered(client: Client) -> None:
+    async with connect(client) as ws:
+        await ws.send_str('{"op":"order.place","order":{"amount":1e1000000000000000000}}')
+        await ws.send_json({"op": "ping", "id": "p"})
+        assert (await ws.receive_json(timeout=5))["code"] == "bad_message"
+        assert (await ws.receive_json(timeout=5))["id"] == "p"
+
+
 async def test_a_key_makes_one_order_by_either_way(client: Client) -> None:
     over_http = await client.post(Idempotency_Key="k")
     async with connect(client) as ws:

@@ -129,6 +129,14 @@ def test_a_price_no_pool_has_is_refused_before_it_is_written_out(price: str) -> 
     assert refused.value.errors[0].code == "price_invalid"
 
 
+@pytest.mark.parametrize("number", ["1e1000000000000000000", "-0e99999999999999999999", "1.5e-1999999999999999998"])
+@pytest.mark.parametrize("member", ["", ',"limitPrice":'])
+def test_a_number_with_an_exponent_that_nothing_can_hold_is_the_clients_fault(number: str, member: str) -> None:
+    asked = {"amount": "1", "extra": f"{member}{number}"} if member else {"amount": number}
+    with pytest.raises(bodies.Malformed, match="exponent"):
+        _order(**asked)
+
+
 @pytest.mark.parametrize("text", ["\\u0000", "\\ud800", "x\\udfff"])
 def test_metadata_is_text_that_can_be_kept(text: str) -> None:
     for metadata in (f'{{"a":"{text}"}}', f'{{"{text}":"a"}}'):
