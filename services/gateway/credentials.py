@@ -107,12 +107,12 @@ class Credentials:
             return False
         statement = "DELETE FROM api_keys WHERE id = $1 AND user_id = $2 RETURNING id"
         try:
-            return await self._accounts.row(statement, key_id, user) is not None
+            return await self._accounts.row(statement, found, user) is not None
         finally:
             # Only now: who asked meanwhile was still told of it.
             self._drops += 1
             for text, (_, key) in list(self._seen.items()):
-                if key and key.key_id == str(found):
+                if key and key.key_id == found:
                     del self._seen[text]
 
     async def key_of(self, text: str) -> ApiKey | None:
@@ -158,12 +158,14 @@ def _parts(text: str, prefix: str) -> tuple[str, str] | None:
     if not text.startswith(prefix) or len(text) > limits.CREDENTIAL_CHARS_MAX:
         return None
     name, _, secret = text.removeprefix(prefix).partition("_")
-    return (name, secret) if secret and _uuid(name) else None
+    found = _uuid(name)
+    return (found, secret) if secret and found else None
 
 
-def _uuid(text: str) -> UUID | None:
+def _uuid(text: str) -> str | None:
+    """The id as Postgres writes it: Python reads more spellings, and what the driver cannot read is a store away."""
     try:
-        return UUID(text)
+        return str(UUID(text))
     except ValueError:
         return None
 

@@ -59,6 +59,18 @@ async def test_keys_are_listed_without_their_secret_and_can_be_deleted(client: C
     assert (await client.ask("DELETE", "/api/keys/nonsense")).status == 404
 
 
+@pytest.mark.parametrize("name", ["urn:uuid:01a205c4-6fe7-7367-94f4-2ccd80d6a003", "1_0" * 10 + "11", "\u0661" * 32])
+async def test_what_python_alone_reads_as_an_id_is_none_and_not_a_database_that_is_away(
+    client: Client, name: str
+) -> None:
+    assert (await client.ask("DELETE", f"/api/keys/{name}")).code == "api_key_not_found"
+    if name.isascii():
+        assert (await client.get("/api/orders", Authorization=f"Bearer swk_{name}_x")).code == "token_invalid"
+    answer = await client.post({"refreshToken": f"swr_{name}_x"}, "/api/auth/refresh", Authorization="")
+    assert answer.code == "refresh_token_invalid"
+    assert (await client.post({"refreshToken": f"swr_{name}_x"}, "/api/auth/logout", Authorization="")).status == 204
+
+
 @pytest.mark.parametrize(("told_after", "spelled"), [(False, str.lower), (False, str.upper), (True, str.lower)])
 async def test_a_key_in_use_while_it_is_deleted_is_worth_nothing_after(
     pool: asyncpg.Pool, told_after: bool, spelled: Callable[[str], str]
