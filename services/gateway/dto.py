@@ -127,7 +127,10 @@ def read_item(item: object, now: datetime, key: str | None = None) -> tuple[Orde
         if not isinstance(item, dict):
             raise Invalid(FieldError("#", "object_expected", "An order is a JSON object."))
         order = validate(BatchItemBody, item)
-        key = order.idempotency_key or (None if order.client_order_id else key)  # that id is as good as a key
+        if order.idempotency_key is not None:
+            key = order.idempotency_key  # an empty one, too: without any, a repetition would be another order
+        elif order.client_order_id:
+            key = None  # that id is as good as a key
         if key is not None and not is_key(key):
             raise Invalid(
                 FieldError("#/idempotencyKey", "key_invalid", "A key is printable ASCII, up to 255 characters.")
