@@ -31,10 +31,10 @@ _TOKENS = [{"symbol": token.symbol, "mint": token.mint, "decimals": token.decima
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which orders a list shows."""
+    """Which orders a list shows. `since`: the least id."""
 
     statuses: frozenset[Status]
-    since: datetime | None
+    since: str | None
 
     @property
     def chooses(self) -> bool:
@@ -44,7 +44,7 @@ class Wanted:
         return not self.statuses or order.status in self.statuses
 
     def ends_before(self, order: Listed) -> bool:
-        return self.since is not None and order.created_at < self.since
+        return self.since is not None and order.id < self.since
 
 
 class Lookups:
@@ -63,7 +63,7 @@ class Lookups:
         user = await self._asking.reader(request)
         _check_parameters(request, "limit", "cursor", "status", "from", "to", "expand")
         limit, cursor = page_size(request), _start(request)
-        wanted = Wanted(_statuses(request), _time(request, "from"))
+        wanted = Wanted(_statuses(request), _id_at(_time(request, "from")))
         if expanded := _expanded(request):
             limit = min(limit, limits.EXPANDED_ORDERS_MAX)
         with crossing("orders.list"):
@@ -178,15 +178,22 @@ def _check_parameters(request: web.Request, *known: str) -> None:
 
 def _start(request: web.Request) -> str | None:
     """Where the page begins: the cursor, or the end of the time asked for, whichever is earlier."""
-    cursor, to = request.query.get("cursor"), _time(request, "to")
+    cursor, to = request.query.get("cursor"), _id_at(_time(request, "to"))
     if cursor is not None and not ORDER_ID.fullmatch(cursor):
         raise Problem("invalid_parameter", "cursor is not one this list gave out.")
-    if to is None:
-        return cursor
-    # Ids are UUIDv7: they begin with the millisecond in which they were made.
-    ms = f"{max(0, int(to.timestamp() * 1000)):012x}"
-    end = f"{ms[:8]}-{ms[8:12]}-7000-8000-000000000000"
-    return min(cursor or end, end)
+    return cursor if to is None else min(cursor or to, to)
+
+
+def _id_at(time: datetime | None) -> str | None:
+    """The least id of this time. Ids are UUIDv7: they begin with the millisecond in which they were made.
+
+    Both ends of a list are told by ids: what an order is dated by is a moment earlier, and of two lists that meet
+    neither would have it.
+    """
+    if time is None:
+        return None
+    ms = f"{max(0, int(time.timestamp() * 1000)):012x}"
+    return f"{ms[:8]}-{ms[8:12]}-7000-8000-000000000000"
 
 
 def _statuses(request: web.Request) -> frozenset[Status]:

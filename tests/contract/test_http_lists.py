@@ -1,15 +1,18 @@
 """Finding orders again: filters, the client's own ids, ETags, cancelling one or many."""
 
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from libs.events.ids import new_order_id
 from libs.events.log import Entry, Outcome, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderCancelled
 from libs.orders.store import open_store
+from services.gateway import placing
 from tests.builders import route_selected, routing_started, then, tx_submitted
 from tests.contract.http_gateway import ORDER, PARTITIONS, Client, gateway
 
@@ -89,6 +92,19 @@ async def test_a_list_may_be_of_a_time(client: Client) -> None:
     assert await listed(client, f"to={ago}&cursor={ids[1]}") == []
     assert await listed(client, f"to={soon}&cursor={ids[1]}".replace("+", "%2B")) == ids[:1]
     assert (await client.get("/api/orders?from=yesterday")).code == "invalid_parameter"
+
+
+async def test_lists_of_times_that_meet_hold_every_order_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def named_late(partition: int) -> str:
+        time.sleep(0.005)  # as behind the others of a batch
+        return new_order_id(partition)
+
+    monkeypatch.setattr(placing, "new_order_id", named_late)
+    ids = [await placed(client) for _ in range(3)]
+    for order_id in ids:
+        ms = int(order_id[:8] + order_id[9:13], 16)
+        meeting = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        assert await listed(client, f"from={meeting}") + await listed(client, f"to={meeting}") == ids[::-1]
 
 
 async def test_events_come_along_when_asked_for(client: Client, log: Stage) -> None:
