@@ -229,6 +229,10 @@ async def test_nobody_can_lock_another_out(shared: Shared, database_url: str) ->
         assert [await tried(f"198.51.100.{n}, 203.0.113.1") for n in range(12)] == [401] * 10 + [429] * 2
         assert await tried("203.0.113.2") == 401
         assert await tried("203.0.113.1, 203.0.113.2") == 401
+        assert await tried("::ffff:203.0.113.1") == 429
+        # Whoever has one address of IPv6 has all that begin with the same half.
+        assert [await tried(f"2001:db8:0:1::{n}") for n in range(12)] == [401] * 10 + [429] * 2
+        assert [await tried(other) for other in ("2001:db8:0:2::1", "::ffff:203.0.113.3", "unknown")] == [401] * 3
 
 
 class Silent(Shared):
