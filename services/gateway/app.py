@@ -23,7 +23,8 @@ from services.gateway.reading import REQUEST_ID
 from services.gateway.signing_in import SigningIn
 from services.gateway.tracing import request_id_of
 
-_ENDLESS = ("/api/ws/", "/api/stream/", "/api/quotes/stream")
+# They last, or wait for venues, which have a deadline of their own.
+_NOT_OF_STORES = ("/api/ws/", "/api/stream/", "/api/quotes")
 _SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 
@@ -79,7 +80,7 @@ def _middleware(parts: Parts) -> Middleware:
         started = time.perf_counter()
         request_id = request[REQUEST_ID] = request_id_of(request.headers.get("X-Request-Id"))
         try:
-            if request.method in _SAFE and not request.path.startswith(_ENDLESS):
+            if request.method in _SAFE and not request.path.startswith(_NOT_OF_STORES):
                 response = await in_time(handler(request))
             else:
                 response = preflight(request, parts.cors_origins) or await handler(request)

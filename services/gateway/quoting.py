@@ -9,6 +9,7 @@ from services.gateway import dto, limits
 from services.gateway.answers import SECRET, answer
 from services.gateway.asking import Asking
 from services.gateway.cors import cors_headers
+from services.gateway.in_time import in_time
 from services.gateway.parts import Parts
 from services.gateway.problems import Problem
 from services.gateway.quotes import Asked, Given
@@ -26,7 +27,7 @@ class Quoting:
 
     async def quote(self, request: web.Request) -> web.Response:
         """GET /api/quotes?tokenIn=&tokenOut=&amount=&slippageBps=."""
-        user = await self._asking.reader(request)
+        user = await in_time(self._asking.reader(request))
         given = await self._parts.quotes.quote(self._asked(request), user)
         return answer(given.body, headers=SECRET)
 

@@ -49,6 +49,16 @@ async def test_the_best_quote_wins_and_every_answer_is_shown() -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+async def test_a_venue_that_may_take_longer_than_a_store_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(question: Any) -> web.Response:
+        await asyncio.sleep(0.2)
+        return web.json_response(a_quote(question, 1_500_000_000))
+
+    monkeypatch.setattr(limits, "READ_DEADLINE_S", 0.05)
+    async with market(FakeVenue(slow)) as client:
+        assert (await client.get(ASKED)).status == 200
+
+
 async def test_an_order_with_a_quote_gets_no_less_than_it() -> None:
     log = MemoryLog(PARTITIONS)
     async with market(Market(1_500_000_000), log=log) as client:
