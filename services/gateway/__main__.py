@@ -61,7 +61,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             shared=shared,
             passwords=passwords,
             tunnels=tunnels,
-            quotes=Quotes(venues, secrets[0], lambda: datetime.now(UTC)),
+            quotes=Quotes(venues, secrets, lambda: datetime.now(UTC)),
             secret=secrets[0],
             token_lifetime=timedelta(seconds=settings.access_token_s),
             slippage_bps=settings.slippage_bps,

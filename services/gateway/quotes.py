@@ -52,11 +52,11 @@ class Given:
 
 
 class Quotes:
-    """`secret` signs; `clock` is UTC."""
+    """`secrets`: the first signs, all are accepted; `clock` is UTC."""
 
-    def __init__(self, venues: Sequence[Venue], secret: str, clock: Callable[[], datetime]) -> None:
+    def __init__(self, venues: Sequence[Venue], secrets: tuple[str, ...], clock: Callable[[], datetime]) -> None:
         self._venues, self._clock = venues, clock
-        self._key = sha256(b"quotes:" + secret.encode()).digest()
+        self._keys = [sha256(b"quotes:" + secret.encode()).digest() for secret in secrets]
         self._streams: Counter[str] = Counter()
         self.closing = asyncio.Event()
 
@@ -148,19 +148,16 @@ class Quotes:
         expires_ms = int(expires_at.timestamp() * 1000)
         parts = [user, asked.token_in.mint, asked.token_out.mint, str(asked.amount_in), asked.slippage_bps]
         payload = orjson.dumps([*parts, str(least), expires_ms])
-        return _PREFIX + _text(payload) + "." + _text(hmac.digest(self._key, payload, "sha256"))
+        return _PREFIX + _text(payload) + "." + _text(hmac.digest(self._keys[0], payload, "sha256"))
 
     def _verify(self, quote_id: str) -> list[str | int] | None:
         payload, _, signature = quote_id.removeprefix(_PREFIX).partition(".")
         try:
-            raw = base64.urlsafe_b64decode(payload + "==")
-            if not quote_id.startswith(_PREFIX) or not hmac.compare_digest(
-                base64.urlsafe_b64decode(signature + "=="), hmac.digest(self._key, raw, "sha256")
-            ):
-                return None
+            raw, signed = base64.urlsafe_b64decode(payload + "=="), base64.urlsafe_b64decode(signature + "==")
         except ValueError:
             return None
-        return list(orjson.loads(raw))
+        ours = any(hmac.compare_digest(signed, hmac.digest(key, raw, "sha256")) for key in self._keys)
+        return list(orjson.loads(raw)) if ours and quote_id.startswith(_PREFIX) else None
 
 
 def _as_order(asked: Asked, user: str, now: datetime) -> Order:

@@ -153,7 +153,7 @@ async def gateway(
         rates=Rates(shared, reads=rate, writes=rate),
         shared=cast("Shared", shared),
         passwords=passwords,
-        quotes=Quotes(venues, SECRET, lambda: datetime.now(UTC)),
+        quotes=Quotes(venues, (SECRET, OLD_SECRET), lambda: datetime.now(UTC)),
         tunnels=Tunnels("http://127.0.0.1:9") if tunnels is None else tunnels,
         secret=SECRET,
         token_lifetime=timedelta(minutes=15),

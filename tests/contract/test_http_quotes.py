@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,9 +12,11 @@ from aiohttp import web
 
 from libs.events.memory_log import MemoryLog
 from libs.service.shared import open_shared
+from libs.venues.tokens import TOKENS
 from services.gateway import limits
+from services.gateway.quotes import Asked, Quotes
 from tests.contract.fake_venue import FakeVenue, a_quote, answers, running_world
-from tests.contract.http_gateway import ORDER, PARTITIONS, Client, gateway
+from tests.contract.http_gateway import OLD_SECRET, ORDER, PARTITIONS, Client, gateway
 from tests.waiting import eventually
 
 ASKED = "/api/quotes?tokenIn=SOL&tokenOut=USDC&amount=10"
@@ -109,6 +111,17 @@ async def test_a_quote_is_firm_for_a_moment_and_a_repetition_outlives_it(monkeyp
         assert (await client.post(body)).body["errors"][0]["code"] == "quote_expired"
         again = await client.post(body, Idempotency_Key="k")
     assert (again.status, again.body["orderId"]) == (202, first.body["orderId"])
+
+
+async def test_a_quote_outlives_a_change_of_the_secret_that_signed_it() -> None:
+    async with running_world() as world:
+        venue = await world.venue(Market(1_500_000_000), "venue")
+        before = Quotes([venue], (OLD_SECRET,), lambda: datetime.now(UTC))
+        given = await before.quote(Asked(TOKENS["SOL"], TOKENS["USDC"], 10 * 10**9, 50), "user-1")
+        async with gateway(venues=[venue]) as client:
+            placed = await client.post({**ORDER, "quoteId": given.body["quoteId"]})
+    assert placed.status == 202
+    assert placed.body["minAmountOut"] == given.body["minAmountOut"]
 
 
 @pytest.mark.parametrize(
