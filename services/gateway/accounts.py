@@ -68,6 +68,20 @@ class Accounts:
         rows = await self.rows(statement, *values)
         return rows[0] if rows else None
 
+    async def row_alone(self, user: str, statement: str, *values: object) -> asyncpg.Record | None:
+        """`row`, for each user one at a time: what it counts does not change before it writes.
+
+        Raises:
+            DatabaseUnavailable
+        """
+        try:
+            with crossing("accounts.query"):
+                async with self._pool.acquire(timeout=DATABASE_TIMEOUT_S) as connection, connection.transaction():
+                    await connection.execute("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE", user)
+                    return await connection.fetchrow(statement, *values)
+        except DATABASE_ERRORS as error:
+            raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+
     async def rows(self, statement: str, *values: object) -> list[asyncpg.Record]:
         """All rows of one statement. Raises DatabaseUnavailable."""
         try:

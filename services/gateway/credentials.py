@@ -82,7 +82,8 @@ class Credentials:
     ) -> tuple[ApiKey, str] | None:
         """The key and its secret, which is not kept; None: this user has as many as may be."""
         key, secret = str(uuid7()), secrets.token_urlsafe(32)
-        row = await self._accounts.row(
+        row = await self._accounts.row_alone(
+            user,
             "INSERT INTO api_keys (id, user_id, name, key_hash, scopes, expires_at)"
             " SELECT $1, $2, $3, $4, $5, $6 WHERE (SELECT count(*) FROM api_keys WHERE user_id = $2) < $7"
             " RETURNING *",

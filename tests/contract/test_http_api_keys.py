@@ -59,6 +59,24 @@ async def test_keys_are_listed_without_their_secret_and_can_be_deleted(client: C
     assert (await client.ask("DELETE", "/api/keys/nonsense")).status == 404
 
 
+async def test_of_keys_made_at_once_there_are_no_more_than_may_be(
+    client: Client, pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "API_KEYS_MAX", 2)
+    await made_key(client, "orders:read")
+    async with pool.acquire() as connection, connection.transaction():
+        # Another gateway makes one, and has not committed it yet.
+        await connection.execute("SELECT 1 FROM users FOR NO KEY UPDATE")
+        await connection.execute(
+            "INSERT INTO api_keys (id, user_id, name, key_hash, scopes)"
+            " SELECT gen_random_uuid(), user_id, name, 'x', scopes FROM api_keys"
+        )
+        late = asyncio.create_task(client.post({"name": "bot", "scopes": ["orders:read"]}, "/api/keys"))
+        await asyncio.sleep(0.3)  # until it has counted, or waits for its turn
+    assert (await late).code == "too_many_api_keys"
+    assert len((await client.get("/api/keys")).body["keys"]) == 2
+
+
 @pytest.mark.parametrize("name", ["urn:uuid:01a205c4-6fe7-7367-94f4-2ccd80d6a003", "1_0" * 10 + "11", "\u0661" * 32])
 async def test_what_python_alone_reads_as_an_id_is_none_and_not_a_database_that_is_away(
     client: Client, name: str
