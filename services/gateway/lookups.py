@@ -217,7 +217,8 @@ def _time(request: web.Request, name: str) -> datetime | None:
 
 
 def _expanded(request: web.Request) -> bool:
-    parts = {part.strip() for part in request.query.get("expand", "").split(",") if part.strip()}
+    text = ",".join(request.query.getall("expand", ()))  # as with status
+    parts = {part.strip() for part in text.split(",") if part.strip()}
     if not parts <= {"events", "route"}:
         raise Problem("invalid_parameter", "expand is a list of any of events, route (which is always there).")
     return "events" in parts

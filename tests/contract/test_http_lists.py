@@ -112,8 +112,9 @@ async def test_events_come_along_when_asked_for(client: Client, log: Stage) -> N
     await log.moves(order_id, routing_started())
     (order,) = (await client.get("/api/orders?expand=events,route")).body["orders"]
     assert [event["type"] for event in order["events"]] == ["OrderRequested", "RoutingStarted"]
-    alone = (await client.get(f"/api/orders/{order_id}?expand=events")).body
-    assert alone["events"] == order["events"]
+    for query in ("expand=events", "expand=route&expand=events"):
+        alone = (await client.get(f"/api/orders/{order_id}?{query}")).body
+        assert alone["events"] == order["events"]
     assert (await client.get("/api/orders?expand=everything")).code == "invalid_parameter"
 
 
