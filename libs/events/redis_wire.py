@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from hiredis import ProtocolError, Reader, pack_command
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
 from libs.events.errors import OutcomeUnknown
 
 
 def _error(text: str) -> ResponseError:
+    if text.startswith("READONLY"):
+        return ReadOnlyError(text)
     return NoScriptError(text) if text.startswith("NOSCRIPT") else ResponseError(text)
 
 
@@ -68,9 +70,13 @@ class Wire(asyncio.Protocol):
         # Whoever comes after a silence would wait behind it: the connection ends for all of them.
         silence = self._loop.call_later(within_s, self.end, f"no reply within {within_s:g} s")
         try:
-            return await question.done
+            replies = await question.done
         finally:
             silence.cancel()
+        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+            # It was made a replica: its name may lead to another by now, and this connection never would.
+            self.end("Redis is a replica now")
+        return replies
 
     def end(self, why: str = "closed") -> None:
         """Give the connection up; what was asked and not answered stays unknown."""

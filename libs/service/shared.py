@@ -17,7 +17,7 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MovedError, RedisClusterException, RedisError
+from redis.exceptions import MovedError, ReadOnlyError, RedisClusterException, RedisError
 
 from libs.service.tokens import Claims
 
@@ -130,6 +130,10 @@ class Shared:
             async with self._finding:
                 self._cluster = self._cluster or await self._in_cluster()
             return await self._cluster.execute_command(*command)
+        except ReadOnlyError:
+            # It was made a replica: its name may lead to another by now, and these connections never would.
+            await self._node.connection_pool.disconnect(inuse_connections=False)
+            raise
 
     def _node_of(self, key: str) -> str:
         """The node of a cluster that has the key; empty where that is not known."""
