@@ -78,7 +78,13 @@ class Readers:
     def __init__(self, client: Client) -> None:
         self._pool = client.connection_pool
         self._idle: list[Wire] = []
+        self._in_use: set[Wire] = set()
         self._room = asyncio.Semaphore(self._pool.max_connections)
+
+    def leave(self) -> None:
+        """Ask over none of today's connections any more: they may lead to another server than new ones."""
+        for wire in (*self._idle, *self._in_use):
+            wire.end("Redis is another one now")
 
     async def ask(self, *command: Any, raw: bool = False) -> Any:
         """The reply to one command that may be repeated without harm; `raw`: texts stay bytes.
@@ -104,11 +110,13 @@ class Readers:
 
     async def _reply(self, command: list[Any], *, raw: bool) -> Any:
         wire = await self._take()
+        self._in_use.add(wire)
         try:
             (reply,) = await wire.ask([command], within_s=READER_TIMEOUT_S, raw=raw)
         except OutcomeUnknown as error:
             raise LogUnavailable(str(error)) from error
         finally:
+            self._in_use.discard(wire)
             if wire.quiet and not wire.lost:
                 self._idle.append(wire)
             else:
@@ -129,9 +137,9 @@ class Readers:
 class Pipe:
     """One connection for writes: several commands out in one go, their replies back in order."""
 
-    def __init__(self, client: Client) -> None:
-        """`client`: connects with `learn_run`."""
-        self._pool = client.connection_pool
+    def __init__(self, client: Client, readers: Readers | None = None) -> None:
+        """`client`: connects with `learn_run`. `readers`: those of the same server."""
+        self._pool, self._readers = client.connection_pool, readers
         self._wire: Wire | None = None
         self._connecting = asyncio.Lock()
         self._failed: tuple[float, str] = (0.0, "")  # when, and why
@@ -178,6 +186,9 @@ class Pipe:
             except LogUnavailable as error:
                 self._failed = time.monotonic(), str(error)
                 raise
+            if self._readers and self.run not in {"", self._wire.run}:
+                # Not only restarted, maybe: another that took over may lack what the old one still tells.
+                self._readers.leave()
             return self._wire
 
 

@@ -23,7 +23,8 @@ class Node:
     def __init__(self, url: str) -> None:
         self.url = url
         self._writer, self._reader = connect(url, on_connect=learn_run), connect(url)
-        self.pipe, self.readers = Pipe(self._writer), Readers(self._reader)
+        self.readers = Readers(self._reader)
+        self.pipe = Pipe(self._writer, self.readers)
         self._coming_back: asyncio.Task[None] | None = None
 
     async def close(self) -> None:

@@ -21,7 +21,7 @@ CLAIMS = TokenClaims("user-1", datetime.now(UTC) + timedelta(hours=1))
 
 
 @asynccontextmanager
-async def a_name_that_moves(claimed: Claims) -> AsyncIterator[tuple[str, Callable[[], Awaitable[None]]]]:
+async def a_name_that_moves(claimed: Claims) -> AsyncIterator[tuple[str, Callable[..., Awaitable[None]]]]:
     """The address of a primary, and what hands it over to its replica. Connections that stand stay where they are."""
     async with server(ALWAYS) as primary, server(ALWAYS) as replica:
         serving = [primary]
@@ -31,10 +31,13 @@ async def a_name_that_moves(claimed: Claims) -> AsyncIterator[tuple[str, Callabl
                 await each.say("CONFIG", "SET", "port", port)
             await replica.say("REPLICAOF", LOOPBACK, ports[0])
 
-            async def move() -> None:
+            async def move(missed: Callable[[], Awaitable[object]] | None = None) -> None:
                 await eventually(lambda: same_offset(primary, replica), what="the replica has it")
                 await replica.say("REPLICAOF", "NO", "ONE")
-                await primary.say("REPLICAOF", LOOPBACK, ports[1])
+                if missed:
+                    await missed()
+                # What it missed is here until it has copied the other, which may take long: now it is never reached.
+                await primary.say("REPLICAOF", LOOPBACK, 1 if missed else ports[1])
                 serving[0] = replica
 
             yield address(way), move
@@ -63,3 +66,15 @@ async def test_tickets_are_given_again_by_the_redis_that_took_over(claimed: Clai
             await shared.make_ticket(CLAIMS)
         ticket, _ = await shared.make_ticket(CLAIMS)
         assert await shared.take_ticket(ticket) == CLAIMS
+
+
+async def test_what_only_the_one_that_was_left_has_is_not_read_any_more(database_url: str, claimed: Claims) -> None:
+    async with a_name_that_moves(claimed) as (url, move), world_on(url, database_url) as world:
+        await world.order()
+        await world.archive()
+        before = await world.entries()
+        await move(missed=world.order)
+        with pytest.raises(EventLogError):
+            await world.order()
+        await until_open(world)
+        assert await world.entries() == before
