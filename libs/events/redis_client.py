@@ -14,6 +14,7 @@ from libs.events.errors import EventLogError, LogUnavailable, OutcomeUnknown
 from libs.events.redis_wire import Wire
 
 FENCED = "Redis restarted; the log is being checked"
+REPLICA = "this Redis is a replica"
 
 # Writing to a connection that was reset between two commands, uvloop raises a bare RuntimeError.
 _BROKEN = (RedisError, OSError, RuntimeError)
@@ -160,6 +161,17 @@ class Pipe:
             wire = await self._connected()
         self.run = wire.run
         return await wire.ask(commands(wire.run) if callable(commands) else commands, within_s=REPLY_TIMEOUT_S)
+
+    async def check_primary(self) -> None:
+        """Give the connection up if it leads to a replica: the name may lead to another server by now.
+
+        Raises:
+            LogUnavailable: it does, or there is none.
+        """
+        (said,) = await self.send([["INFO", "replication"]])
+        if "role:slave" in str(said) and self._wire:
+            self._wire.end(REPLICA)
+            raise LogUnavailable(REPLICA)
 
     async def in_cluster(self) -> bool:
         """Whether this is a node of a cluster.

@@ -45,6 +45,7 @@ async def check_log(redis: Nodes, keys: list[Keys], layout: str) -> str:
     """Give the epoch of a log that is whole and checked.
 
     Raises:
+        LogUnavailable: it is read from a replica.
         LogNotOpen: there is none, or it is still being checked.
         LogMismatch: it was made with other partitions, or its partitions are not of one log.
     """
@@ -57,6 +58,7 @@ async def check_log(redis: Nodes, keys: list[Keys], layout: str) -> str:
         if meta.get("layout") != layout:
             raise LogMismatch(f"this log was made as '{meta.get('layout')}', not '{layout}': set PARTITIONS to match")
     if any(meta.get("run") != redis.run_of(key.meta) for key, meta in zip(keys, metas, strict=True)):
+        await redis.check_primary()
         raise LogNotOpen(FENCED)
     epochs = {meta["epoch"] for meta in metas}
     if len(epochs) > 1:

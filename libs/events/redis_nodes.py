@@ -94,6 +94,11 @@ class Nodes:
             self._refresh_soon()
             raise
 
+    async def check_primary(self) -> None:
+        """See `Pipe.check_primary`. Which nodes of a cluster are primaries its table says."""
+        if self._only:
+            await self._only.pipe.check_primary()
+
     def run_of(self, key: str) -> str:
         """The run of the Redis that holds the key, as of when it was last sent to."""
         place = self._only or self.place_of(key)

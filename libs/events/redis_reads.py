@@ -109,6 +109,7 @@ class RedisReads:
                 found = meta.get("epoch", "none")
                 raise LogReplaced(f"partition {partition}: the log's epoch was {self._epoch} and is {found} now")
             if meta.get("run") != self._redis.run_of(self._keys[partition].meta):
+                await self._redis.check_primary()
                 raise LogNotOpen(FENCED)
         self._checked_at = time.monotonic()
 

@@ -8,13 +8,15 @@ import pytest
 
 from deploy.local.ports import Claims
 from deploy.local.roster import LOOPBACK
-from libs.events.errors import EventLogError
+from libs.events.errors import EventLogError, LogUnavailable
+from libs.events.ids import START
 from libs.events.reactions import ROUTER
+from libs.events.redis_log import open_redis_log
 from libs.service.shared import SharedUnavailable, open_shared
 from libs.service.tokens import Claims as TokenClaims
 from tests.fault.own_redis import server
 from tests.fault.proxy import proxy
-from tests.fault.test_redis_files import ALWAYS, address, same_offset, until_open, world_on
+from tests.fault.test_redis_files import ALWAYS, PARTITIONS, address, same_offset, until_open, world_on
 from tests.waiting import eventually
 
 CLAIMS = TokenClaims("user-1", datetime.now(UTC) + timedelta(hours=1))
@@ -78,3 +80,36 @@ async def test_what_only_the_one_that_was_left_has_is_not_read_any_more(database
             await world.order()
         await until_open(world)
         assert await world.entries() == before
+
+
+async def test_who_only_reads_finds_the_one_that_took_over_too(database_url: str, claimed: Claims) -> None:
+    async with a_name_that_moves(claimed) as (url, move), world_on(url, database_url) as world:
+        await world.order()
+        await world.archive()
+        before = await world.entries()
+        async with open_redis_log(url, PARTITIONS) as log:
+            await log.start()
+            await move()
+            with pytest.raises(EventLogError):
+                await world.order()
+            await until_open(world)
+
+            async def found() -> bool:
+                with suppress(LogUnavailable):
+                    await log.start()
+                    return True
+                return False
+
+            await eventually(found, within_s=20, what="it is found")
+            assert await log.read(dict.fromkeys(range(PARTITIONS), START), 100, 0) == before
+
+
+async def test_a_replica_given_by_mistake_is_called_one(database_url: str, claimed: Claims) -> None:
+    async with server(ALWAYS) as primary, server(ALWAYS) as replica, world_on(primary.url, database_url) as world:
+        await world.order()
+        await primary.say("CONFIG", "SET", "port", port := claimed.free(LOOPBACK))
+        await replica.say("REPLICAOF", LOOPBACK, port)
+        await eventually(lambda: same_offset(primary, replica), what="the replica has it")
+        async with open_redis_log(replica.url, PARTITIONS) as log:
+            with pytest.raises(LogUnavailable, match="this Redis is a replica"):
+                await log.start()
