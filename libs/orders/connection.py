@@ -70,7 +70,12 @@ class Database:
         """A connection from the pool, with Postgres's absence told as StoreUnavailable."""
         try:
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
-                yield connection
+                try:
+                    yield connection
+                except asyncpg.ReadOnlySQLTransactionError:
+                    # The name may lead to another by now, and this connection, as long as it is used, never would.
+                    connection.terminate()
+                    raise
         except _AWAY as error:
             raise StoreUnavailable(f"Postgres: {str(error) or type(error).__name__}") from error
 

@@ -87,7 +87,12 @@ class Accounts:
         try:
             with crossing("accounts.query"):
                 async with self._pool.acquire(timeout=DATABASE_TIMEOUT_S) as connection:
-                    return await connection.fetch(statement, *values)
+                    try:
+                        return await connection.fetch(statement, *values)
+                    except asyncpg.ReadOnlySQLTransactionError:
+                        # A primary that was demoted: its name may lead to another, this connection never would.
+                        connection.terminate()
+                        raise
         except DATABASE_ERRORS as error:
             raise DatabaseUnavailable(str(error) or type(error).__name__) from error
 

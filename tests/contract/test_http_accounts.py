@@ -190,3 +190,20 @@ async def test_a_database_that_is_away_is_said_to_be() -> None:
             assert (answer.status, answer.code) == (503, "database_unavailable")
             assert "hidden" not in str(answer.body)
         assert (await client.post()).status == 202
+
+
+async def test_accounts_are_made_again_after_the_postgres_we_were_connected_to_was_demoted(
+    client: Client, database_url: str
+) -> None:
+    direct = await asyncpg.connect(database_url)
+    name = await direct.fetchval("SELECT current_database()")
+    others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
+    try:
+        await direct.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        await direct.fetch(others, name)
+        assert [(await client.post(ANN, SIGNUP)).status for _ in range(2)] == [503, 503]
+        await direct.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        assert (await client.post(ANN, SIGNUP)).status == 201
+    finally:
+        await direct.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        await direct.close()

@@ -182,3 +182,20 @@ async def test_what_a_machine_that_is_gone_has_locked_is_free_within_a_minute(st
         found = [row["name"] for row in await connection.fetch(asked)]
     limits = ["tcp_keepalives_count", "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_user_timeout"]
     assert found == limits, "a socket of the same machine, as here, has no values to look at"
+
+
+async def test_a_connection_to_a_primary_that_was_demoted_is_given_up(
+    store: OrderStore, direct: asyncpg.Connection
+) -> None:
+    """The name leads to another Postgres by now, but only who connects anew comes there."""
+    entries = await a_log()
+    projection = store.projection()
+    name = await direct.fetchval("SELECT current_database()")
+    await direct.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(StoreUnavailable, match="read-only"):
+            await projection.resume(EPOCH, PARTITIONS)
+    finally:
+        await direct.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    await projection.apply(EPOCH, Batch(await projection.resume(EPOCH, PARTITIONS), entries))
+    assert await archive(store) == in_partitions(entries)
