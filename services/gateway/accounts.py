@@ -11,7 +11,7 @@ from libs.events.crash import crossing
 from services.gateway.limits import DATABASE_CONNECTIONS_MAX, DATABASE_TIMEOUT_S
 
 # What tells that Postgres is away, or is not the database we need.
-DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
 class EmailTaken(Exception):

@@ -192,6 +192,17 @@ async def test_a_database_that_is_away_is_said_to_be() -> None:
         assert (await client.post()).status == 202
 
 
+async def test_a_goodbye_of_postgres_that_its_driver_did_not_expect_is_postgres_being_away(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ended_just_now(*_anything: object) -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+
+    monkeypatch.setattr(asyncpg.pool.PoolConnectionProxy, "fetch", ended_just_now)
+    answer = await client.post(ANN, SIGNUP)
+    assert (answer.status, answer.code) == (503, "database_unavailable")
+
+
 async def test_accounts_are_made_again_after_the_postgres_we_were_connected_to_was_demoted(
     client: Client, database_url: str
 ) -> None:
