@@ -41,7 +41,9 @@ async def migrate(dsn: str, folder: Path = MIGRATIONS) -> list[str]:
     """
     scripts = await asyncio.to_thread(_scripts, folder)
     try:
-        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S)
+        # Where the services look: a user may have a schema of his own, or another path set for him.
+        where = {"search_path": "public"}
+        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=where)
     except (OSError, TimeoutError, ValueError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
         raise MigrationError(f"cannot reach the database: {str(error) or type(error).__name__}") from None
     try:

@@ -106,6 +106,7 @@ async def open_database(url: str) -> AsyncIterator[asyncpg.Pool]:
         max_size=DATABASE_CONNECTIONS_MAX,
         timeout=DATABASE_TIMEOUT_S,
         command_timeout=DATABASE_TIMEOUT_S,
+        server_settings={"search_path": "public"},
     )
     async with pool:
         yield pool

@@ -166,3 +166,17 @@ def _on_from(after: Mapping[int, Position], entries: Sequence[Entry]) -> list[En
 def _as_before(order: Order) -> tuple[object, ...]:
     kept = (order.token_in, order.token_out, order.amount_in, order.amount_out, order.created_at, order.updated_at)
     return (order.id, order.user, order.version, order.status.value, *kept)
+
+
+async def test_the_tables_are_where_the_services_look_for_them(database_url: str, tmp_path: Path) -> None:
+    """Whoever has a schema of his own, or a path set for him, would find them there, and nobody else."""
+    connection = await asyncpg.connect(database_url)
+    me = await connection.fetchval("SELECT current_user")
+    await connection.execute(f'CREATE SCHEMA "{me}"')
+    try:
+        (tmp_path / "0001_mine.sql").write_text("CREATE TABLE mine (a int)")
+        await migrate(database_url, tmp_path)
+        assert "mine" in await tables(database_url)
+    finally:
+        await connection.execute(f'DROP SCHEMA "{me}" CASCADE')
+        await connection.close()
