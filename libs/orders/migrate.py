@@ -44,8 +44,11 @@ async def migrate(dsn: str, folder: Path = MIGRATIONS) -> list[str]:
         # Where the services look: a user may have a schema of his own, or another path set for him.
         where = {"search_path": "public"}
         connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=where)
-    except (OSError, TimeoutError, ValueError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
         raise MigrationError(f"cannot reach the database: {str(error) or type(error).__name__}") from None
+    except ValueError:
+        # What it could not read may be a piece of the password.
+        raise MigrationError("DATABASE_URL cannot be read; in a password / ? # @ are written %2F %3F %23 %40") from None
     try:
         await connection.execute(sql.SILENCE)
         # Held by the session: whoever comes second waits here and then finds nothing to do.

@@ -115,10 +115,12 @@ class Settings(BaseModel):
         schemes = ("redis", "rediss", "unix") if info.field_name == "redis_url" else ("postgresql", "postgres")
         if value and urlsplit(value).scheme not in schemes:
             raise ValueError(f"the URL must start with {' or '.join(s + '://' for s in schemes)}")
-        hosts = urlsplit(value).netloc.rpartition("@")[2]
-        if not all(map(_is_host, hosts.split(",") if info.field_name == "database_url" else [hosts])):
+        who, _, hosts = urlsplit(value).netloc.rpartition("@")
+        several = info.field_name == "database_url"
+        # The driver of the database takes what is after the first @ for its host.
+        if not all(map(_is_host, hosts.split(",") if several else [hosts])) or (several and "@" in who):
             # What was taken for a port may be a piece of the password: it must not be in the text.
-            raise ValueError("its host and port cannot be read; in a password / ? # are written %2F %3F %23")
+            raise ValueError("its host and port cannot be read; in a password / ? # @ are written %2F %3F %23 %40")
         return value
 
     @field_validator("redis_host")

@@ -65,7 +65,9 @@ async def test_a_failing_migration_leaves_nothing_and_may_be_mended(database_url
     assert await migrate(database_url, tmp_path) == ["0001_mended"]
 
 
-@pytest.mark.parametrize("url", ["", "postgresql://me:hidden@127.0.0.1:1/none", "nonsense"])
+@pytest.mark.parametrize(
+    "url", ["", "postgresql://me:hidden@127.0.0.1:1/none", "nonsense", "postgresql://me:x@x:hidden@127.0.0.1/none"]
+)
 def test_an_unusable_address_is_one_line_and_exit_code_2(url: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "libs.orders.migrate"],

@@ -92,13 +92,21 @@ def test_a_password_that_cuts_its_url_short_is_told_without_it(variable: str, sc
     assert "hush" not in str(caught.value)
 
 
+def test_an_at_sign_in_the_password_of_a_database_is_told_without_it() -> None:
+    """Its driver takes what follows for the host."""
+    with pytest.raises(ConfigurationError, match=r"DATABASE_URL is not usable: .*%40") as caught:
+        load_settings(environ={"DATABASE_URL": "postgresql://me:hush@hush:hush@there:1/x"})
+    assert "hush" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("variable", "url"),
     [
         ("REDIS_URL", "redis://:p%23w@[::1]:6379/0"),
+        ("REDIS_URL", "redis://:p@ss@cache:6379/0"),
         ("REDIS_URL", "unix:///run/redis.sock?db=1"),
         ("REDIS_URL", "rediss://cache"),
-        ("DATABASE_URL", "postgresql://me:p@ss@one:5432,two/x"),
+        ("DATABASE_URL", "postgresql://me:p%40ss@one:5432,two/x"),
         ("DATABASE_URL", "postgresql://me@%2Frun%2Fpg/x"),
         ("DATABASE_URL", "postgres:///x?host=/run/pg&port=5433"),
     ],
