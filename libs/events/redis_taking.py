@@ -4,8 +4,10 @@ One stream and one consumer group per service and partition. On a cluster each p
 whose node is away holds up no other.
 """
 
+import math
+import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -29,6 +31,23 @@ if made.err then
 end
 redis.call('HDEL', KEYS[2], 'run')
 return 1"""
+# Consumers are made by reading, and nobody takes leave: with each container comes a new name, for ever. One that has
+# items is left until they are claimed; one that comes back after all is made again by its next read.
+FORGET_GONE = """
+local gone = 0
+for _, told in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local one = {}
+  for at = 1, #told, 2 do
+    one[told[at]] = told[at + 1]
+  end
+  if one.pending == 0 and one.idle > tonumber(ARGV[2]) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], one.name)
+    gone = gone + 1
+  end
+end
+return gone"""
+GONE_AFTER_MS = 86_400_000
+LOOK_FOR_GONE_EVERY_S = 3_600
 _say = structlog.get_logger()
 
 
@@ -40,6 +59,7 @@ class RedisTaking:
     _keys: list[Keys]
     # Streams whose node was away: what it handed out without our seeing it is looked for first.
     _torn: set[tuple[str, ...]]
+    _looked_for_gone_at: float = -math.inf
 
     def _claim_state(self) -> dict[tuple[str, str, int], str]:
         raise NotImplementedError
@@ -117,6 +137,7 @@ class RedisTaking:
 
     async def claim(self, service: str, consumer: str, idle_ms: int) -> list[Item]:
         """See `Work.claim`. Looks at one page per partition and goes on from there next time."""
+        await self._forget_gone(service)
         items: list[Item] = []
         away: list[LogUnavailable] = []
         for partition in range(len(self._keys)):
@@ -128,6 +149,15 @@ class RedisTaking:
         if len(away) == len(self._keys):
             raise away[0]
         return items
+
+    async def _forget_gone(self, service: str) -> None:
+        """Consumers that have not been seen for a day."""
+        if time.monotonic() - self._looked_for_gone_at < LOOK_FOR_GONE_EVERY_S:
+            return
+        self._looked_for_gone_at = time.monotonic()
+        with suppress(LogUnavailable):  # a group may have gone, too: the next who reads says so
+            works = [keys.work(service) for keys in self._keys]
+            await self._redis.send([["EVAL", FORGET_GONE, 1, work, service, GONE_AFTER_MS] for work in works])
 
     async def _claim_in(self, partition: int, service: str, consumer: str, idle_ms: int) -> list[Item]:
         work, where = self._keys[partition].work(service), (service, consumer, partition)

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from libs.events import redis_taking
 from libs.events.log import Committed, Item
 from libs.events.reactions import ROUTER
+from libs.events.redis_client import as_dict
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
 from libs.events.redis_taking import PAGE
@@ -47,3 +49,25 @@ async def test_an_item_behind_many_in_good_hands_is_claimed(log: RedisLog) -> No
         return [item.id for item in await log.claim(ROUTER, "b", IDLE_MS)]
 
     assert await eventually(claimed, what="the item is claimed") == [last.id]
+
+
+async def test_consumers_that_never_came_back_are_forgotten_but_for_those_who_have_items(
+    log: RedisLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each container has a name of its own, and tomorrow's has another."""
+    assert isinstance(await log.commit(a_request(1)[0]), Committed)
+    assert await log.take(ROUTER, "busy", 1, 100)
+    assert await log.take(ROUTER, "of yesterday", 1, 0) == []
+    await log.claim(ROUTER, "me", IDLE_MS)
+    assert await consumers(log) == {"busy", "of yesterday", "me"}, "a day has to pass"
+    monkeypatch.setattr(redis_taking, "GONE_AFTER_MS", -1)
+    monkeypatch.setattr(redis_taking, "LOOK_FOR_GONE_EVERY_S", 0)
+    await log.claim(ROUTER, "me", IDLE_MS)
+    assert await consumers(log) == {"busy", "me"}
+    [item] = await log.claim(ROUTER, "me", 0)
+    assert item.consumer == "me"
+
+
+async def consumers(log: RedisLog) -> set[str]:
+    (told,) = await log._redis.send([["XINFO", "CONSUMERS", Keys(0).work(ROUTER), ROUTER]])
+    return {as_dict(one)["name"] for one in told}

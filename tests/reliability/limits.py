@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from libs.events import log, parked, upkeep, worker_limits
+from libs.events import log, parked, redis_taking, upkeep, worker_limits
 from libs.orders import connection as postgres, folding
 from libs.service import http, settings, tokens
 from services.executor import rpc
@@ -48,6 +48,12 @@ def bounds() -> tuple[Bound, ...]:
         Bound("age of archived entries in Redis, s", _SETTINGS["log_keep_s"].default, "`LOG_KEEP_S`", "trimmed"),
         Bound("state of ended orders in Redis, s", janitor.ENDED_KEPT_S, "services/projector/janitor.py", "let go"),
         Bound("silence of a registered reader, s", upkeep.READER_EXPIRES_S, "libs/events/upkeep.py", "forgotten"),
+        Bound(
+            "absence of a worker without items, s",
+            redis_taking.GONE_AFTER_MS // 1_000,
+            "libs/events/redis_taking.py",
+            "forgotten",
+        ),
         Bound("entries per projection", projector.ENTRIES_PER_PARTITION_MAX, "services/projector/handlers.py", "next"),
         Bound("orders the projector remembers", folding.ORDERS_CACHED_MAX, "libs/orders/folding.py", "read again"),
         Bound(
