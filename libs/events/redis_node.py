@@ -26,6 +26,8 @@ class Node:
         self.readers = Readers(self._reader)
         self.pipe = Pipe(self._writer, self.readers)
         self._coming_back: asyncio.Task[None] | None = None
+        self.serves = True
+        """Whether it has anything of ours. One that left a cluster may never be back, or its address another's."""
 
     async def close(self) -> None:
         if self._coming_back:
@@ -65,7 +67,7 @@ class Node:
             raise LogUnavailable("a node of the cluster is away")
 
     async def _come_back(self) -> None:
-        while True:
+        while self.serves:
             with suppress(LogUnavailable):
                 await self.pipe.send([["PING"]])
                 return

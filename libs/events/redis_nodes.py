@@ -210,9 +210,12 @@ class Nodes:
             if url not in self._known:
                 self._known[url] = Node(url)
             table[first : last + 1] = [self._known[url]] * (last - first + 1)
+        serving = {node for node in table if node}
         if self._table and table != self._table:
-            _say.warning("cluster_slots_moved", nodes=len({node for node in table if node}))
+            _say.warning("cluster_slots_moved", nodes=len(serving))
         self._table = table
+        for node in self._known.values():
+            node.serves = node in serving
 
 
 def key_of(command: Sequence[Any]) -> str | None:
