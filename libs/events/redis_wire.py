@@ -8,6 +8,7 @@ handed to whoever waits, several questions deep.
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from hiredis import ProtocolError, Reader, pack_command
@@ -16,8 +17,9 @@ from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 from libs.events.errors import OutcomeUnknown
 
 
-def _error(text: str) -> ResponseError:
+def _error(readonly: list[str], text: str) -> ResponseError:
     if text.startswith("READONLY"):
+        readonly.append(text)
         return ReadOnlyError(text)
     return NoScriptError(text) if text.startswith("NOSCRIPT") else ResponseError(text)
 
@@ -41,7 +43,8 @@ class Wire(asyncio.Protocol):
         self.in_cluster: bool = getattr(connection, "swaplog_in_cluster", False)
         self._transport = cast("asyncio.Transport", connection._writer.transport)
         self._before = self._transport.get_protocol()
-        self._parser = Reader(encoding="utf-8", errors="replace", replyError=_error)
+        self._readonly: list[str] = []
+        self._parser = Reader(encoding="utf-8", errors="replace", replyError=partial(_error, self._readonly))
         self._questions: deque[_Question] = deque()
         self._loop = asyncio.get_running_loop()
         self.lost = False
@@ -73,7 +76,7 @@ class Wire(asyncio.Protocol):
             replies = await question.done
         finally:
             silence.cancel()
-        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+        if self._readonly:
             # It was made a replica: its name may lead to another by now, and this connection never would.
             self.end("Redis is a replica now")
         return replies
