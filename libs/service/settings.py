@@ -65,7 +65,7 @@ class Settings(BaseModel):
     chain_rpc_url: str = Field("http://127.0.0.1:8899", description="Solana JSON-RPC")
     venues: str = Field(
         "raydium=http://127.0.0.1:8899/venues/raydium,meteora=http://127.0.0.1:8899/venues/meteora",
-        description="name=url of every venue, separated by commas",
+        description="name=url of every venue, separated by commas; orca=http://127.0.0.1:8899/venues/orca is one, too",
     )
 
     # The log

@@ -5,14 +5,15 @@ Times are seconds on the pool's own chain; only pools whose fee decays look at t
 
 from typing import NamedTuple
 
-from libs.venues import bins, constant_product
+from libs.venues import bins, concentrated, constant_product
 from libs.venues.bin_math import bin_price, output_for
 from libs.venues.bins import BinPool
+from libs.venues.concentrated import ConcentratedPool
 from libs.venues.constant_product import ConstantProductPool
 
 PPM = 1_000_000
 
-Pool = ConstantProductPool | BinPool
+Pool = ConstantProductPool | BinPool | ConcentratedPool
 
 
 class Quote(NamedTuple):
@@ -39,25 +40,32 @@ def quote_exact_in(pool: Pool, mint_in: str, amount: int, now_s: int = 0) -> Quo
     Raises:
         AmountTooSmall, InsufficientLiquidity, MintNotInPool: all of them VenueError.
     """
+    if isinstance(pool, ConstantProductPool):
+        return _product_quote(pool, mint_in, constant_product.pool_exact_in(pool, mint_in, amount))
     if isinstance(pool, BinPool):
         return _bin_quote(pool, mint_in, bins.walk_exact_in(pool, mint_in, amount, now_s))
-    return _product_quote(pool, mint_in, constant_product.pool_exact_in(pool, mint_in, amount))
+    return _tick_quote(pool, mint_in, concentrated.cross_exact_in(pool, mint_in, amount, now_s))
 
 
 def quote_exact_out(pool: Pool, mint_in: str, amount_out: int, now_s: int = 0) -> Quote:
     """What must be paid in `mint_in` for `amount_out`. Errors as `quote_exact_in`."""
+    if isinstance(pool, ConstantProductPool):
+        return _product_quote(pool, mint_in, constant_product.pool_exact_out(pool, mint_in, amount_out))
     if isinstance(pool, BinPool):
         return _bin_quote(pool, mint_in, bins.walk_exact_out(pool, mint_in, amount_out, now_s))
-    return _product_quote(pool, mint_in, constant_product.pool_exact_out(pool, mint_in, amount_out))
+    return _tick_quote(pool, mint_in, concentrated.cross_exact_out(pool, mint_in, amount_out, now_s))
 
 
 def swap(pool: Pool, mint_in: str, amount: int, now_s: int = 0) -> tuple[Pool, Quote]:
     """Sell `amount` of `mint_in`: the pool afterwards and what was traded. Errors as `quote_exact_in`."""
+    if isinstance(pool, ConstantProductPool):
+        trade = constant_product.pool_exact_in(pool, mint_in, amount)
+        return constant_product.apply(pool, mint_in, trade), _product_quote(pool, mint_in, trade)
     if isinstance(pool, BinPool):
         walk = bins.walk_exact_in(pool, mint_in, amount, now_s)
         return bins.apply(pool, mint_in, walk), _bin_quote(pool, mint_in, walk)
-    trade = constant_product.pool_exact_in(pool, mint_in, amount)
-    return constant_product.apply(pool, mint_in, trade), _product_quote(pool, mint_in, trade)
+    crossing = concentrated.cross_exact_in(pool, mint_in, amount, now_s)
+    return concentrated.apply(pool, crossing), _tick_quote(pool, mint_in, crossing)
 
 
 def _product_quote(pool: ConstantProductPool, mint_in: str, trade: constant_product.Trade) -> Quote:
@@ -78,3 +86,11 @@ def _bin_quote(pool: BinPool, mint_in: str, walk: bins.Walk) -> Quote:
     impact = PPM - gross_out * PPM // at_first_bin if at_first_bin else 0
     fee_mint = pool.mint_y if pool.fees.fee_on_y else mint_in
     return Quote(walk.amount_in, walk.amount_out, walk.fee, fee_mint, max(impact, 0))
+
+
+def _tick_quote(pool: ConcentratedPool, mint_in: str, crossing: concentrated.Crossing) -> Quote:
+    net_in, price_x128 = crossing.amount_in - crossing.fee, pool.sqrt_price**2
+    sell_a = mint_in == pool.mint_a
+    at_spot = net_in * price_x128 >> 128 if sell_a else (net_in << 128) // price_x128
+    impact = PPM - crossing.amount_out * PPM // at_spot if at_spot else 0
+    return Quote(crossing.amount_in, crossing.amount_out, crossing.fee, mint_in, max(impact, 0))

@@ -11,6 +11,7 @@ from aiohttp import web
 from libs.service.health import Health, health_routes
 from libs.venues.bins import BinPool
 from libs.venues.book import Pool, mints
+from libs.venues.concentrated import ConcentratedPool
 from services.localnet.node import Node
 from services.localnet.quotes import Refused, Venue
 from services.localnet.rpc import Rpc, unhealthy
@@ -157,6 +158,9 @@ def _pool(pool: Pool) -> dict[str, Any]:
     if isinstance(pool, BinPool):
         return common | {"activeBin": pool.active_id, "binStep": pool.bin_step, "bins": len(pool.bins),
                          "activeAmounts": [str(units) for units in pool.bins[pool.active_id]]}  # fmt: skip
+    if isinstance(pool, ConcentratedPool):
+        return common | {"tick": pool.tick, "tickSpacing": pool.tick_spacing, "sqrtPriceX64": str(pool.sqrt_price),
+                         "liquidity": str(pool.liquidity), "feePpm": pool.fees.fee_ppm}  # fmt: skip
     return common | {"reserves": [str(pool.reserve_a), str(pool.reserve_b)], "feePpm": pool.fee_ppm}
 
 

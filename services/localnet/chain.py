@@ -53,6 +53,8 @@ class Chain:
         self.pools: dict[str, Pool] = {
             address: initial_pool(listing, seed, price_step(self.height)) for address, listing in self.listings.items()
         }
+        # A pool that nobody trades in is stored once as well: opened again at another height it would be another.
+        self._stored = dict(snapshot.pools) if snapshot else {}
         self.wallets: dict[str, dict[str, int]] = {}
         self._pending: dict[str, SignedTransaction] = {}
         self._landing: dict[str, SignedTransaction] = {}
@@ -113,7 +115,6 @@ class Chain:
     def produce_block(self, *, heights: int = 1) -> Block:
         """Execute everything pending in one new slot; `heights` slot times have passed (0: none is over yet)."""
         self.slot += 1
-        before = dict(self.pools)
         for _ in range(heights):
             self.height += 1
             # Issued only by `publish`; until then nobody can have signed with it.
@@ -124,7 +125,8 @@ class Chain:
         self._landing, self._pending = self._pending, {}
         landed = [self._land(item) for item in self._landing.values() if self.is_valid(item.blockhash)]
         transactions = [item for item in landed if item is not None]
-        pools = {address: pool for address, pool in self.pools.items() if pool is not before[address]}
+        pools = {address: pool for address, pool in self.pools.items() if pool is not self._stored.get(address)}
+        self._stored = dict(self.pools)
         wallets = {item.payer: self.wallets[item.payer] for item in transactions}
         return Block(self.slot, self.height, transactions, pools, wallets)
 

@@ -6,17 +6,22 @@ from math import isqrt
 
 from solders.pubkey import Pubkey
 
+from libs.venues.adaptive_fee import TickFees, TickVolatility
 from libs.venues.bin_math import ONE, bin_price
 from libs.venues.bins import BinFees, BinPool, Volatility
 from libs.venues.book import Pool
+from libs.venues.concentrated import ConcentratedPool
 from libs.venues.constant_product import ConstantProductPool
+from libs.venues.tick_math import sqrt_price_at, tick_at
 from libs.venues.tokens import TOKENS
 from services.localnet.prices import USD_E12, ratio
-from services.localnet.wire import METEORA_PROGRAM, RAYDIUM_PROGRAM
+from services.localnet.wire import METEORA_PROGRAM, ORCA_PROGRAM, RAYDIUM_PROGRAM
 
-PROGRAMS = {"raydium": RAYDIUM_PROGRAM, "meteora": METEORA_PROGRAM}
-LABELS = {"raydium": "Raydium", "meteora": "Meteora DLMM"}
+PROGRAMS = {"raydium": RAYDIUM_PROGRAM, "meteora": METEORA_PROGRAM, "orca": ORCA_PROGRAM}
+LABELS = {"raydium": "Raydium", "meteora": "Meteora DLMM", "orca": "Whirlpool"}
 BINS_EACH_SIDE = 30
+# How far the ranges of a concentrated pool go to each side, in tick spacings; each holds as much as the others.
+RANGES = (25, 100, 400)
 # Arbitrage acts as soon as a pool is this far off; without it a busy slot would run away from every quote.
 ARBITRAGE_PPM = 1_000
 RAYDIUM_PROTOCOL_SHARE_PPM = 120_000
@@ -28,7 +33,7 @@ class Listing:
     """One pool as its makers set it up.
 
     `depth_usd`: on each side, or in each bin. `fee`: parts per million, or the base factor of a bin pool.
-    `bin_step`: 0 for a constant product pool.
+    `bin_step`: 0 but for a bin pool. `tick_spacing`: 0 but for a concentrated one.
     """
 
     venue: str
@@ -37,6 +42,7 @@ class Listing:
     depth_usd: int
     fee: int
     bin_step: int = 0
+    tick_spacing: int = 0
 
     @property
     def address(self) -> str:
@@ -72,6 +78,16 @@ LISTINGS = (
     Listing("meteora", "ETH", "USDC", 4_000_000, 10_000, 5),
     Listing("meteora", "ETH", "SOL", 3_000_000, 10_000, 5),
     Listing("meteora", "BTC", "USDT", 8_000_000, 10_000, 5),
+    Listing("orca", "SOL", "USDC", 30_000_000, 400, tick_spacing=4),
+    Listing("orca", "SOL", "USDT", 20_000_000, 500, tick_spacing=8),
+    Listing("orca", "USDT", "USDC", 40_000_000, 100, tick_spacing=1),
+    Listing("orca", "JUP", "USDC", 25_000_000, 3_000, tick_spacing=64),
+    Listing("orca", "JUP", "SOL", 15_000_000, 1_600, tick_spacing=16),
+    Listing("orca", "BONK", "SOL", 25_000_000, 3_000, tick_spacing=64),
+    Listing("orca", "ETH", "USDC", 40_000_000, 500, tick_spacing=8),
+    Listing("orca", "ETH", "SOL", 30_000_000, 500, tick_spacing=8),
+    Listing("orca", "BTC", "USDC", 60_000_000, 500, tick_spacing=8),
+    Listing("orca", "BTC", "SOL", 50_000_000, 500, tick_spacing=8),
 )
 
 
@@ -87,6 +103,8 @@ def initial_pool(listing: Listing, seed: int, step: int) -> Pool:
             Volatility(index_reference=bin_id), bin_id, bin_id,
         )  # fmt: skip
         return _recentred(pool, listing, bin_id)
+    if listing.tick_spacing:
+        return _initial_concentrated(listing, (numerator, denominator))
     reserve = listing.depth_usd * 10**12 * 10**base.decimals // USD_E12[listing.base]
     return ConstantProductPool(
         listing.address, base.mint, quote.mint, reserve, reserve * numerator // denominator,
@@ -105,6 +123,12 @@ def align(pool: Pool, listing: Listing, price: tuple[int, int], band_ppm: int = 
         reserve_a = isqrt(product * denominator // numerator)
         # Rounded up: whoever realigns the pool pays for the last unit, so the product cannot fall.
         return replace(pool, reserve_a=reserve_a, reserve_b=-(-product // reserve_a))
+    if isinstance(pool, ConcentratedPool):
+        here, there = pool.sqrt_price**2 * denominator, numerator << 128
+        # Within its fee nobody gains by bringing it back.
+        if abs(here - there) * PPM <= there * max(band_ppm, pool.fees.fee_ppm):
+            return pool
+        return _surrounded(pool, listing, price)
     if abs(_off_price(pool.active_id, pool.bin_step, numerator, denominator)) <= max(band_ppm, pool.bin_step * 50):
         return pool
     return _recentred(pool, listing, nearest_bin(numerator, denominator, pool.bin_step))
@@ -131,9 +155,38 @@ def _off_price(bin_id: int, bin_step: int, numerator: int, denominator: int) -> 
 
 def _recentred(pool: BinPool, listing: Listing, bin_id: int) -> BinPool:
     """Every bin as deep as listed again, Y below the price and X above it, both in the active bin."""
-    depth_y = listing.depth_usd * 10**12 * 10 ** TOKENS[listing.quote].decimals // USD_E12[listing.quote]
+    depth_y = _depth_in_quote(listing)
     low, high = bin_id - BINS_EACH_SIDE, bin_id + BINS_EACH_SIDE
     bins = dict.fromkeys(range(low, bin_id), (0, depth_y))
     bins |= {above: ((depth_y << 64) // bin_price(above, pool.bin_step), 0) for above in range(bin_id, high + 1)}
     bins[bin_id] = (bins[bin_id][0], depth_y)
     return replace(pool, active_id=bin_id, bins=bins, min_bin_id=low, max_bin_id=high)
+
+
+def _initial_concentrated(listing: Listing, price: tuple[int, int]) -> ConcentratedPool:
+    fees = TickFees(listing.fee, protocol_share_bps=1_300, control=5_000, group_ticks=listing.tick_spacing)
+    mints = TOKENS[listing.base].mint, TOKENS[listing.quote].mint
+    empty = ConcentratedPool(listing.address, *mints, listing.tick_spacing, ONE, 0, 0, (), fees, TickVolatility())
+    pool = _surrounded(empty, listing, price)
+    return replace(pool, volatility=TickVolatility(group_reference=pool.tick // fees.group_ticks))
+
+
+def _surrounded(pool: ConcentratedPool, listing: Listing, price: tuple[int, int]) -> ConcentratedPool:
+    """Every range as deep as listed again, around the price: B below it and A above."""
+    numerator, denominator = price
+    sqrt_price = isqrt((numerator << 128) // denominator)
+    tick = tick_at(sqrt_price, pool.ladder)
+    start = tick // pool.tick_spacing * pool.tick_spacing
+    depth_b = _depth_in_quote(listing) // len(RANGES)
+    net: dict[int, int] = {}
+    for spacings in RANGES:
+        low, high = start - spacings * pool.tick_spacing, start + (spacings + 1) * pool.tick_spacing
+        net[low] = (depth_b << 64) // (sqrt_price - sqrt_price_at(low, pool.ladder))
+        net[high] = -net[low]
+    liquidity = sum(change for change in net.values() if change > 0)
+    return replace(pool, sqrt_price=sqrt_price, tick=tick, liquidity=liquidity, ticks=tuple(sorted(net.items())))
+
+
+def _depth_in_quote(listing: Listing) -> int:
+    depth: int = listing.depth_usd * 10**12 * 10 ** TOKENS[listing.quote].decimals // USD_E12[listing.quote]
+    return depth

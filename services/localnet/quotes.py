@@ -31,7 +31,7 @@ class Refused(Exception):
 
 
 class Venue:
-    """`name` is raydium or meteora; only that venue's pools are quoted."""
+    """`name` is raydium, meteora or orca; only that venue's pools are quoted."""
 
     def __init__(self, name: str, chain: Chain) -> None:
         self.name, self._chain = name, chain

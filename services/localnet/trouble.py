@@ -5,7 +5,7 @@ from typing import Any
 
 from services.localnet.execution import REVERTED, SLIPPAGE
 
-VENUES = ("raydium", "meteora")
+VENUES = ("raydium", "meteora", "orca")
 TARGETS = (*VENUES, "rpc")
 LATENCY_MS_MAX = 600_000
 COUNT_MAX = 1_000_000

@@ -51,6 +51,7 @@ class Market:
 
     def __init__(self, log: MemoryLog, world: World, stack: AsyncExitStack) -> None:
         self.log, self.world, self._stack = log, world, stack
+        self.venues: Sequence[str] = VENUES
         self._workers: list[asyncio.Task[None]] = []
 
     async def start(self, service: str, consumer: str) -> asyncio.Task[None]:
@@ -67,7 +68,7 @@ class Market:
         await asyncio.gather(*self._workers, return_exceptions=True)
 
     async def _router(self, session: ClientSession) -> Handle:
-        venues = [Venue(name, f"{self.world.base}/venues/{name}", session, 10_000) for name in VENUES]
+        venues = [Venue(name, f"{self.world.base}/venues/{name}", session, 10_000) for name in self.venues]
         for venue in venues:
             await self._stack.enter_async_context(aclosing(venue))
         return Router(venues, POLICY, now, random.random).handle
@@ -76,7 +77,7 @@ class Market:
         rpc = await self._stack.enter_async_context(aclosing(Rpc(session, self.world.base)))
         chain = Chain(rpc)
         poller = await self._stack.enter_async_context(aclosing(Poller(chain, 20)))
-        venues = {name: VenueSwaps(f"{self.world.base}/venues/{name}", session) for name in VENUES}
+        venues = {name: VenueSwaps(f"{self.world.base}/venues/{name}", session) for name in self.venues}
         for venue in venues.values():
             await self._stack.enter_async_context(aclosing(venue))
         return Executor(Wallet(WALLET_SECRET), venues, chain, poller, POLICY, now, random.random).handle
@@ -164,6 +165,22 @@ async def test_a_venue_out_of_service_does_not_stop_orders(at_work: Market) -> N
     selected = (await at_work.events(order_id))[2]
     assert isinstance(selected, RouteSelected)
     assert selected.candidates[0].why == "HTTP 503"
+
+
+@pytest.mark.parametrize("pair", ["SOL/USDC", "USDC/SOL", "JUP/BONK"])
+async def test_an_order_is_settled_over_a_venue_of_concentrated_liquidity(market: Market, pair: str) -> None:
+    market.venues = (*VENUES, "orca")
+    await market.start(ROUTER, "router-1")
+    await market.start(EXECUTOR, "executor-1")
+    await market.trouble(outages=VENUES)
+    order_id = await market.order(pair)
+    order = (await market.ended(order_id)).order
+    assert order.status is Status.CONFIRMED
+    assert order.route
+    assert order.route.legs[0].venue == "orca"
+    assert order.amount_out is not None
+    assert order.amount_out >= order.route.min_out
+    await market.settled_once([order_id])
 
 
 async def test_what_can_never_be_routed_fails_at_once(at_work: Market) -> None:

@@ -18,7 +18,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield started
 
 
-@pytest.mark.parametrize("venue", ["raydium", "meteora"])
+@pytest.mark.parametrize("venue", ["raydium", "meteora", "orca"])
 async def test_a_quote_has_an_aggregators_shape(world: World, venue: str) -> None:
     query = {"inputMint": SOL, "outputMint": USDC, "amount": str(TEN_SOL), "slippageBps": "100"}
     status, quote = await world.body("GET", f"/venues/{venue}/quote", params=query)
@@ -49,9 +49,10 @@ async def test_a_quote_has_an_aggregators_shape(world: World, venue: str) -> Non
 )
 async def test_what_cannot_be_quoted_says_why(world: World, changes: dict[str, str], status: int, code: str) -> None:
     query = {"inputMint": SOL, "outputMint": USDC, "amount": str(TEN_SOL)} | changes
-    answered, answer = await world.body("GET", "/venues/meteora/quote", params=query)
-    assert (answered, answer["errorCode"]) == (status, code)
-    assert answer["error"].endswith(".")
+    for venue in ("meteora", "orca"):
+        answered, answer = await world.body("GET", f"/venues/{venue}/quote", params=query)
+        assert (answered, answer["errorCode"]) == (status, code)
+        assert answer["error"].endswith(".")
 
 
 async def test_batch_entries_fail_alone(world: World) -> None:
@@ -97,7 +98,7 @@ async def test_an_outage_is_seen_by_its_target_alone(world: World) -> None:
     assert (await world.body("GET", "/livez"))[0] == 200
     assert (await world.body("DELETE", "/admin/trouble"))[1]["outages"] == []
     assert await world.rpc("getHealth") == "ok"
-    status, answer = await world.body("PUT", "/admin/trouble", json={"outages": ["orca"]})
+    status, answer = await world.body("PUT", "/admin/trouble", json={"outages": ["lifinity"]})
     assert (status, answer["errorCode"]) == (400, "INVALID_REQUEST")
 
 
@@ -113,4 +114,5 @@ async def test_pools_can_be_looked_at(world: World) -> None:
     assert {(pool["venue"], pool["pair"]) for pool in answer["pools"]} >= {
         ("raydium", "SOL/USDC"),
         ("meteora", "SOL/USDC"),
+        ("orca", "SOL/USDC"),
     }

@@ -7,6 +7,7 @@ from libs.venues.bins import BinFees, BinPool, Volatility
 from libs.venues.book import Pool, quote_exact_in, quote_exact_out, swap
 from libs.venues.constant_product import ConstantProductPool
 from libs.venues.errors import VenueError
+from tests.property.ticks import concentrated_pools
 
 BINS_EACH_SIDE = 6
 
@@ -41,7 +42,7 @@ def bin_pools(draw: st.DrawFn) -> BinPool:
     return BinPool("pool", "A", "B", step, active, bins, fees, volatility, low, high)
 
 
-pools = st.one_of(constant_product_pools(), bin_pools())
+pools = st.one_of(constant_product_pools(), bin_pools(), concentrated_pools())
 
 
 def mint(first: bool) -> str:

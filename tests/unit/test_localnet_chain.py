@@ -75,7 +75,7 @@ def custom(code: int, index: int = 0) -> dict[str, Any]:
     return {"InstructionError": [index, {"Custom": code}]}
 
 
-@pytest.mark.parametrize("venue", ["raydium", "meteora"])
+@pytest.mark.parametrize("venue", ["raydium", "meteora", "orca"])
 def test_a_swap_moves_its_pool_and_its_wallet_by_what_was_quoted(chain: Chain, wallet: Wallet, venue: str) -> None:
     order = wallet.swap(chain, SOL, USDC, TEN_SOL, venue=venue)
     address = sol_usdc(chain, venue)

@@ -1,4 +1,4 @@
-"""Prices repeat with their seed and move little; arbitrage holds pools to them; both venues get their share."""
+"""Prices repeat with their seed and move little; arbitrage holds pools to them; every venue gets its share."""
 
 from itertools import pairwise, permutations
 
@@ -6,13 +6,14 @@ import pytest
 
 from libs.venues.bins import BinPool
 from libs.venues.book import Quote, quote_exact_in, swap
+from libs.venues.concentrated import ConcentratedPool
 from libs.venues.constant_product import ConstantProductPool
 from libs.venues.tokens import TOKENS
 from services.localnet.chain import FAUCET, Chain
-from services.localnet.pools import ARBITRAGE_PPM, LISTINGS, Listing, align, initial_pool
+from services.localnet.pools import ARBITRAGE_PPM, LISTINGS, RANGES, Listing, align, initial_pool
 from services.localnet.prices import USD_E12, ratio, usd_e12
 from services.localnet.quotes import Refused, Venue, price_impact_ppm
-from services.localnet.trouble import Trouble
+from services.localnet.trouble import VENUES, Trouble
 
 SOL, USDC, RAY, BONK = (TOKENS[symbol].mint for symbol in ("SOL", "USDC", "RAY", "BONK"))
 PPM = 1_000_000
@@ -63,7 +64,9 @@ def test_arbitrage_brings_a_pool_back_and_never_at_its_cost(listing: Listing) ->
     pool = initial_pool(listing, 1, 0)
     price = ratio(1, listing.base, listing.quote, 0)
     assert align(pool, listing, price, ARBITRAGE_PPM) is pool
-    out_of_band = 12 * listing.depth_usd if listing.bin_step else listing.depth_usd // 100
+    out_of_band = (
+        12 * listing.depth_usd if listing.bin_step else listing.depth_usd // (2 if listing.tick_spacing else 100)
+    )
     pushed, _ = swap(pool, TOKENS[listing.base].mint, units(listing.base, out_of_band))
     back = align(pushed, listing, price, ARBITRAGE_PPM)
     assert back is not pushed
@@ -86,16 +89,34 @@ def test_bin_pools_follow_the_reference_price() -> None:
     assert len(seen) > 5
 
 
-def test_neither_venue_always_wins() -> None:
+def test_concentrated_pools_follow_the_reference_price_and_keep_their_depth() -> None:
+    listing = next(item for item in LISTINGS if item.tick_spacing)
+    opened = initial_pool(listing, 1, 0)
+    assert isinstance(opened, ConcentratedPool)
+    pool, seen = opened, set()
+    for step in range(0, 4_000, 50):
+        numerator, denominator = ratio(1, listing.base, listing.quote, step)
+        aligned = align(pool, listing, (numerator, denominator))
+        assert isinstance(aligned, ConcentratedPool)
+        pool = aligned
+        off = pool.sqrt_price**2 * denominator * PPM // (numerator << 128) - PPM
+        assert abs(off) <= listing.fee + 1
+        assert len(pool.ticks) == 2 * len(RANGES)
+        assert abs(pool.liquidity - opened.liquidity) * 10 < opened.liquidity
+        seen.add(pool.tick)
+    assert len(seen) > 5
+
+
+def test_no_venue_always_wins() -> None:
     chain = Chain(1, bytes(32), Trouble(1))
-    raydium, meteora = Venue("raydium", chain), Venue("meteora", chain)
+    venues = [Venue(name, chain) for name in VENUES]
     request = {"inputMint": SOL, "outputMint": USDC, "amount": 10 * 10**9}
     winners = set()
     for _ in range(100):
         chain.publish(chain.produce_block(heights=50))
-        outs = [int(venue.quote(request)["outAmount"]) for venue in (raydium, meteora)]
+        outs = [int(venue.quote(request)["outAmount"]) for venue in venues]
         winners.add(outs.index(max(outs)))
-    assert winners == {0, 1}
+    assert winners == {0, 1, 2}
 
 
 def test_a_pair_without_a_pool_goes_through_the_token_in_between_that_gives_most() -> None:

@@ -32,8 +32,9 @@ def test_the_chain_goes_on_after_a_kill_where_its_last_block_ended(tmp_path: Pat
     before = opened(killed)
     block(before, killed, heights=7)
     settled = wallet.swap(before, SOL, USDC, TEN_SOL, venue="meteora", reference="order-1")
+    ticks = wallet.swap(before, SOL, USDC, TEN_SOL, venue="orca", reference="order-3")
     failed = wallet.swap(before, SOL, USDC, TEN_SOL, minimum_out=10**15, reference="order-2")
-    for order in (settled, failed):
+    for order in (settled, ticks, failed):
         before.submit(order, preflight=False)
     block(before, killed)
     lost = wallet.swap(before, SOL, USDC, TEN_SOL)
@@ -44,7 +45,7 @@ def test_the_chain_goes_on_after_a_kill_where_its_last_block_ended(tmp_path: Pat
         assert (after.slot, after.height, after.tip) == (before.slot, before.height, before.tip)
         assert after.pools == before.pools
         assert after.wallets == before.wallets
-        for order in (settled, failed, lost):
+        for order in (settled, ticks, failed, lost):
             assert after.outcome(order.signature) == before.outcome(order.signature)
         after.submit(settled)
         assert block(after, storage).transactions == []

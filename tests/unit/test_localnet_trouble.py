@@ -25,7 +25,7 @@ def test_injected_chance_repeats_with_its_seed() -> None:
 @pytest.mark.parametrize(
     "fields",
     [{"drop_rat": 1}, {"drop_rate": 1.5}, {"drop_rate": True}, {"drop_next": -1}, {"latency_ms": "5"},
-     {"outages": "rpc"}, {"outages": ["orca"]}, {"venue_latency_ms": {"orca": 1}}, {"venue_latency_ms": []}],
+     {"outages": "rpc"}, {"outages": ["lifinity"]}, {"venue_latency_ms": {"lifinity": 1}}, {"venue_latency_ms": []}],
 )  # fmt: skip
 def test_unknown_trouble_is_refused_and_changes_nothing(trouble: Trouble, fields: dict[str, Any]) -> None:
     before = trouble.as_dict()
