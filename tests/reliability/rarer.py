@@ -1,6 +1,18 @@
 """Faults that come seldom, or to one part only: the second half of the matrix."""
 
-from tests.reliability.row import CONTRACT, FAULT, FILES, HALVES, MEANWHILE, PROJECTOR, PROXY, REPAIR, SOCKET, Row
+from tests.reliability.row import (
+    CONTRACT,
+    DEMOTED,
+    FAULT,
+    FILES,
+    HALVES,
+    MEANWHILE,
+    PROJECTOR,
+    PROXY,
+    REPAIR,
+    SOCKET,
+    Row,
+)
 
 RARER = (
     Row(
@@ -34,6 +46,20 @@ RARER = (
             FILES + "test_after_a_restart_it_is_the_same_log_only_where_each_write_was_synced",
             FILES + "test_a_replica_that_lagged_and_was_promoted_is_another_log_with_all_that_was_archived",
             FILES + "test_a_replica_that_missed_only_what_nobody_archived_is_another_log_too",
+        ),
+    ),
+    Row(
+        "a replica takes over, of Redis or of Postgres, and the one before goes on, read-only",
+        "who was connected goes to the new one; what only the one before has is not read any more",
+        (
+            DEMOTED + "test_orders_are_taken_again_by_the_redis_that_took_over",
+            DEMOTED + "test_tickets_are_given_again_by_the_redis_that_took_over",
+            DEMOTED + "test_what_only_the_one_that_was_left_has_is_not_read_any_more",
+            DEMOTED + "test_who_only_reads_finds_the_one_that_took_over_too",
+            DEMOTED + "test_a_replica_given_by_mistake_is_called_one",
+            CONTRACT + "test_order_store.py::test_a_connection_to_a_primary_that_was_demoted_is_given_up",
+            CONTRACT
+            + "test_http_accounts.py::test_accounts_are_made_again_after_the_postgres_we_were_connected_to_was_demoted",
         ),
     ),
     Row(

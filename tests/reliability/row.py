@@ -5,7 +5,7 @@ from dataclasses import dataclass
 FAULT, CONTRACT = "tests/fault/", "tests/contract/"
 LOSS, PROXY, POISON = FAULT + "test_loss.py::", FAULT + "test_proxy.py::", FAULT + "test_poison.py::"
 AWAY = FAULT + "test_stores_away.py::"
-HALVES = FAULT + "test_half_transactions.py::"
+HALVES, DEMOTED = FAULT + "test_half_transactions.py::", FAULT + "test_demoted.py::"
 FILES, PROJECTOR = FAULT + "test_redis_files.py::", CONTRACT + "test_projector.py::"
 REPAIR, WORK = CONTRACT + "test_repair.py::", CONTRACT + "test_event_log_work.py::"
 MEANWHILE = CONTRACT + "test_repair_meanwhile.py::"
