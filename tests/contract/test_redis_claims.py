@@ -57,13 +57,16 @@ async def test_consumers_that_never_came_back_are_forgotten_but_for_those_who_ha
     """Each container has a name of its own, and tomorrow's has another."""
     assert isinstance(await log.commit(a_request(1)[0]), Committed)
     assert await log.take(ROUTER, "busy", 1, 100)
-    assert await log.take(ROUTER, "of yesterday", 1, 0) == []
+    # As a read that brings nothing does, in some releases.
+    await log._redis.send([["XGROUP", "CREATECONSUMER", Keys(0).work(ROUTER), ROUTER, "of yesterday"]])
     await log.claim(ROUTER, "me", IDLE_MS)
-    assert await consumers(log) == {"busy", "of yesterday", "me"}, "a day has to pass"
+    assert await consumers(log) >= {"busy", "of yesterday"}, "a day has to pass"
     monkeypatch.setattr(redis_taking, "GONE_AFTER_MS", -1)
     monkeypatch.setattr(redis_taking, "LOOK_FOR_GONE_EVERY_S", 0)
     await log.claim(ROUTER, "me", IDLE_MS)
-    assert await consumers(log) == {"busy", "me"}
+    left = await consumers(log)
+    assert "busy" in left
+    assert "of yesterday" not in left
     [item] = await log.claim(ROUTER, "me", 0)
     assert item.consumer == "me"
 
