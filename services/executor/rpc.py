@@ -126,15 +126,16 @@ class Rpc:
 
 
 def _is_refused(status: int, answer: Any) -> bool:
-    """Whether a list was, rather than its calls: it is answered by a list, or by a node that has other trouble."""
+    """Whether a list was as a whole: it is answered by one error, and not that of a node that has other trouble."""
     error = answer.get("error") if isinstance(answer, dict) else None
-    unhealthy = isinstance(error, dict) and error.get("code") == NODE_UNHEALTHY
-    return status in _TOO_MANY_CALLS and not isinstance(answer, list) and not unhealthy
+    if isinstance(error, dict):
+        return status in _TOO_MANY_CALLS and error.get("code") != NODE_UNHEALTHY
+    return status in _TOO_MANY_CALLS - {200}
 
 
 def _whole(answers: list[Any | Exception]) -> Results | Exception:
     """A group's answers, or why it has none."""
-    troubles = (answer for answer in answers if isinstance(answer, PeerTrouble | ChainUnavailable))
+    troubles = (answer for answer in answers if isinstance(answer, (PeerTrouble, ChainUnavailable)))
     return next(troubles, answers)
 
 

@@ -42,7 +42,7 @@ UNSENT_PAUSE_MS = 250  # until the next try when the node did not take them
 # calls begun within them, stay below the runtime's limit per call (30 s).
 SETTLE_SECONDS_MAX = 6
 AMOUNT_SECONDS_MAX = 5
-AMOUNT_PAUSE_MS = 50
+AMOUNT_PAUSE_MS = 50  # until it is asked again: a node tells nobody when it has it
 
 Pending = tuple[Order, TxSubmitted]
 

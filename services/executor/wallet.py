@@ -64,16 +64,16 @@ class Wallet:
             raise UnacceptableTransaction("the transaction never expires: it uses a durable nonce")
         # One signature, so one byte that counts it, its place, and the message.
         plain = bytes(transaction)
-        if order_id.encode() not in plain[1 + SIGNATURE_BYTES :]:
-            plain = _with_memo(transaction, order_id)
         count, to_sign = plain[:1], plain[1 + SIGNATURE_BYTES :]
+        if order_id.encode() not in to_sign:
+            if names_one(to_sign):
+                raise UnacceptableTransaction("the transaction names another order")
+            to_sign = _with_memo(transaction, order_id)[1 + SIGNATURE_BYTES :]
         signature = crypto_sign(to_sign, self._secret)[:SIGNATURE_BYTES]
         return Signed(str(Signature(signature)), base64.b64encode(count + signature + to_sign).decode())
 
 
 def _with_memo(transaction: VersionedTransaction, order_id: str) -> bytes:
-    if names_one(bytes(transaction)[1 + SIGNATURE_BYTES :]):
-        raise UnacceptableTransaction("the transaction names another order")
     try:
         plain = bytes(named(transaction, order_id))
     except ValueError as error:

@@ -10,6 +10,8 @@ from uuid_utils import uuid7
 from libs.events.crash import crossing
 from services.gateway.limits import DATABASE_CONNECTIONS_MAX, DATABASE_TIMEOUT_S
 
+Connection = asyncpg.pool.PoolConnectionProxy
+
 # What tells that Postgres is away, or is not the database we need.
 DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
@@ -74,21 +76,22 @@ class Accounts:
         Raises:
             DatabaseUnavailable
         """
-        try:
-            with crossing("accounts.query"):
-                async with self._pool.acquire(timeout=DATABASE_TIMEOUT_S) as connection, connection.transaction():
-                    await connection.execute("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE", user)
-                    return await connection.fetchrow(statement, *values)
-        except DATABASE_ERRORS as error:
-            raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+        async with self._connection() as connection, connection.transaction():
+            await connection.execute("SELECT 1 FROM users WHERE id = $1 FOR NO KEY UPDATE", user)
+            return await connection.fetchrow(statement, *values)
 
     async def rows(self, statement: str, *values: object) -> list[asyncpg.Record]:
         """All rows of one statement. Raises DatabaseUnavailable."""
+        async with self._connection() as connection:
+            return await connection.fetch(statement, *values)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
         try:
             with crossing("accounts.query"):
                 async with self._pool.acquire(timeout=DATABASE_TIMEOUT_S) as connection:
                     try:
-                        return await connection.fetch(statement, *values)
+                        yield connection
                     except asyncpg.ReadOnlySQLTransactionError:
                         # A primary that was demoted: its name may lead to another, this connection never would.
                         connection.terminate()

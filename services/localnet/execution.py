@@ -10,6 +10,7 @@ Custom errors of the venues' programs:
 """
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 from libs.venues.book import Pool, mints, swap
@@ -76,7 +77,7 @@ def reference_of(transaction: SignedTransaction) -> str:
     """The caller's reference of the first swap, else what a memo says, or an empty text."""
     swaps = (item.swap.reference for item in transaction.instructions if item.swap)
     memos = (item.memo for item in transaction.instructions)
-    return next(filter(None, (*swaps, *memos)), "")
+    return next(filter(None, chain(swaps, memos)), "")
 
 
 def _run(

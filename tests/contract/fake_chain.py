@@ -114,7 +114,7 @@ class FakeChain:
         self.requests += 1
         body = await request.json()
         await self.gate.wait()
-        await asyncio.sleep(self.slow_s)
+        await asyncio.sleep(self.slow_s)  # as far away, or as busy, as the test wants it
         if self.away:
             self.away -= 1
             return web.json_response({"error": "unhealthy"}, status=503)

@@ -220,9 +220,13 @@ async def test_what_one_of_several_requests_met_is_its_own_calls_trouble(rig: Ri
     assert found.count([1_000]) == 7
 
 
-async def test_a_node_that_is_unhealthy_is_not_asked_once_more_for_each_call(rig: Rig) -> None:
-    unhealthy = {"jsonrpc": "2.0", "id": None, "error": {"code": -32005, "message": "Node is behind"}}
-    rig.fake.calls_per_request_max, rig.fake.too_many = 1, lambda: web.json_response(unhealthy)
+@pytest.mark.parametrize(
+    "answer",
+    [{"jsonrpc": "2.0", "id": None, "error": {"code": -32005, "message": "Node is behind"}}, {}, "what?"],
+    ids=["unhealthy", "empty", "nonsense"],
+)
+async def test_a_node_in_other_trouble_is_not_asked_once_more_for_each_call(rig: Rig, answer: Any) -> None:
+    rig.fake.calls_per_request_max, rig.fake.too_many = 1, lambda: web.json_response(answer)
     with pytest.raises(ChainUnavailable):
         await rig.rpc.together(*[Call("getSlot")] * 4)
     assert rig.fake.requests == 1

@@ -39,9 +39,9 @@ async def test_a_node_without_slots_is_not_looked_for_any_more() -> None:
                     await nodes.send([["GET", "key"]])
             await eventually(lambda: len(came) > 2, what="it is looked whether it is back")
             nodes._take([[*ALL, ["127.0.0.1", new]]], nodes._first)
-            await asyncio.sleep(3 * LOOK_EVERY_S)
+            await asyncio.sleep(3 * LOOK_EVERY_S)  # a look that has begun may still come
             before = len(came)
-            await asyncio.sleep(5 * LOOK_EVERY_S)
+            await asyncio.sleep(5 * LOOK_EVERY_S)  # that nobody comes only time can show
             assert len(came) == before
         finally:
             await nodes.close()

@@ -53,7 +53,7 @@ async def test_the_best_quote_wins_and_every_answer_is_shown() -> None:
 
 async def test_a_venue_that_may_take_longer_than_a_store_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async def slow(question: Any) -> web.Response:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # longer than a store may take, as set below
         return web.json_response(a_quote(question, 1_500_000_000))
 
     monkeypatch.setattr(limits, "READ_DEADLINE_S", 0.05)

@@ -68,7 +68,7 @@ def test_a_slow_reader_slows_the_sender_and_loses_nothing(run: Run) -> None:
             reader, writer = await raw_connection(client)
             writer.write(HANDSHAKE.replace(b"/echo", b"/flood"))
             await reader.readuntil(b"\r\n\r\n")
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's has it
             seen: list[int] = []
 
             def stuck() -> bool:
@@ -77,7 +77,7 @@ def test_a_slow_reader_slows_the_sender_and_loses_nothing(run: Run) -> None:
 
             await eventually(stuck, what="the sender waits for the reader")
             assert notifier.flooded < FLOOD_FRAMES / 2
-            writer.transport.resume_reading()  # type: ignore[attr-defined]
+            writer.transport.resume_reading()  # type: ignore[attr-defined]  # a socket's has it
             frame = b"\x82\x7f" + len(FLOOD_FRAME).to_bytes(8, "big") + FLOOD_FRAME
             for _ in range(FLOOD_FRAMES):
                 assert await reader.readexactly(len(frame)) == frame
@@ -131,7 +131,7 @@ def test_a_client_that_never_reads_cannot_keep_a_closed_tunnel_open(run: Run, mo
             reader, writer = await raw_connection(client)
             writer.write(HANDSHAKE.replace(b"/echo", b"/flood"))
             await reader.readuntil(b"\r\n\r\n")
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's has it
             await eventually(lambda: notifier.flooded > 0)
             assert notifier.transport
             tunnels.close()
@@ -274,14 +274,14 @@ def test_what_is_unsent_when_the_notifier_closes_still_comes(run: Run) -> None:
             await reader.readuntil(b"\r\n\r\n")
             [end] = tunnels._open
             end._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's has it
             text = b"x" * 60_000
             writer.write(b"\x81\xfe" + len(text).to_bytes(2, "big") + bytes(4) + text)
             await eventually(lambda: end._transport.get_write_buffer_size() > 0, what="the client is slow")
             assert notifier.transport
             notifier.transport.close()
-            await asyncio.sleep(0.2)  # the gateway has heard of it
-            writer.transport.resume_reading()  # type: ignore[attr-defined]
+            await eventually(lambda: end.peer._lost, what="the gateway has heard of it")
+            writer.transport.resume_reading()  # type: ignore[attr-defined]  # a socket's has it
             came = await reader.read(-1)
             writer.close()
             assert came == b"\x81\x7e" + len(text).to_bytes(2, "big") + text
