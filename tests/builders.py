@@ -1,6 +1,7 @@
 """Orders and steps for tests: one line each."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from libs.events.commands import follow, request
 from libs.events.ids import new_order_id, partition_of_user
@@ -19,6 +20,7 @@ from libs.events.model import (
     TxConfirmed,
     TxSubmitted,
 )
+from libs.quoting.venues import Venues
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SOL = "So11111111111111111111111111111111111111112"
@@ -49,6 +51,11 @@ def a_request(
 
 def then(before: Snapshot, *bodies: Event, source: str = "router", item: Item | None = None) -> tuple[Step, Snapshot]:
     return follow(before, bodies, source=source, now=NOW, item=item)
+
+
+def as_one(*venues: Any) -> Venues:
+    """As services have them."""
+    return Venues(venues, split_from_bps=10)
 
 
 def routing_started(attempt: int = 1) -> RoutingStarted:

@@ -31,7 +31,7 @@ SHARED = (
     "libs.events.worker",
     "libs.orders.migrate",
     "libs.orders.store",
-    "libs.quoting.venue",
+    "libs.quoting.venues",
     "libs.service.health",
     "libs.service.http",
     "libs.service.lifecycle",

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from pydantic import JsonValue
-
 from libs.events.model import (
     AttemptFailed,
     Candidate,
@@ -19,6 +17,7 @@ from libs.events.model import (
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy, after_failure
 from libs.events.trusted import changed, trusted
+from libs.quoting.answer import Answer, NoQuote, Part, Quote
 from libs.venues.tokens import TOKENS, find_token, to_decimal_text
 
 WHOLE_BPS = 10_000
@@ -33,33 +32,6 @@ _MOST_HOPEFUL_FIRST = (
     Reason.NO_ROUTE,
     Reason.UNKNOWN_TOKEN,
 )
-
-
-class Quote(NamedTuple):
-    """What a venue offers. Amounts in base units; `fee` is the pools' share, already taken off `amount_out`."""
-
-    amount_out: int
-    pool: str
-    fee: int
-    fee_mint: str
-    network_fee_lamports: int
-    price_impact_ppm: int | None
-    raw: dict[str, JsonValue]
-
-
-class NoQuote(NamedTuple):
-    """Why a venue does not take part, as a code and in words."""
-
-    reason: Reason
-    why: str
-
-
-class Answer(NamedTuple):
-    """One venue's part in a decision."""
-
-    venue: str
-    took_ms: int
-    result: Quote | NoQuote
 
 
 class _Offer(NamedTuple):
@@ -94,7 +66,7 @@ def decide(
         return _not_met(
             _in(order, attempt), best.venue, best.quote.amount_out, now=now, fraction=fraction, policy=policy
         )
-    why_won = _why_won(len(enough), len(offers))
+    why_won = _why_shared(best, offers) if best.quote.parts else _why_won(len(enough), len(offers))
     return trusted(
         RouteSelected,
         {
@@ -160,27 +132,32 @@ def _net(order: Order, quote: Quote) -> int:
 
 def _route(order: Order, best: _Offer) -> Route:
     venue, net, quote = best
-    leg = trusted(
-        Leg,
-        {
-            "venue": venue,
-            "pool": quote.pool,
-            "share_bps": WHOLE_BPS,
-            "amount_in": order.amount_in,
-            "amount_out": quote.amount_out,
-            "fee": quote.fee,
-            "fee_mint": quote.fee_mint,
-            "quote": quote.raw,
-        },
-    )
+    parts = quote.parts or (Part(venue, WHOLE_BPS, order.amount_in, quote),)
     return trusted(
         Route,
         {
-            "legs": (leg,),
+            "legs": tuple(map(_leg, parts)),
             "quoted_out": quote.amount_out,
             "net_out": max(0, net),
             "min_out": max(min_out(quote.amount_out, order.slippage_bps), wanted_out(order)),
             "network_fee_lamports": quote.network_fee_lamports,
+        },
+    )
+
+
+def _leg(part: Part) -> Leg:
+    venue, share_bps, amount_in, quote = part
+    return trusted(
+        Leg,
+        {
+            "venue": venue,
+            "pool": quote.pool,
+            "share_bps": share_bps,
+            "amount_in": amount_in,
+            "amount_out": quote.amount_out,
+            "fee": quote.fee,
+            "fee_mint": quote.fee_mint,
+            "quote": quote.raw,
         },
     )
 
@@ -226,15 +203,28 @@ def _why_won(enough: int, offers: int) -> str:
     return f"best net output of the {enough} of {offers} quotes that give what is wanted"
 
 
+def _why_shared(best: _Offer, offers: Sequence[_Offer]) -> str:
+    shares = " and ".join(f"{part.share_bps // 100} % over {part.venue}" for part in best.quote.parts)
+    alone = max((offer for offer in offers if not offer.quote.parts), key=lambda offer: offer.net, default=None)
+    if alone is None:
+        return f"{shares}: no venue alone can fill it"
+    return f"{shares}: {_hundredths(best.net - alone.net, max(1, alone.net))} % more than {alone.venue} alone"
+
+
 def _why_lost(net: int, winner: str, best_net: int) -> str:
     if net == best_net:
         return f"equal to {winner}, which comes first by name"
     if best_net <= 0:
         return f"{best_net - net} base units less than {winner}"
-    hundredths = (best_net - net) * WHOLE_BPS // best_net
-    if hundredths == 0:
+    if (less := _hundredths(best_net - net, best_net)) == "0.00":
         return f"under 0.01 % less than {winner}"
-    return f"{hundredths // 100}.{hundredths % 100:02d} % less than {winner}"
+    return f"{less} % less than {winner}"
+
+
+def _hundredths(part: int, whole: int) -> str:
+    """Of one per cent, rounded down."""
+    hundredths = part * WHOLE_BPS // whole
+    return f"{hundredths // 100}.{hundredths % 100:02d}"
 
 
 def _nobody(answers: Sequence[Answer]) -> tuple[Reason, str]:

@@ -11,16 +11,14 @@ import orjson
 
 from libs.events.model import U64_MAX, Reason
 from libs.events.order import Order
-from libs.quoting.choice import Answer, NoQuote, Quote
+from libs.quoting.answer import NETWORK_FEE_LAMPORTS, QUOTE_BYTES_MAX, Answer, NoQuote, Quote
 from libs.service.coalesce import Coalescer, each
 from libs.service.http import LIST_REFUSED, PeerNonsense, PeerUnavailable, ask
 
 QUOTES_PER_CALL_MAX = 100
 CALLS_IN_FLIGHT_MAX = 2  # per venue: one slow answer does not hold up every other order
-QUOTE_BYTES_MAX = 32_768  # it is kept in the log
 BRACKETS_MAX = 256  # so is its nesting
 HOPS_MAX = 16
-NETWORK_FEE_LAMPORTS = 5_000  # one signature, when a venue does not say
 MESSAGE_CHARS_MAX = 200
 DIGITS_MAX = 20
 IMPACT_CHARS_MAX = 64
@@ -65,15 +63,15 @@ class Venue:
             self._ask_many, QUOTES_PER_CALL_MAX, CALLS_IN_FLIGHT_MAX
         )
 
-    async def quote(self, order: Order) -> Answer:
-        """This venue's answer within the deadline; trouble of any kind is an answer too, never an error."""
-        return (await self.quote_many([order]))[0]
-
     async def quote_many(self, orders: Sequence[Order]) -> list[Answer]:
-        """`quote` for each."""
+        """Its answer to each within the deadline; trouble of any kind is an answer too, never an error."""
+        return await self.ask_many([question_of(order) for order in orders])
+
+    async def ask_many(self, questions: Sequence[Question]) -> list[Answer]:
+        """The same for questions of any amounts."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        results = await self._many.gather(map(_question, orders), self._deadline_ms / 1000)
+        results = await self._many.gather(questions, self._deadline_ms / 1000)
         took_ms = int((loop.time() - started) * 1000)
         return [Answer(self.name, took_ms, self._result(result)) for result in results]
 
@@ -116,7 +114,8 @@ class Venue:
         return await each(self._ask_one(question) for question in questions)
 
 
-def _question(order: Order) -> Question:
+def question_of(order: Order) -> Question:
+    """For all of its amount."""
     pair = f"{order.token_in}/{order.token_out}"
     return Question(order.mint_in, order.mint_out, order.amount_in, order.slippage_bps, pair)
 

@@ -93,6 +93,9 @@ class Settings(BaseModel):
     )
     retry_base_ms: int = Field(500, ge=1, description="first retry delay; doubles, full jitter")
     retry_cap_ms: int = Field(30_000, ge=1, description="longest retry delay")
+    split_from_bps: int = Field(
+        10, ge=0, le=10_000, description="an order that moves the best price so far is split over venues; 10000: never"
+    )
     quote_deadline_ms: int = Field(1_500, ge=1, description="a venue slower than this does not take part")
     poll_ms: int = Field(50, ge=1, description="longest pause between two looks at a sent transaction")
 

@@ -17,6 +17,7 @@ from services.executor import observe
 from services.executor.chain import Chain
 from services.executor.domain import believable
 from services.executor.heights import Heights
+from services.executor.joining import least_of_legs
 from services.executor.poller import Poller
 from services.executor.settling import Failing, Settling
 from services.executor.venues import BUILD_SECONDS_MAX, BuildFailed, BuildLate, Built, SwapRequest, VenueSwaps
@@ -81,9 +82,10 @@ class Executor:
     def _not_built(self, order: Order, selected: RouteSelected) -> Event | None:
         if expired := self._expired(order):
             return expired
-        name = selected.route.legs[0].venue
-        if name not in self._venues:
-            return self._failing.event(order, Reason.VENUES_UNAVAILABLE, f"{name} is not among the configured venues")
+        for leg in selected.route.legs:
+            if leg.venue not in self._venues:
+                why = f"{leg.venue} is not among the configured venues"
+                return self._failing.event(order, Reason.VENUES_UNAVAILABLE, why)
         return None
 
     def _expired(self, order: Order) -> Event | None:
@@ -95,46 +97,45 @@ class Executor:
 
     async def _intend(self, wanted: Sequence[tuple[Order, RouteSelected]]) -> dict[str, Sequence[Event]]:
         """Build, check and sign. Nothing is sent: the intents must be in the log first."""
-        by_venue: dict[str, list[tuple[Order, RouteSelected]]] = {}
+        by_venue: dict[str, list[SwapRequest]] = {}
         for order, selected in wanted:
-            by_venue.setdefault(selected.route.legs[0].venue, []).append((order, selected))
-        alone = len(by_venue) == 1
+            route = selected.route
+            for leg, least in zip(route.legs, least_of_legs(route), strict=True):
+                request = SwapRequest(leg.quote, leg.amount_out, least, self._wallet.address, order.id)
+                by_venue.setdefault(leg.venue, []).append(request)
+        alone = len(by_venue) == 1 or len(wanted) == 1
         within_s = BUILD_SECONDS_MAX if alone else TOGETHER_S
         with crossing("venue.build"):
-            built = await asyncio.gather(*(self._build(name, group, within_s) for name, group in by_venue.items()))
+            built = await asyncio.gather(*(
+                self._venues[name].build_many(requests, within_s) for name, requests in by_venue.items()
+            ))  # fmt: skip
         told = [outcome.last_valid_block_height for each in built for outcome in each if isinstance(outcome, Built)]
         height = await self._heights.beside(told) if told else None
-        return {
-            order.id: [self._signed(order, selected, outcome, height)]
-            if alone or not isinstance(outcome, BuildLate)
-            else []
-            for group, outcomes in zip(by_venue.values(), built, strict=True)
-            for (order, selected), outcome in zip(group, outcomes, strict=True)
-        }
+        answers = {name: iter(outcomes) for name, outcomes in zip(by_venue, built, strict=True)}
+        intents: dict[str, Sequence[Event]] = {}
+        for order, selected in wanted:
+            legs = [(leg.venue, next(answers[leg.venue])) for leg in selected.route.legs]
+            late = not alone and any(isinstance(leg, BuildLate) for _, leg in legs)
+            intents[order.id] = [] if late else [self._signed(order, selected, legs, height)]
+        return intents
 
-    async def _build(
-        self, venue: str, group: Sequence[tuple[Order, RouteSelected]], within_s: float
-    ) -> list[Built | BuildFailed]:
-        wallet = self._wallet.address
-        requests = [
-            SwapRequest(route.legs[0].quote, route.quoted_out, route.min_out, wallet, order.id)
-            for order, selected in group
-            for route in [selected.route]
-        ]
-        return await self._venues[venue].build_many(requests, within_s)
-
-    def _signed(self, order: Order, selected: RouteSelected, built: Built | BuildFailed, height: int | None) -> Event:
+    def _signed(
+        self, order: Order, selected: RouteSelected, legs: Sequence[tuple[str, Built | BuildFailed]], height: int | None
+    ) -> Event:
         # Again: a venue may have taken seconds to build.
         if expired := self._expired(order):
             return expired
-        venue = selected.route.legs[0].venue
-        if isinstance(built, BuildFailed):
-            return self._failing.event(order, built.reason, f"{venue}: {built}")
-        if height is not None and not believable(built.last_valid_block_height, height):
-            why = f"it is said to be valid until height {built.last_valid_block_height}, and the chain is at {height}"
-            return self._failing.event(order, Reason.VENUE_REFUSED, f"{venue}: not signed: {why}")
+        built: list[Built] = []
+        for venue, leg in legs:
+            if isinstance(leg, BuildFailed):
+                return self._failing.event(order, leg.reason, f"{venue}: {leg}")
+            if height is not None and not believable(leg.last_valid_block_height, height):
+                why = f"it is said to be valid until height {leg.last_valid_block_height}, and the chain is at {height}"
+                return self._failing.event(order, Reason.VENUE_REFUSED, f"{venue}: not signed: {why}")
+            built.append(leg)
+        venue = "+".join(venue for venue, _ in legs)
         try:
-            signed = self._wallet.sign(built.transaction, order.id)
+            signed = self._wallet.sign_all([leg.transaction for leg in built], order.id)
         except UnacceptableTransaction as refusal:
             return self._failing.event(order, Reason.VENUE_REFUSED, f"{venue}: not signed: {refusal}")
         intent = trusted(
@@ -143,7 +144,7 @@ class Executor:
                 "attempt": selected.attempt,
                 "signature": signed.signature,
                 "transaction": signed.transaction,
-                "last_valid_block_height": built.last_valid_block_height,
+                "last_valid_block_height": built[0].last_valid_block_height,
             },
         )
         observe.transaction_signed(order, intent, venue)

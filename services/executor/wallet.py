@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nacl.bindings import crypto_sign  # half of what the same signature costs in solders
@@ -10,6 +11,7 @@ from solders.keypair import Keypair
 from solders.signature import Signature
 from solders.transaction import SanitizeError, VersionedTransaction
 
+from services.executor.joining import joined
 from services.executor.memo import named, names_one
 
 SIGNATURE_BYTES = 64
@@ -41,6 +43,16 @@ class Wallet:
         self._key = keypair.pubkey()
         self.address = str(self._key)
 
+    def sign_all(self, unsigned: Sequence[str], order_id: str) -> Signed:
+        """`sign` what several want done as one transaction, bound to the block of the first."""
+        if len(unsigned) == 1:
+            return self.sign(unsigned[0], order_id)
+        try:
+            whole = joined([parsed(transaction) for transaction in unsigned])
+        except ValueError as error:
+            raise UnacceptableTransaction(f"the legs' transactions cannot be made one: {error}") from None
+        return self.sign(base64.b64encode(bytes(whole)).decode(), order_id)
+
     def sign(self, unsigned: str, order_id: str) -> Signed:
         """Check and sign for this order alone: the chain takes a transaction once, however many orders wait for it.
 
@@ -54,7 +66,7 @@ class Wallet:
         Raises:
             UnacceptableTransaction: see above, or not a transaction at all.
         """
-        transaction = _parsed(unsigned)
+        transaction = parsed(unsigned)
         message = transaction.message
         if message.header.num_required_signatures != 1 or message.account_keys[0] != self._key:
             raise UnacceptableTransaction("the transaction asks for signatures other than this wallet's alone")
@@ -86,15 +98,16 @@ def _with_memo(transaction: VersionedTransaction, order_id: str) -> bytes:
 
 def blockhash_of(transaction: str) -> str:
     """The blockhash a transaction (base64) is bound to."""
-    return str(_parsed(transaction).message.recent_blockhash)
+    return str(parsed(transaction).message.recent_blockhash)
 
 
 def payer_of(transaction: str) -> str:
     """The wallet that a transaction (base64) is of: an order may be settled when another key signs already."""
-    return str(_parsed(transaction).message.account_keys[0])
+    return str(parsed(transaction).message.account_keys[0])
 
 
-def _parsed(text: str) -> VersionedTransaction:
+def parsed(text: str) -> VersionedTransaction:
+    """Raises UnacceptableTransaction: not base64 of a transaction, or larger than a packet."""
     if len(text) > 2 * TRANSACTION_BYTES_MAX:
         raise UnacceptableTransaction("the transaction is larger than one packet")
     try:

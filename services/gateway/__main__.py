@@ -9,6 +9,7 @@ from libs.orders.archived import ArchivedReads
 from libs.orders.store import open_store
 from libs.orders.views import OrderViews
 from libs.quoting.venue import Venue
+from libs.quoting.venues import Venues
 from libs.service.health import Health, admin_server, serve
 from libs.service.http import open_session
 from libs.service.lifecycle import run
@@ -61,7 +62,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             shared=shared,
             passwords=passwords,
             tunnels=tunnels,
-            quotes=Quotes(venues, secrets, lambda: datetime.now(UTC)),
+            quotes=Quotes(Venues(venues, settings.split_from_bps), secrets, lambda: datetime.now(UTC)),
             secret=secrets[0],
             token_lifetime=timedelta(seconds=settings.access_token_s),
             slippage_bps=settings.slippage_bps,

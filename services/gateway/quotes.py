@@ -8,7 +8,7 @@ import asyncio
 import base64
 import hmac
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ from libs.events.order import Order
 from libs.events.retry import RetryPolicy
 from libs.orders.presentation import candidate_body, order_body, route_body
 from libs.quoting.choice import decide
-from libs.quoting.venue import Venue
+from libs.quoting.venues import Venues
 from libs.venues.tokens import Token, to_decimal_text
 from services.gateway import limits
 from services.gateway.bodies import FieldError, Invalid
@@ -54,7 +54,7 @@ class Given:
 class Quotes:
     """`secrets`: the first signs, all are accepted; `clock` is UTC."""
 
-    def __init__(self, venues: Sequence[Venue], secrets: tuple[str, ...], clock: Callable[[], datetime]) -> None:
+    def __init__(self, venues: Venues, secrets: tuple[str, ...], clock: Callable[[], datetime]) -> None:
         self._venues, self._clock = venues, clock
         self._keys = [sha256(b"quotes:" + secret.encode()).digest() for secret in secrets]
         self._streams: Counter[str] = Counter()
@@ -68,7 +68,7 @@ class Quotes:
         """
         now = self._clock()
         order = _as_order(asked, user, now)
-        answers = await asyncio.gather(*(venue.quote(order) for venue in self._venues))
+        (answers,) = await self._venues.ask([order])
         decision = decide(order, answers, now=now, fraction=0, policy=_ONCE)
         if not isinstance(decision, RouteSelected):
             reason, detail = str(getattr(decision, "reason", "no_route")), str(getattr(decision, "detail", ""))

@@ -146,7 +146,7 @@ class ProblemShape(Shape):
 
 
 class CandidateShape(Shape):
-    """One venue's answer, and why it won or lost."""
+    """One venue's answer, or what several give together, their names joined by +; and why it won or lost."""
 
     venue: str
     outcome: Literal["selected", "lost", "failed"]

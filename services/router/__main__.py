@@ -18,6 +18,7 @@ from libs.events.retry import RetryPolicy
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.quoting.venue import Venue
+from libs.quoting.venues import Venues
 from libs.service.health import Health, admin_server
 from libs.service.http import open_session
 from libs.service.lifecycle import run
@@ -38,8 +39,9 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         venues = [Venue(name, url, session, settings.quote_deadline_ms) for name, url in settings.venue_urls().items()]
         for venue in venues:
             await stack.enter_async_context(aclosing(venue))
+        market = Venues(venues, settings.split_from_bps)
         router = Router(
-            venues=venues,
+            venues=market,
             policy=RetryPolicy(settings.attempts_max, settings.retry_base_ms, settings.retry_cap_ms),
             now=lambda: datetime.now(UTC),
             fraction=random.random,
@@ -56,7 +58,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             handle_many=router.handle_many,
         )
         try:
-            watching = asyncio.create_task(PriceWatch(log, venues).run())
+            watching = asyncio.create_task(PriceWatch(log, market).run())
             stack.callback(watching.cancel)
             await keep_working(log, worker, health, limits, stop)
         except LogMismatch as error:

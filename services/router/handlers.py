@@ -10,8 +10,9 @@ from libs.events.model import AttemptFailed, Event, OrderExpired, OrderOpened, O
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
 from libs.events.trusted import trusted
-from libs.quoting.choice import Answer, decide
-from libs.quoting.venue import Venue
+from libs.quoting.answer import Answer
+from libs.quoting.choice import decide
+from libs.quoting.venues import Venues
 from services.router import observe
 
 Start = tuple[Order, int]
@@ -30,7 +31,7 @@ class Router:
 
     def __init__(
         self,
-        venues: Sequence[Venue],
+        venues: Venues,
         policy: RetryPolicy,
         now: Callable[[], datetime],
         fraction: Callable[[], float],
@@ -108,10 +109,10 @@ class Router:
 
     async def _answers(self, orders: Sequence[Order]) -> dict[str, list[Answer]]:
         with crossing("venue.quote"):
-            by_venue = await asyncio.gather(*(venue.quote_many(orders) for venue in self._venues))
-        for answers in by_venue:
-            observe.venue_answered(answers)
-        return {order.id: [answers[place] for answers in by_venue] for place, order in enumerate(orders)}
+            found = await self._venues.ask(orders)
+        for place in range(self._venues.count):
+            observe.venue_answered([answers[place] for answers in found])
+        return {order.id: answers for order, answers in zip(orders, found, strict=True)}
 
     def _decide(self, order: Order, attempt: int, answers: Sequence[Answer]) -> Event:
         decision = decide(

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Histogram
 
 from libs.events.model import AttemptFailed, OrderExpired, OrderFailed, OrderOpened, RouteSelected
 from libs.events.order import Order
-from libs.quoting.choice import Answer, NoQuote
+from libs.quoting.answer import Answer, NoQuote
 
 _log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ def _seconds(venue: str) -> Histogram:
     return _ANSWER_SECONDS.labels(venue)
 
 
-@cache
+@cache  # bounded by what venues may do together
 def _routes(venue: str) -> Counter:
     return _ROUTES.labels(venue)
 
@@ -85,7 +85,7 @@ def order_expired(order: Order, event: OrderExpired) -> None:
 
 
 def _route_selected(order: Order, event: RouteSelected) -> None:
-    venue = event.route.legs[0].venue
+    venue = "+".join(sorted(leg.venue for leg in event.route.legs))
     _routes(venue).inc()
     # The event says all of it, for ever.
     _log.debug("route_selected", order_id=order.id, attempt=event.attempt, venue=venue)

@@ -13,8 +13,9 @@ from libs.events.errors import EventLogError
 from libs.events.log import Snapshot
 from libs.events.model import Status
 from libs.events.order import Order
-from libs.quoting.choice import Quote, wanted_out
-from libs.quoting.venue import Venue
+from libs.quoting.answer import Quote
+from libs.quoting.choice import wanted_out
+from libs.quoting.venues import Venues
 from services.router import observe
 
 LOOK_EVERY_S = 1.0
@@ -45,7 +46,7 @@ class Log(Protocol):
 class PriceWatch:
     """Knows the open orders; asks about those of each pair that want least, and about the others in turn."""
 
-    def __init__(self, log: Log, venues: Sequence[Venue]) -> None:
+    def __init__(self, log: Log, venues: Venues) -> None:
         self._log, self._venues = log, venues
         self._open: dict[str, Order] = {}
         self._others: set[str] = set()
@@ -117,12 +118,11 @@ class PriceWatch:
         return pairs
 
     async def _best(self, orders: Sequence[Order]) -> dict[str, int]:
-        answers = await asyncio.gather(*(venue.quote_many(orders) for venue in self._venues))
-        best = dict.fromkeys((order.id for order in orders), 0)
-        for by_venue in answers:
-            for order, answer in zip(orders, by_venue, strict=True):
-                if isinstance(answer.result, Quote):
-                    best[order.id] = max(best[order.id], answer.result.amount_out)
+        found = await self._venues.ask(orders)
+        best: dict[str, int] = {}
+        for order, answers in zip(orders, found, strict=True):
+            quoted = (answer.result.amount_out for answer in answers if isinstance(answer.result, Quote))
+            best[order.id] = max(quoted, default=0)
         return best
 
 

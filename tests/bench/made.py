@@ -16,6 +16,7 @@ from libs.events.reactions import EXECUTOR, ROUTER, next_actor
 from libs.events.retry import RetryPolicy
 from libs.events.together import HandleMany
 from libs.quoting.venue import Venue
+from libs.quoting.venues import Venues
 from libs.venues.tokens import TOKENS, to_base_units
 from services.executor.chain import Chain
 from services.executor.handlers import Executor
@@ -77,7 +78,7 @@ async def makers() -> AsyncIterator[Makers]:
         for closing in (*venues, *swaps.values(), rpc, poller):
             await stack.enter_async_context(aclosing(cast("Any", closing)))
         yield Makers(
-            Router(venues, POLICY, _utc_now, lambda: 0.5),
+            Router(Venues(venues, 10), POLICY, _utc_now, lambda: 0.5),
             Executor(wallet, swaps, chain, poller, POLICY, _utc_now, lambda: 0.5),
             world,
         )

@@ -72,12 +72,13 @@ def selected(attempt: int = 1, **changes: object) -> Snapshot:
     return Snapshot(now.order.model_copy(update=changes), now.event)
 
 
-def selected_at(venue: str) -> Snapshot:
-    """An order whose route is over this venue."""
+def selected_at(*venues: str) -> Snapshot:
+    """An order whose route is over these venues."""
     now = selected()
     assert isinstance(now.event.data, RouteSelected)
     route = now.event.data.route
-    there = route.model_copy(update={"legs": (route.legs[0].model_copy(update={"venue": venue}),)})
+    legs = tuple(route.legs[0].model_copy(update={"venue": venue}) for venue in venues)
+    there = route.model_copy(update={"legs": legs, "quoted_out": sum(leg.amount_out for leg in legs)})
     return Snapshot(
         now.order, now.event.model_copy(update={"data": now.event.data.model_copy(update={"route": there})})
     )

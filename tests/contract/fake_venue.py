@@ -11,7 +11,7 @@ from aiohttp import web
 from libs.events.log import Snapshot
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
-from libs.quoting.choice import NoQuote
+from libs.quoting.answer import Answer, NoQuote
 from libs.quoting.venue import Venue
 from libs.service.health import serve
 from libs.service.http import open_session
@@ -121,7 +121,13 @@ def answers(body: Any, status: int = 200) -> Reply:
     return lambda _question: web.json_response(body, status=status)
 
 
+async def asked(venue: Venue, **changes: object) -> Answer:
+    """For one order."""
+    (answer,) = await venue.quote_many([an_order(**changes)])
+    return answer
+
+
 async def no_quote(venue: Venue) -> NoQuote:
-    result = (await venue.quote(an_order())).result
+    result = (await asked(venue)).result
     assert isinstance(result, NoQuote)
     return result

@@ -33,6 +33,7 @@ from services.gateway.parts import Parts
 from services.gateway.quotes import Quotes
 from services.gateway.rates import Rates
 from services.gateway.tunnel import Tunnels
+from tests.builders import as_one
 
 PARTITIONS = 4
 SECRET = "a secret that is long enough for HS256"
@@ -153,7 +154,7 @@ async def gateway(
         rates=Rates(shared, reads=rate, writes=rate),
         shared=cast("Shared", shared),
         passwords=passwords,
-        quotes=Quotes(venues, (SECRET, OLD_SECRET), lambda: datetime.now(UTC)),
+        quotes=Quotes(as_one(*venues), (SECRET, OLD_SECRET), lambda: datetime.now(UTC)),
         tunnels=Tunnels("http://127.0.0.1:9") if tunnels is None else tunnels,
         secret=SECRET,
         token_lifetime=timedelta(minutes=15),

@@ -18,6 +18,7 @@ from libs.events.retry import RetryPolicy
 from libs.events.worker import Handle, Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.quoting.venue import Venue
+from libs.quoting.venues import Venues
 from libs.service.health import Health
 from libs.service.http import open_session
 from libs.venues.tokens import TOKENS, to_base_units
@@ -67,7 +68,7 @@ class Market:
         venues = [Venue(name, f"{self.world.base}/venues/{name}", session, 10_000) for name in self.venues]
         for venue in venues:
             await self._stack.enter_async_context(aclosing(venue))
-        return Router(venues, POLICY, now, random.random).handle
+        return Router(Venues(venues, 10), POLICY, now, random.random).handle
 
     async def _executor(self, session: ClientSession) -> Handle:
         rpc = await self._stack.enter_async_context(aclosing(Rpc(session, self.world.base)))

@@ -1,7 +1,7 @@
 """Many orders share the requests to a node, and each gets its own answer: over real sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -50,13 +50,14 @@ async def test_a_list_of_swaps_refused_as_a_whole_is_built_one_by_one(rig: Rig, 
     assert rig.fake.swap_lists == 1
 
 
+@pytest.mark.parametrize("venues", [("meteora",), ("raydium", "meteora")])
 async def test_a_venue_that_hangs_does_not_keep_back_those_of_another(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, venues: Sequence[str]
 ) -> None:
     monkeypatch.setattr(handlers, "TOGETHER_S", 0.1)
     hanging = FakeChain(slot=1_000, height=900)
     hanging.gate.clear()
-    quick, slow = [selected() for _ in range(3)], selected_at("meteora")
+    quick, slow = [selected() for _ in range(3)], selected_at(*venues)
     async with (
         serve(hanging.app(), "127.0.0.1", 0, drain_s=0) as port,
         open_session() as session,

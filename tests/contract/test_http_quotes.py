@@ -15,6 +15,7 @@ from libs.service.shared import open_shared
 from libs.venues.tokens import TOKENS
 from services.gateway import limits
 from services.gateway.quotes import Asked, Quotes
+from tests.builders import as_one
 from tests.contract.fake_venue import FakeVenue, a_quote, answers, running_world
 from tests.contract.http_gateway import OLD_SECRET, ORDER, PARTITIONS, Client, gateway
 from tests.waiting import eventually
@@ -116,7 +117,7 @@ async def test_a_quote_is_firm_for_a_moment_and_a_repetition_outlives_it(monkeyp
 async def test_a_quote_outlives_a_change_of_the_secret_that_signed_it() -> None:
     async with running_world() as world:
         venue = await world.venue(Market(1_500_000_000), "venue")
-        before = Quotes([venue], (OLD_SECRET,), lambda: datetime.now(UTC))
+        before = Quotes(as_one(venue), (OLD_SECRET,), lambda: datetime.now(UTC))
         given = await before.quote(Asked(TOKENS["SOL"], TOKENS["USDC"], 10 * 10**9, 50), "user-1")
         async with gateway(venues=[venue]) as client:
             placed = await client.post({**ORDER, "quoteId": given.body["quoteId"]})

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -18,13 +18,12 @@ from libs.events.retry import RetryPolicy
 from libs.events.trusted import changed
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
-from libs.quoting.choice import Answer, Quote
-from libs.quoting.venue import Venue
+from libs.quoting.answer import Answer, Quote
 from libs.service.health import Health
 from services.router import prices
 from services.router.handlers import Router
 from services.router.prices import PriceWatch
-from tests.builders import SOL, USDC
+from tests.builders import SOL, USDC, as_one
 from tests.contract.event_log_rig import new_log
 from tests.waiting import eventually
 
@@ -85,12 +84,12 @@ async def placed(
 async def routing(log: EventLog, market: Any) -> AsyncIterator[PriceWatch]:
     """A router at work; the watch looks when told."""
     stop = asyncio.Event()
-    router = Router([market], RetryPolicy(3, 1, 5), lambda: datetime.now(UTC), lambda: 0.5)
+    router = Router(as_one(market), RetryPolicy(3, 1, 5), lambda: datetime.now(UTC), lambda: 0.5)
     worker = Worker(
         log, ROUTER, router.handle, consumer="r", health=Health("log"), limits=LIMITS, handle_many=router.handle_many
     )
     working = asyncio.create_task(worker.run(stop))
-    yield PriceWatch(log, [market])
+    yield PriceWatch(log, as_one(market))
     stop.set()
     await working
 
@@ -229,8 +228,8 @@ class Crowded:
 
 
 async def test_many_waiting_orders_are_learned_of_page_by_page_and_only_so_many() -> None:
-    log, market = Crowded(), cast("Venue", Market(150_000_000))
-    assert await PriceWatch(log, [market]).look() == 0
+    log, market = Crowded(), Market(150_000_000)
+    assert await PriceWatch(log, as_one(market)).look() == 0
     assert log.told == prices.WAITING_MAX
     assert sum(log.asked) == prices.WAITING_MAX
     assert max(log.asked) <= 500
@@ -243,7 +242,7 @@ async def test_an_order_that_cannot_be_read_hides_no_other(log: EventLog) -> Non
         for order_id in ids:
             await becomes(log, order_id, Status.OPEN)
         market.price = 161_000_000
-        assert await PriceWatch(Odd(log, ids[2]), [cast("Venue", market)]).look() == 4
+        assert await PriceWatch(Odd(log, ids[2]), as_one(market)).look() == 4
 
 
 class Mad(Market):
@@ -263,7 +262,7 @@ async def test_a_look_that_failed_has_its_next_time(log: EventLog, monkeypatch: 
         order_id = await placed(log, 160_000_000)
         await becomes(log, order_id, Status.OPEN)
         market.price = 161_000_000
-        watching = asyncio.create_task(PriceWatch(log, cast("list[Venue]", [Mad(161_000_000)])).run())
+        watching = asyncio.create_task(PriceWatch(log, as_one(Mad(161_000_000))).run())
         try:
             await becomes(log, order_id, Status.BUILDING)
         finally:

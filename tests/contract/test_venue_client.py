@@ -10,7 +10,7 @@ from aiohttp import web
 from libs.events.model import (
     Reason,
 )
-from libs.quoting.choice import NoQuote, Quote
+from libs.quoting.answer import NoQuote, Quote
 from libs.quoting.venue import Venue
 from libs.service.health import serve
 from libs.service.http import PEER_CONNECTIONS_MAX
@@ -22,6 +22,7 @@ from tests.contract.fake_venue import (
     a_quote,
     an_order,
     answers,
+    asked,
     no_quote,
     running_world,
 )
@@ -36,7 +37,7 @@ async def world() -> AsyncIterator[World]:
 
 async def test_a_quote_is_read_with_all_the_venue_said(world: World) -> None:
     fake = FakeVenue()
-    answer = await (await world.venue(fake)).quote(an_order())
+    answer = await asked(await world.venue(fake))
     assert isinstance(answer.result, Quote)
     assert answer.result.amount_out == 1_500_000_000
     assert (answer.result.pool, answer.result.fee, answer.result.fee_mint) == (POOL, 25, SOL)
@@ -128,7 +129,7 @@ async def test_nothing_coming_out_is_too_small(world: World) -> None:
 @pytest.mark.parametrize("impact", ["", "x", "NaN", "Infinity", "1e999", "1e9999999", None, "2"])
 async def test_a_price_impact_that_cannot_be_read_is_left_out(world: World, impact: str | None) -> None:
     venue = await world.venue(FakeVenue(lambda question: web.json_response(a_quote(question, priceImpactPct=impact))))
-    answer = await venue.quote(an_order())
+    answer = await asked(venue)
     assert isinstance(answer.result, Quote)
     assert answer.result.price_impact_ppm is None
 
@@ -148,7 +149,7 @@ async def test_a_venue_that_hangs_leaves_connections_to_the_others(world: World)
     waiting = asyncio.ensure_future(slow.quote_many([an_order()] * PEER_CONNECTIONS_MAX * 2))
     await eventually(lambda: len(hanging.singles) >= PEER_CONNECTIONS_MAX, what="all connections it may have")
     other = await world.venue(FakeVenue(), "meteora", deadline_ms=2_000)
-    assert isinstance((await other.quote(an_order())).result, Quote)
+    assert isinstance((await asked(other)).result, Quote)
     waiting.cancel()
 
 
@@ -173,7 +174,7 @@ async def test_a_venue_that_hangs_up_is_an_answer(world: World) -> None:
 async def many(fake: FakeVenue, venue: Venue, amounts: list[int]) -> list[Any]:
     """Hold the first calls back so that the others collect behind them."""
     fake.gate.clear()
-    tasks = [asyncio.create_task(venue.quote(an_order(amount_in=amount))) for amount in amounts]
+    tasks = [asyncio.create_task(asked(venue, amount_in=amount)) for amount in amounts]
     await eventually(lambda: fake.singles, poll_s=0.001)
     fake.gate.set()
     return [answer.result for answer in await asyncio.gather(*tasks)]

@@ -20,7 +20,7 @@ from libs.events.model import (
 from libs.quoting.venue import Venue
 from services.router import handlers
 from services.router.handlers import Router
-from tests.builders import NOW, attempt_failed, then
+from tests.builders import NOW, as_one, attempt_failed, then
 from tests.contract.fake_venue import POLICY, FakeVenue, World, a_quote, a_snapshot, answers, running_world
 from tests.waiting import eventually
 
@@ -32,7 +32,7 @@ async def world() -> AsyncIterator[World]:
 
 
 def a_router(*venues: Venue) -> Router:
-    return Router(venues=venues, policy=POLICY, now=lambda: NOW, fraction=lambda: 0.5)
+    return Router(venues=as_one(*venues), policy=POLICY, now=lambda: NOW, fraction=lambda: 0.5)
 
 
 async def routed(router: Router) -> Any:

@@ -44,6 +44,7 @@ ENVIRONMENT = {
     "LOG_KEEP_S": "86400",  # the judge reads the whole log
 }
 USERS = 8
+SPLIT_EVERY, SPLIT = 25, {"tokenIn": "BTC", "tokenOut": "SOL", "amount": "150"}  # large enough for two venues
 ENDS = frozenset(event.__name__ for event, status in STATUS_AFTER.items() if status in TERMINAL)
 CAUGHT_UP_WITHIN_S = 120
 
@@ -113,7 +114,7 @@ async def place(plan: ChaosPlan, clients: list[FaultyClient], harm: asyncio.Task
             if time.monotonic() > began + plan.seconds_max:
                 return
             await asyncio.sleep(began + number / plan.rate - time.monotonic())
-            await client.accepted(amount="0.1")
+            await client.accepted(**(SPLIT if number % SPLIT_EVERY == 0 else {"amount": "0.1"}))
             if harm.done():
                 harm.result()
 

@@ -10,7 +10,7 @@ from solders.hash import Hash
 
 from libs.events.model import Reason
 from libs.events.order import Order
-from libs.quoting.choice import Answer, NoQuote, Quote
+from libs.quoting.answer import Answer, NoQuote, Quote
 from services.executor.rpc import METHOD_NOT_FOUND, Call, ChainUnavailable, Results, RpcRefused
 from services.executor.venues import BuildFailed, Built, SwapRequest
 from services.executor.wallet import blockhash_of
@@ -146,6 +146,8 @@ class SimulatedChain:
         return {"meta": {"preTokenBalances": held(0), "postTokenBalances": held(AMOUNT_OUT)}}
 
     # A venue, as `libs.quoting.venue.Venue` and as `services.executor.venues.VenueSwaps`
+
+    name = "raydium"
 
     async def quote_many(self, orders: Sequence[Order]) -> list[Answer]:
         await asyncio.sleep(self.chance.random() * 0.2 if self._bad(0.5) else 0)

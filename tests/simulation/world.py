@@ -20,7 +20,6 @@ from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.orders.store import Projection, StoreUnavailable
 from libs.orders.views import OrderViews
-from libs.quoting.venue import Venue
 from libs.service.health import Health
 from services.executor.chain import Chain
 from services.executor.handlers import Executor
@@ -35,6 +34,7 @@ from services.notifier.tail import Tail
 from services.notifier.wire import Message
 from services.projector.handlers import Projector
 from services.router.handlers import Router
+from tests.builders import as_one
 from tests.simulation.chain import SimulatedChain
 from tests.simulation.projection import MemoryProjection
 
@@ -159,7 +159,7 @@ class Process:
         self.store = cast("Projection", Seen(world, world.projection, self.gate, StoreUnavailable))
 
     async def router(self, consumer: str) -> None:
-        router = Router([cast("Venue", self.world.chain)], POLICY, self.world.now, self.world.chance.random)
+        router = Router(as_one(self.world.chain), POLICY, self.world.now, self.world.chance.random)
         await self._work("router", consumer, router)
 
     async def executor(self, consumer: str) -> None:

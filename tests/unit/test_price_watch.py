@@ -1,15 +1,13 @@
 """Which of the orders that wait for their price a watch asks about."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from libs.events.log import Snapshot
 from libs.events.model import Reason, Status, Terms
 from libs.events.order import Order
-from libs.quoting.choice import Answer, NoQuote, Quote
-from libs.quoting.venue import Venue
+from libs.quoting.answer import Answer, NoQuote, Quote
 from services.router.prices import PriceWatch
-from tests.builders import SOL, a_request
+from tests.builders import SOL, a_request, as_one
 
 ANSWERED_IN_TIME = 5
 
@@ -43,6 +41,8 @@ class Waiting:
 class Slow:
     """Of a long list it answers the beginning before the deadline."""
 
+    name = "raydium"
+
     async def quote_many(self, orders: Sequence[Order]) -> list[Answer]:
         quote = Quote(100, "pool", 1, SOL, 5_000, None, {})
         late = NoQuote(Reason.VENUES_UNAVAILABLE, "no answer within 1500 ms")
@@ -51,7 +51,7 @@ class Slow:
 
 async def test_of_more_pairs_than_a_venue_answers_in_time_each_has_its_turn() -> None:
     log = Waiting()
-    watch = PriceWatch(log, [cast("Venue", Slow())])
+    watch = PriceWatch(log, as_one(Slow()))
     woken = [await watch.look() for _ in range(20)]
     assert sum(woken) >= 1
     assert set(log.hastened) == {list(log.held)[-1]}

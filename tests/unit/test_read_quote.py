@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from libs.events.model import U64_MAX, Reason
-from libs.quoting.choice import NoQuote, Quote
-from libs.quoting.venue import BRACKETS_MAX, HOPS_MAX, QUOTE_BYTES_MAX, Question, read_quote
+from libs.quoting.answer import QUOTE_BYTES_MAX, NoQuote, Quote
+from libs.quoting.venue import BRACKETS_MAX, HOPS_MAX, Question, read_quote
 from tests.builders import SOL, USDC
 
 POOL, OTHER_POOL = "9sdTB1ZuChheS7jgfD6UWA4qP8bQXosJFRUcV5R1YMZY", "H4Yx9HT5DyJ857119SXLfcmTc6wpf8zGNE762W8imQh3"

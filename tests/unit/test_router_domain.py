@@ -8,7 +8,8 @@ from hypothesis import given, strategies as st
 from libs.events.model import AttemptFailed, OrderFailed, OrderOpened, Reason, RouteSelected, Terms
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
-from libs.quoting.choice import Answer, NoQuote, Quote, decide, fee_in_token_out, min_out
+from libs.quoting.answer import Answer, NoQuote, Quote
+from libs.quoting.choice import decide, fee_in_token_out, min_out
 from libs.venues.tokens import TOKENS
 from tests.builders import NOW, SOL, USDC, a_request
 

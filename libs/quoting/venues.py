@@ -1,0 +1,50 @@
+"""All venues, asked as one; a large order is offered to them in shares, too."""
+
+import asyncio
+from collections.abc import Sequence
+
+from libs.events.order import Order
+from libs.quoting.answer import Answer
+from libs.quoting.splitting import rivals, shares, split
+from libs.quoting.venue import Venue, question_of
+
+# Shares are a dozen times the questions: what comes with many large ones goes over one venue, as all did before.
+SPLITS_PER_CALL_MAX = 16
+
+
+class Venues:
+    """The market as far as it is configured."""
+
+    def __init__(self, venues: Sequence[Venue], split_from_bps: int) -> None:
+        """`split_from_bps`: how far the best quote must move its price for an order to be split; 10000: never."""
+        self._venues, self._split_from_bps = {venue.name: venue for venue in venues}, split_from_bps
+
+    @property
+    def count(self) -> int:
+        """How many there are: so many answers each order gets, and behind them what they give together, if more."""
+        return len(self._venues)
+
+    async def ask(self, orders: Sequence[Order]) -> list[list[Answer]]:
+        """For each order every venue's answer within the deadline; trouble is an answer too, never an error."""
+        by_venue = await asyncio.gather(*(venue.quote_many(orders) for venue in self._venues.values()))
+        found = [[answers[place] for answers in by_venue] for place in range(len(orders))]
+        large = [
+            (order, answers, able)
+            for order, answers in zip(orders, found, strict=True)
+            if (able := rivals(order, answers, self._split_from_bps))
+        ]
+        if large:
+            await asyncio.gather(*(self._split(*one) for one in large[:SPLITS_PER_CALL_MAX]))
+        return found
+
+    async def _split(self, order: Order, answers: list[Answer], able: Sequence[str]) -> None:
+        question = question_of(order)
+        ladders = await asyncio.gather(*(
+            self._venues[name].ask_many([
+                question._replace(amount_in=share) for share in shares(order.amount_in, first=not place)
+            ])
+            for place, name in enumerate(able)
+        ))  # fmt: skip
+        together = split(order, answers, ladders)
+        if together:
+            answers.append(together)
