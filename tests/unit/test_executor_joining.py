@@ -96,7 +96,7 @@ def test_it_is_signed_as_any_other() -> None:
     [
         ([], [], []),
         ([budget(UNIT_LIMIT, 70_000)], [budget(UNIT_LIMIT, 80_000)], [(UNIT_LIMIT, 150_000)]),
-        ([budget(UNIT_LIMIT, 70_000)], [], [(UNIT_LIMIT, 70_000 + UNITS_BY_DEFAULT)]),
+        ([budget(UNIT_LIMIT, 70_000)], [], [(UNIT_LIMIT, 70_000 + 2 * UNITS_BY_DEFAULT)]),
         ([budget(UNIT_LIMIT, UNITS_MAX)], [budget(UNIT_LIMIT, 1)], [(UNIT_LIMIT, UNITS_MAX)]),
         ([budget(PRICE, 256)], [budget(PRICE, 255), budget(HEAP, 9)], [(HEAP, 9), (PRICE, 256)]),
     ],
@@ -104,10 +104,10 @@ def test_it_is_signed_as_any_other() -> None:
 def test_a_budget_is_said_once(
     first: list[Instruction], second: list[Instruction], said: list[tuple[int, int]]
 ) -> None:
-    whole = does(joined([built(*first, ONE), built(TWO, *second)]))
+    whole = does(joined([built(*first, ONE), built(TWO, ONE, *second)]))
     budgets = [(data[0], int.from_bytes(data[1:], "little")) for program, data, _ in whole if program == COMPUTE_BUDGET]
     assert budgets == said
-    assert [data for program, data, _ in whole if program != COMPUTE_BUDGET] == [b"one", b"two"]
+    assert [data for program, data, _ in whole if program != COMPUTE_BUDGET] == [b"one", b"two", b"one"]
 
 
 def test_what_cannot_be_joined_is_refused() -> None:

@@ -32,10 +32,10 @@ def declines(venue: str, reason: Reason) -> Answer:
     return Answer(venue, 3, NoQuote(reason, "because"))
 
 
-def ladder(venue: str, whole: int, moves: float, **more: Any) -> list[Answer]:
+def ladder(venue: str, whole: int, moves: float, impact_ppm: int | None = 0, **more: Any) -> list[Answer]:
     """Of a venue that gives `whole` for nothing much, and less by `moves` for all of it."""
     outs = (tenth / 10 * (1 - moves * tenth / 10) for tenth in range(1, 10))
-    return [offers(venue, int(whole * out), 0, **more) for out in outs]
+    return [offers(venue, int(whole * out), impact_ppm, **more) for out in outs]
 
 
 def halved() -> tuple[list[Answer], list[list[Answer]]]:
@@ -154,6 +154,17 @@ def test_the_network_is_paid_for_one_signature_and_for_what_each_asks_beyond() -
     assert whole
     assert isinstance(whole.result, Quote)
     assert whole.result.network_fee_lamports == 7_500
+
+
+def test_how_far_the_price_moves_is_told_as_that_of_each_share() -> None:
+    answers, _ = halved()
+    far = [ladder("a", 1_000, 0.1, impact_ppm=1_000), ladder("b", 1_000, 0.1, impact_ppm=3_000)]
+    late = [answer._replace(took_ms=9) if place == 4 else answer for place, answer in enumerate(far[1])]
+    whole = split(an_order(), answers, [far[0], late])
+    assert whole
+    assert isinstance(whole.result, Quote)
+    assert whole.result.price_impact_ppm == 2_000
+    assert whole.took_ms == 9
 
 
 def test_quotes_that_are_too_long_to_keep_together_are_not() -> None:
