@@ -112,8 +112,9 @@ class Readers:
     async def _reply(self, command: list[Any], *, raw: bool) -> Any:
         wire = await self._take()
         self._in_use.add(wire)
+        within_s = READER_TIMEOUT_S if "BLOCK" in command else REPLY_TIMEOUT_S
         try:
-            (reply,) = await wire.ask([command], within_s=READER_TIMEOUT_S, raw=raw)
+            (reply,) = await wire.ask([command], within_s=within_s, raw=raw)
         except OutcomeUnknown as error:
             raise LogUnavailable(str(error)) from error
         finally:

@@ -52,7 +52,9 @@ SCANNED_ORDERS_MAX = 1_000  # for one page of a filtered list
 SHOWN_ORDERS_KEPT = 10_000  # ended orders as JSON, for lists
 PAGE_DEFAULT = 50
 RESUME_ENTRIES_MAX = 50_000  # of everybody in the partition, behind a cursor
-READ_DEADLINE_S = 6.0  # beyond: 503; asyncpg may take as long again to give a silent connection up
+# Beyond: 503, as asyncpg may take much longer to give a silent connection up. A silent Redis is waited for by rates
+# (2 s) and then by the log (5 s), which says what it is: who ended that would take it for the database.
+READ_DEADLINE_S = 8.0
 
 # Quotes
 QUOTE_FIRM_FOR = timedelta(seconds=10)

@@ -1,6 +1,8 @@
 """`GET /api/events?cursor=`: what happened since, for whoever only asks now and then."""
 
 import asyncio
+import pkgutil
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +12,11 @@ from libs.events.ids import Cursor, Position, partition_of_user
 from libs.events.log import Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.redis_log import open_redis_log
+from libs.service.shared import open_shared
+from services.gateway import limits
 from tests.builders import a_request, routing_started, then
 from tests.contract.http_gateway import PARTITIONS, Client, gateway
+from tests.fault.own_redis import server
 from tests.servers import flush_redis
 
 
@@ -127,3 +132,30 @@ async def test_a_cursor_no_redis_could_read_is_gone_and_not_a_log_that_is_away(r
         mine = partition_of_user("user-1", PARTITIONS)
         answer = await client.get(f"/api/events?cursor={log.epoch}:{mine}:{place}")
         assert (answer.status, answer.code) == (410, "cursor_gone")
+
+
+async def test_a_redis_that_stays_silent_is_not_taken_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in (
+        "libs.events.redis_client.CONNECT_TIMEOUT_S",
+        "libs.events.redis_client.REPLY_TIMEOUT_S",
+        "libs.events.redis_client.READER_TIMEOUT_S",
+        "libs.service.shared.ANSWER_SECONDS_MAX",
+        "services.gateway.limits.READ_DEADLINE_S",
+    ):
+        monkeypatch.setattr(limit, pkgutil.resolve_name(limit) / 2)  # enough of it to tell them apart
+    monkeypatch.setattr(limits, "RATE_LEASE_S", 0)  # as for who has not asked for a while
+    async with (
+        server(()) as redis,
+        open_redis_log(redis.url, PARTITIONS) as log,
+        open_shared(redis.url) as shared,
+        gateway(log=log, shared=shared) as client,
+    ):
+        await log.start(create=True)
+        cursor = (await client.get("/api/events")).body["cursor"]
+        order = (await client.post()).body["orderId"]
+        assert len((await page(client, cursor))["events"]) == 1
+        assert redis.process
+        redis.process.send_signal(signal.SIGSTOP)
+        paths = ("events", f"events?cursor={cursor}", "orders", f"orders/{order}", f"orders/{order}/events")
+        answers = await asyncio.gather(*(client.get(f"/api/{path}") for path in paths))
+        assert [(one.status, one.code) for one in answers] == [(503, "log_unavailable")] * len(paths)
