@@ -73,8 +73,9 @@ def choose_ports(settings: Settings, environ: Mapping[str, str], claimed: Claims
         ConfigurationError: a port that was asked for is taken, the gateway's always counts as asked for; or the host is
             not one of this machine's.
     """
-    if trouble := trouble_at(settings.host, 0):
-        raise ConfigurationError(f"HOST is not usable: cannot listen on {settings.host}: {trouble.strerror}")
+    for variable, address in (("HOST", settings.host), ("ADMIN_HOST", settings.admin_host)):
+        if trouble := trouble_at(address, 0):
+            raise ConfigurationError(f"{variable} is not usable: cannot listen on {address}: {trouble.strerror}")
 
     def choose(variable: str, host: str, port: int, *, wanted: bool) -> int:
         trouble = OSError(errno.EADDRINUSE, "") if port in claimed else trouble_at(host, port)

@@ -31,7 +31,7 @@ from deploy.local.roster import (
 )
 from deploy.local.stores import Store
 from deploy.local.supervisor import Supervised, Tell, nothing, unheard
-from libs.service.settings import ConfigurationError, load_settings
+from libs.service.settings import ConfigurationError, load_settings, reachable
 
 READY_WITHIN_S = 60
 DRAIN_MARGIN_S = 2
@@ -77,10 +77,6 @@ class Stack:
     def base_url(self) -> str:
         """The one origin clients need."""
         return self.settings.origin(self.ports.gateway)
-
-    @property
-    def reachable_host(self) -> str:
-        return self.settings.reachable_host
 
     @property
     def redis_url(self) -> str:
@@ -177,15 +173,15 @@ class Stack:
         self._announce(undo)
 
     def _start_services(self, claimed: Claims) -> None:
+        admin_host = self.settings.admin_host
         for service in self.roster:
             # Only the gateway listens where other machines may reach it.
-            outside = service.name == "gateway"
-            host = self.settings.host if outside else LOOPBACK
+            host = self.settings.host if service.name == "gateway" else LOOPBACK
             for name in service.names:
-                port = self.admin_ports[name] = claimed.free(LOOPBACK)
+                port = self.admin_ports[name] = claimed.free(admin_host)
                 env = own_environment(self.env, name, host, port)
                 command = Command(name, service.command, self.folders.log(name), env, nice=service.nice)
-                check = partial(check_ready, self.reachable_host if outside else LOOPBACK, port)
+                check = partial(check_ready, reachable(admin_host), port)
                 self._kept[name] = Supervised(command, check, self._tell, spawn=self._spawn)
                 self._kept[name].start()
 

@@ -60,6 +60,9 @@ class Settings(BaseModel):
     port: int = Field(8080, ge=0, le=65535, description="the gateway: the one origin clients need")
     notifier_port: int = Field(8081, ge=0, le=65535, description="the notifier's own port")
     localnet_port: int = Field(8899, ge=0, le=65535, description="the local chain and its venues")
+    admin_host: str = Field(
+        "127.0.0.1", description="address the admin ports listen on; they tell whoever asks what happens inside"
+    )
     admin_port: int = Field(0, ge=0, le=65535, description="health and metrics of one service; 0: any free port")
     notifier_url: str = Field("http://127.0.0.1:8081", description="where the gateway hands WebSockets on to")
     chain_rpc_url: str = Field("http://127.0.0.1:8899", description="Solana JSON-RPC")
@@ -171,21 +174,21 @@ class Settings(BaseModel):
         host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
         return self.redis_url or f"redis://{host}:{self.redis_port}/0"
 
-    @property
-    def reachable_host(self) -> str:
-        """Where this machine connects to what listens on HOST."""
-        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, not listened on
-        return everywhere.get(self.host, self.host)
-
     def origin(self, port: int) -> str:
         """The address of what listens on HOST and this port."""
-        host = self.reachable_host
+        host = reachable(self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     def venue_urls(self) -> dict[str, str]:
         """Venue name to base URL, in the order given."""
         pairs = (item.partition("=") for item in self.venues.split(",") if item)
         return {name.strip(): url.strip().rstrip("/") for name, _, url in pairs}
+
+
+def reachable(host: str) -> str:
+    """Where this machine connects to what listens on `host`."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - looked up, not listened on
+    return everywhere.get(host, host)
 
 
 def _is_host(text: str) -> bool:

@@ -43,7 +43,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         raise ConfigurationError(f"WALLET_SECRET is not usable: {error}") from None
     health, limits = Health("log"), WorkerLimits()
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(admin_server(health, settings.host, settings.admin_port))
+        await stack.enter_async_context(admin_server(health, settings.admin_host, settings.admin_port))
         log = await stack.enter_async_context(open_redis_log(settings.redis(), settings.partitions))
         session = await stack.enter_async_context(open_session())
         executor = await _compose(settings, wallet, session, stack)

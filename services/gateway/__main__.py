@@ -70,7 +70,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             proxies=settings.proxies,
             cors_origins=frozenset(filter(None, map(str.strip, settings.cors_origins.split(",")))),
         )
-        await stack.enter_async_context(admin_server(health, settings.host, settings.admin_port))
+        await stack.enter_async_context(admin_server(health, settings.admin_host, settings.admin_port))
         app = make_app(parts, health)
         many = settings.gateways > 1
         await stack.enter_async_context(serve(app, settings.host, settings.port, drain_s=settings.drain_s, shared=many))

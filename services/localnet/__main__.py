@@ -25,7 +25,7 @@ async def _main(settings: Settings, stop: asyncio.Event) -> None:
     with open_storage(settings.data_dir) as storage:
         node = Node(storage, _trouble(settings), seed=settings.localnet_seed, slot_ms=settings.localnet_slot_ms)
         async with (
-            admin_server(health, settings.host, settings.admin_port) as admin_port,
+            admin_server(health, settings.admin_host, settings.admin_port) as admin_port,
             serve(create_app(node, health), settings.host, settings.localnet_port) as port,
         ):
             structlog.get_logger().info("listening", port=port, admin_port=admin_port)

@@ -33,7 +33,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         open_redis_log(settings.redis(), settings.partitions) as log,
         open_store(settings.database_url) as store,
         open_shared(settings.redis()) as shared,
-        admin_server(health, settings.host, settings.admin_port),
+        admin_server(health, settings.admin_host, settings.admin_port),
     ):
         views = OrderViews(log, store)
         reads = ArchivedReads(log, store)

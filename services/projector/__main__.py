@@ -22,7 +22,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Project until `stop` is set."""
     health = Health("redis", "postgres")
     async with (
-        admin_server(health, settings.host, settings.admin_port),
+        admin_server(health, settings.admin_host, settings.admin_port),
         open_redis_log(settings.redis(), settings.partitions) as log,
         open_store(settings.database_url) as store,
     ):

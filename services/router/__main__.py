@@ -33,7 +33,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Route orders until `stop` is set."""
     health, limits = Health("log"), WorkerLimits()
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(admin_server(health, settings.host, settings.admin_port))
+        await stack.enter_async_context(admin_server(health, settings.admin_host, settings.admin_port))
         log = await stack.enter_async_context(open_redis_log(settings.redis(), settings.partitions))
         session = await stack.enter_async_context(open_session())
         venues = [Venue(name, url, session, settings.quote_deadline_ms) for name, url in settings.venue_urls().items()]

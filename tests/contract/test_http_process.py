@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 from redis.asyncio import Redis
@@ -224,6 +225,22 @@ async def test_gateways_that_are_told_of_each_other_share_a_port_and_others_do_n
             async with session.get(f"http://127.0.0.1:{port}/livez") as response:
                 assert response.status == 200
         assert other.process.returncode is None
+
+
+@pytest.mark.parametrize("given", [{}, {"ADMIN_HOST": "0.0.0.0"}])
+async def test_what_operators_ask_is_open_to_other_machines_only_where_that_is_wanted(
+    claimed: Claims, given: dict[str, str]
+) -> None:
+    stores = {"DATABASE_URL": "postgresql://127.0.0.1:9/x", "REDIS_URL": "redis://127.0.0.1:9"}
+    port, admin = claimed.free("127.0.0.1"), claimed.free("127.0.0.1")
+    async with process_at(port, HOST="0.0.0.0", ADMIN_PORT=str(admin), **stores, **given) as gateway:
+
+        def listening() -> dict[int, str]:
+            found = psutil.Process(gateway.process.pid).net_connections("tcp")
+            return {one.laddr.port: one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
+
+        await eventually(lambda: len(listening()) == 2, what="it listens")
+        assert listening() == {port: "0.0.0.0", admin: given.get("ADMIN_HOST", "127.0.0.1")}
 
 
 @pytest.mark.parametrize(

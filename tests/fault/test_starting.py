@@ -132,7 +132,7 @@ def test_its_address_is_one_to_connect_to_under_ipv6_too(data: Path, host: str) 
     planned = stack(data, HOST=host)
     planned.ports = Ports(8080, 0, 0)
     # Who listens on :: hears nothing of IPv4.
-    assert (planned.reachable_host, planned.base_url) == ("::1", "http://[::1]:8080")
+    assert planned.base_url == "http://[::1]:8080"
 
 
 def test_a_folder_is_forgotten_also_when_its_secrets_were_given(data: Path) -> None:

@@ -27,11 +27,14 @@ def test_every_process_is_stopped_whatever_the_roster() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
 @pytest.mark.parametrize("port", ["0", "8080"])
-def test_a_host_that_is_not_this_machine_is_not_told_as_a_port_that_is_taken(host: str, port: str) -> None:
-    env = {"HOST": host, "PORT": port}
+@pytest.mark.parametrize("variable", ["HOST", "ADMIN_HOST"])
+def test_a_host_that_is_not_this_machine_is_not_told_as_a_port_that_is_taken(
+    variable: str, host: str, port: str
+) -> None:
+    env = {variable: host, "PORT": port}
     with (
         Claims() as claimed,
-        pytest.raises(ConfigurationError, match=f"^HOST is not usable: cannot listen on {host}: "),
+        pytest.raises(ConfigurationError, match=f"^{variable} is not usable: cannot listen on {host}: "),
     ):
         choose_ports(load_settings(environ=env), env, claimed)
 
