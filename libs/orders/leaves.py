@@ -4,7 +4,7 @@ Inserts and vacuum touch the last leaf only, whatever lies behind it; the oldest
 """
 
 from libs.orders import sql
-from libs.orders.connection import Connection
+from libs.orders.connection import Connection, StoreUnavailable
 
 POSITIONS_PER_LEAF = 2**22  # times the partitions: a leaf of four partitions takes about 15 GB
 
@@ -17,10 +17,16 @@ class Leaves:
         self._end = 0
 
     async def reach(self, connection: Connection, first: int, last: int) -> None:
-        """Have leaves for these positions; part of the caller's transaction, who is the only one that writes."""
+        """Have leaves for these positions; part of the caller's transaction, who is the only one that writes.
+
+        Raises:
+            StoreUnavailable: this user of the database may not make them; he may be granted it at any time.
+        """
         if last < self._end:
             return
         end = await connection.fetchval(sql.END_OF_LEAVES) or first - first % self._size
+        if end <= last and (trouble := await trouble_ahead(connection)):
+            raise StoreUnavailable(f"Postgres: {trouble}")
         while end <= last:
             begin, end = end, end - end % self._size + self._size
             await connection.execute(sql.MAKE_LEAF.format(leaf=f"events_{begin}", begin=begin, end=end))
@@ -29,3 +35,17 @@ class Leaves:
     def clear(self) -> None:
         """Somebody else may have made or removed some, or the transaction that did was rolled back."""
         self._end = 0
+
+
+async def trouble_ahead(connection: Connection) -> str:
+    """Why the next leaf cannot be made, however far away it is; empty: it can."""
+    rights = await connection.fetchrow(sql.LEAF_RIGHTS)
+    assert rights, "migrations make the table"
+    missing = []
+    if not rights["creates"]:
+        missing.append(f"CREATE on the schema {rights['schema']}")
+    if not rights["owns"]:
+        missing.append(f"the rights of {rights['owner']}, who owns the table events")
+    if not missing:
+        return ""
+    return f"{rights['who']} may not make the next leaf of the archive: it needs {' and '.join(missing)}"

@@ -15,7 +15,7 @@ from libs.orders.batch import Batch, Stretch
 from libs.orders.connection import REFUSED, BatchRefused, CheckpointMoved, Connection, Database, Row
 from libs.orders.copy_text import DELIMITER, NULL, line_of, text_of
 from libs.orders.folding import Fold, Folded, Outline
-from libs.orders.leaves import Leaves
+from libs.orders.leaves import Leaves, trouble_ahead
 from libs.orders.lines import LINE_COLUMNS, Lines
 from libs.orders.named import outlines_of
 from libs.orders.rows import EVENT_COLUMNS, ORDER_COLUMNS, columns, is_order_id
@@ -173,6 +173,11 @@ class Writes(ABC, Generic[Piece]):
 
 class Projection(Writes[Batch]):
     """The live one, which archives what it folds."""
+
+    async def trouble_ahead(self) -> str:
+        """Why it would have to wait at the end of the archive's last leaf; empty: it would not."""
+        async with self._database.connection() as connection:
+            return await trouble_ahead(connection)
 
     def _touched(self, batch: Batch) -> tuple[set[str], set[str]]:
         """Of entries that may yet turn out not to be events."""

@@ -53,6 +53,12 @@ MAKE_LEAF = """
 CREATE TABLE {leaf} (LIKE events INCLUDING ALL, UNIQUE (order_id, version)) WITH (toast_tuple_target = 8160);
 ALTER TABLE events ATTACH PARTITION {leaf} FOR VALUES FROM ({begin}) TO ({end})"""
 
+# Whether the user may do that: what is attached must be his, and what it is attached to as well.
+LEAF_RIGHTS = """
+SELECT current_user::text AS who, relnamespace::regnamespace::text AS schema, relowner::regrole::text AS owner,
+       has_schema_privilege(relnamespace, 'CREATE') AS creates, pg_has_role(relowner, 'USAGE') AS owns
+FROM pg_class WHERE oid = 'events'::regclass"""
+
 ADOPT_EPOCH = "UPDATE checkpoints SET epoch = $1, updated_at = now() WHERE epoch <> $1"
 
 # S608 below: what is put into a statement are the lists of columns in this file, nothing from outside.

@@ -100,6 +100,8 @@ class Projector:
         with crossing("projection.resume"):
             at = await self._projection.resume(epoch, self._log.partitions)
         observe.resumed(epoch, at)
+        if trouble := await self._projection.trouble_ahead():
+            observe.trouble_ahead(trouble)
         await self._report(at)
         while not stop.is_set():
             with crossing("log.read"):

@@ -26,6 +26,11 @@ def resumed(epoch: str, at: Mapping[int, Position]) -> None:
     _log.info("projection resumed", epoch=epoch, at={partition: str(position) for partition, position in at.items()})
 
 
+def trouble_ahead(reason: str) -> None:
+    """Nothing is wrong yet, and there may be months to mend it."""
+    _log.warning("projection will have to wait at the end of the archive's last leaf", reason=reason)
+
+
 def batch_read(oldest_ms: int) -> None:
     """Entries are in hand; from now on their age is the lag."""
     LAG_SECONDS.set_function(lambda: max(0.0, time.time() - oldest_ms / 1_000))

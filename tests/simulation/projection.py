@@ -30,6 +30,10 @@ class MemoryProjection:
             raise LogMismatch("made from another log")
         return {partition: point.at for partition, point in self._points.items()}
 
+    async def trouble_ahead(self) -> str:
+        """See `Projection.trouble_ahead`."""
+        return ""
+
     async def apply(self, epoch: str, batch: Batch) -> dict[int, Position]:
         """See `Projection.apply`."""
         await asyncio.sleep(0)

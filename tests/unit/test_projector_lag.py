@@ -37,6 +37,9 @@ class LosesReplies:
         self.resumed += 1
         return self.at
 
+    async def trouble_ahead(self) -> str:
+        return ""
+
     async def apply(self, _epoch: str, batch: Batch) -> Mapping[int, Position]:
         self.at = batch.until()
         assert _lag_s() > 1_000
