@@ -25,6 +25,7 @@ from deploy.local.plan import (
 )
 from deploy.local.processes import Command, spawn
 from deploy.local.unprivileged import reachable_by, server_user, staged
+from libs.orders.connection import connect
 from libs.service.settings import ConfigurationError
 
 DATABASE = "swaplog"
@@ -129,7 +130,7 @@ def _put_in_place(fresh: Path, home: Path, data: Path) -> None:
 def _check(url: str, create: str = "") -> Check:
     async def check() -> str:
         try:
-            connection = await asyncpg.connect(url, timeout=REACH_WITHIN_S)
+            connection = await connect(url, timeout=REACH_WITHIN_S)
             try:
                 return await _usable(connection, create)
             finally:

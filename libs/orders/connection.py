@@ -9,6 +9,8 @@ StoreError
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -39,6 +41,9 @@ _AWAY = (
 )
 
 
+# What a host says, or does not, in whose place another may be asked.
+_NOT_THIS_HOST = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
+
 # What Postgres, or its driver, says of values no column takes.
 REFUSED = (asyncpg.PostgresError, OverflowError, UnicodeError)
 
@@ -57,6 +62,30 @@ class CheckpointMoved(StoreError):
 
 class BatchRefused(StoreError):
     """Rows that are there already, or values no column takes."""
+
+
+async def connect(dsn: str | None = None, *, timeout: float = CONNECT_TIMEOUT_S, **options: Any) -> asyncpg.Connection:
+    """The driver's own, but a host of several that stays silent leaves time to those behind it.
+
+    It has one limit for all of them together, which a machine that is gone uses up.
+    """
+    now = asyncio.get_running_loop().time
+    until, hosts = now() + timeout, _each_host_alone(dsn or "")
+    while True:
+        share_s = (until - now()) / len(hosts)
+        try:
+            return await asyncpg.connect(hosts.pop(0), timeout=share_s, **options)
+        except _NOT_THIS_HOST:
+            if not hosts:
+                raise
+
+
+def _each_host_alone(dsn: str) -> list[str]:
+    parts = urlsplit(dsn)
+    who, at, hosts = parts.netloc.rpartition("@")
+    if "," not in hosts:
+        return [dsn]
+    return [parts._replace(netloc=f"{who}{at}{host}").geturl() for host in hosts.split(",")]
 
 
 class Database:
@@ -92,6 +121,7 @@ async def open_database(dsn: str, schema: str = "public") -> AsyncIterator[Datab
         max_size=POOL_MAX,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
+        connect=connect,
         init=_begin_session,
         reset=_keep_session,
         server_settings={"search_path": schema if schema == "public" else f"{schema}, public"},

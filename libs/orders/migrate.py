@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 
 from libs.orders import sql
+from libs.orders.connection import connect
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 CONNECT_TIMEOUT_S = 10
@@ -43,7 +44,7 @@ async def migrate(dsn: str, folder: Path = MIGRATIONS) -> list[str]:
     try:
         # Where the services look: a user may have a schema of his own, or another path set for him.
         where = {"search_path": "public"}
-        connection = await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=where)
+        connection = await connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=where)
     except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
         raise MigrationError(f"cannot reach the database: {str(error) or type(error).__name__}") from None
     except ValueError:

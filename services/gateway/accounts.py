@@ -8,6 +8,7 @@ import asyncpg
 from uuid_utils import uuid7
 
 from libs.events.crash import crossing
+from libs.orders.connection import connect
 from services.gateway.limits import DATABASE_CONNECTIONS_MAX, DATABASE_TIMEOUT_S
 
 Connection = asyncpg.pool.PoolConnectionProxy
@@ -109,6 +110,7 @@ async def open_database(url: str) -> AsyncIterator[asyncpg.Pool]:
         max_size=DATABASE_CONNECTIONS_MAX,
         timeout=DATABASE_TIMEOUT_S,
         command_timeout=DATABASE_TIMEOUT_S,
+        connect=connect,
         server_settings={"search_path": "public"},
     )
     async with pool:

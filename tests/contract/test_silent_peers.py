@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
 
 import pytest
 
 from libs.client import Client, Unreachable
 from libs.orders.migrate import MigrationError, migrate
 from libs.orders.store import StoreUnavailable, open_store
+from services.gateway.accounts import Accounts, open_database
+from tests.fault.proxy import proxy
 
 
 @pytest.fixture
@@ -36,6 +39,17 @@ async def test_a_silent_postgres_at_a_migration(silent: str, monkeypatch: pytest
     monkeypatch.setattr("libs.orders.migrate.CONNECT_TIMEOUT_S", 0.1)
     with pytest.raises(MigrationError, match="TimeoutError"):
         await migrate(f"postgresql://{silent}/none?sslmode=disable")
+
+
+async def test_a_silent_postgres_leaves_time_to_the_others_that_are_named(silent: str, database_url: str) -> None:
+    at = urlsplit(database_url)
+    who = at.netloc.rpartition("@")[0]
+    async with proxy(lambda: database_url) as way:
+        url = f"postgresql://{who}@{silent},127.0.0.1:1,127.0.0.1:{way.port}{at.path}"
+        async with open_store(url) as store, open_database(url) as accounts:
+            assert await store.checkpoints() == {}
+            await Accounts(accounts).check()
+        assert await migrate(url) == []
 
 
 async def test_a_silent_gateway(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
