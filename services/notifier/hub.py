@@ -112,10 +112,11 @@ class Hub:
                 mine = [entry for entry in entries if wanted is None or entry.fields["subject"] in wanted]
                 if await self._telling.learn(entry.fields for entry in mine):
                     raise NotResumable("What followed the cursor is gone: an order of it is not kept any more.")
-                if subscriber.starts_over:
+                if subscriber.starts_over or self._reached.in_another_log:
                     break
                 subscriber.send(*(told for told in map(self._telling.told, mine) if told))
-        if subscriber.starts_over:  # the tail does not go on from where the history ends
+        # The tail does not go on from where the history ends.
+        if subscriber.starts_over or self._reached.in_another_log:
             raise NotResumable(_MISSING)
         subscriber.release_after(reached.position)
         self._reached.is_ahead(subscriber, reached)

@@ -27,6 +27,11 @@ class Reached:
         """Where the tail is in what happens to this user; None: it has not begun."""
         return self._at.get(partition_of_user(user, self._log.partitions))
 
+    @property
+    def in_another_log(self) -> bool:
+        """Whether what is read now is of another log than the tail's, and what stands where is not comparable."""
+        return self._log.epoch != self.epoch
+
     def is_ahead(self, subscriber: Subscriber, tip: Position) -> None:
         """It was told of what is up to there, until the tail is there too."""
         self._ahead[subscriber] = tip

@@ -151,6 +151,24 @@ async def test_who_comes_back_does_not_go_on_from_his_cursor_over_a_reset(world:
     await world.is_up_to_date(order.order.id, 3)
 
 
+async def test_who_comes_back_while_another_log_is_opened_is_not_told_what_stands_there_behind_his_cursor(
+    world: World,
+) -> None:
+    """What stands before it there he may never have been told of, and the reset that is to come would not show it."""
+    order = await world.commit(a_request(PARTITIONS, "alice"))
+    cursor = str(Cursor(world.log.epoch, MINE, await world.log.tip(MINE)))
+    await world.commit(then(order, routing_started()))
+
+    async def reopened() -> None:
+        world.log.now = "the second"
+
+    world.views.between = reopened
+    assert await world.hub.join(world.listener(order), cursor)
+    assert [body["type"] for body in world.wire.told] == ["reset", "snapshot"]
+    await world.begins_at_the_tips()
+    await world.is_up_to_date(order.order.id, 2)
+
+
 async def test_a_cursor_is_of_the_log_that_was_read_also_where_another_one_is_open_already(world: World) -> None:
     """What was lost with the first is not in the second, where the same positions are other events'."""
     order = await world.commit(a_request(PARTITIONS, "alice"))
