@@ -158,6 +158,8 @@ class Lookups:
             after = found[limit - 1].at if len(found) >= limit else at
             if len(found) >= limit:
                 break
+        if log.epoch != epoch:
+            raise NotResumable("The log was repaired while it was read.")
         asked = {entry.fields["subject"] for entry in found[:limit]}
         orders = await self._parts.views.many(asked)
         if asked - orders.keys():  # it ended long ago, and its first events went with a leaf of the archive

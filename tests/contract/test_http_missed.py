@@ -3,13 +3,13 @@
 import asyncio
 import pkgutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from libs.events.ids import Cursor, Position, partition_of_user
-from libs.events.log import Snapshot
+from libs.events.log import Entry, Only, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.redis_log import open_redis_log
 from libs.service.shared import open_shared
@@ -120,6 +120,26 @@ async def test_a_cursor_is_of_the_log_that_was_read_also_where_another_one_is_op
         told = await page(client, before)
         cursors = [told["cursor"], *(event["cursor"] for event in told["events"])]
         assert {Cursor.parse(cursor).epoch for cursor in cursors} == {"the first"}
+
+
+class ReopenedBefore(Reopened):
+    """Another log is open before what followed the cursor is read."""
+
+    async def read(
+        self, after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
+    ) -> list[Entry]:
+        self.now = "the second"
+        return await super().read(after, count, block_ms, only)
+
+
+async def test_what_stands_behind_a_cursor_in_another_log_is_not_told() -> None:
+    """Something else may stand before it there, which would be left out unsaid."""
+    log = ReopenedBefore(PARTITIONS)
+    async with gateway(log=log) as client:
+        before = (await client.get("/api/events")).body["cursor"]
+        await story(log, "user-1", 2)
+        answer = await client.get(f"/api/events?cursor={before}")
+        assert (answer.status, answer.code) == (410, "cursor_gone")
 
 
 @pytest.mark.parametrize("place", ["0--5", "99999999999999999999999-1", "18446744073709551616-0"])
