@@ -37,10 +37,10 @@ def transaction_sent(order: Order, event: TxSubmitted, *, again: bool) -> None:
         _log.debug("transaction_sent", order_id=order.id, signature=event.signature)
 
 
-def send_trouble(order: Order, event: TxSubmitted, kind: str, why: str, *, again: bool) -> None:
+def send_trouble(order: Order, event: TxSubmitted, kind: str, why: str, *, news: bool) -> None:
     """Not a conclusion: the transaction may be on its way all the same. Repeats are counted, but not told loudly."""
     _SEND_TROUBLE.labels(kind).inc()
-    say = _log.debug if again else _log.warning
+    say = _log.warning if news else _log.debug
     say("transaction_send_trouble", order_id=order.id, signature=event.signature, kind=kind, why=why)
 
 
@@ -48,10 +48,15 @@ def list_refused(why: str, calls_max: int) -> None:
     _log.warning("the node refuses a list of calls: shorter ones", why=why, calls_max=calls_max)
 
 
-def look_trouble(order: Order, event: TxSubmitted, why: str, *, again: bool) -> None:
+def look_trouble(order: Order, event: TxSubmitted, why: str, *, news: bool) -> None:
     """The order waits for as long as the node will not tell."""
-    say = _log.debug if again else _log.warning
+    say = _log.warning if news else _log.debug
     say("transaction_look_trouble", order_id=order.id, signature=event.signature, why=why)
+
+
+def outage_over(what: str, orders: int) -> None:
+    """The trouble that was told of one order; so many had to wait meanwhile."""
+    _log.info("transaction_trouble_over", what=what, orders=orders)
 
 
 def transaction_confirmed(order: Order, event: TxConfirmed) -> None:

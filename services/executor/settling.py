@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from libs.events.crash import crossing
@@ -27,6 +28,7 @@ from services.executor.domain import (
     conclude,
     past,
 )
+from services.executor.outage import Outage
 from services.executor.poller import Poller
 from services.executor.rpc import ChainUnavailable, RpcRefused
 from services.executor.wallet import Wallet, blockhash_of, payer_of
@@ -76,6 +78,9 @@ class Settling:
     poller: Poller
     failing: Failing
     _just_sent: set[str] = field(default_factory=set)
+    _sending: Outage = field(default_factory=partial(Outage, "sent"))
+    _looking: Outage = field(default_factory=partial(Outage, "looked up"))
+    _showing: Outage = field(default_factory=partial(Outage, "shown"))
 
     async def at_once(self, pending: Sequence[Pending]) -> list[Sequence[Event]]:
         """Send and look once, all in one go; nothing for those the chain has not decided by then."""
@@ -136,7 +141,7 @@ class Settling:
             sends += 1
             old = sends == 1 and self.failing.now() - order.updated_at > OLD_AFTER
             for_ms = UNSENT_PAUSE_MS if not taken else OLD_LOOK_MS if old else RESEND_MS
-            match await self._evidence(order, sent, for_ms, again=sends > 1):
+            match await self._evidence(order, sent, for_ms):
                 case Confirmed(slot=slot):
                     return await self._with_amount(order, sent, slot)
                 case FailedOnChain(reason=reason, detail=detail):
@@ -163,16 +168,20 @@ class Settling:
         return taken is True
 
     def _told(self, order: Order, tx: TxSubmitted, taken: Sent, *, again: bool) -> None:
+        if isinstance(taken, ChainUnavailable):
+            observe.send_trouble(order, tx, "unavailable", str(taken), news=self._sending.met(order))
+            return
+        self._sending.over()
         if taken is True:
             observe.transaction_sent(order, tx, again=again)
         else:
-            kind = "refused" if isinstance(taken, RpcRefused) else "unavailable"
-            observe.send_trouble(order, tx, kind, str(taken), again=again)
+            observe.send_trouble(order, tx, "refused", str(taken), news=not again)
 
-    async def _evidence(self, order: Order, sent: TxSubmitted, for_ms: int, *, again: bool) -> Evidence:
+    async def _evidence(self, order: Order, sent: TxSubmitted, for_ms: int) -> Evidence:
         with crossing("chain.look"):
             seen = await self.poller.watch(sent.signature, for_ms)
         if seen:
+            self._looking.over()
             return conclude(seen, None, sent.last_valid_block_height)
         try:
             with crossing("chain.view"):
@@ -183,8 +192,9 @@ class Settling:
             with crossing("chain.last_look"):
                 look: Look = (await self.chain.look([sent.signature], history=True))[0]
         except ChainUnavailable as trouble:
-            observe.look_trouble(order, sent, str(trouble), again=again)
+            observe.look_trouble(order, sent, str(trouble), news=self._looking.met(order))
             return StillPending()
+        self._looking.over()
         return conclude(look, view, sent.last_valid_block_height)
 
     async def _with_amount(self, order: Order, sent: TxSubmitted, slot: int) -> Sequence[Event]:
@@ -196,6 +206,7 @@ class Settling:
             try:
                 with crossing("chain.balances"):
                     meta = await self.chain.balances(sent.signature)
+                self._showing.over()
                 if meta is not None:
                     return [self._confirmed(order, sent, slot, meta)]
             except ChainUnavailable as trouble:
@@ -204,7 +215,7 @@ class Settling:
                 break
             await asyncio.sleep(AMOUNT_PAUSE_MS / 1000)
         if unavailable:
-            observe.look_trouble(order, sent, unavailable, again=False)
+            observe.look_trouble(order, sent, unavailable, news=self._showing.met(order))
             return []
         raise AmountUnknown(f"{sent.signature} is confirmed, but the node does not show the transaction")
 
