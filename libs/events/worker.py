@@ -1,41 +1,31 @@
 """The worker runtime: takes an item, lets a handler say what happened next, commits it, and goes on while it may.
 
-A handler returns events; only this module commits them. No events means "nothing yet, ask me again". A handler may be
+A handler returns events; only the runtime commits them. No events means "nothing yet, ask me again". A handler may be
 called twice for the same event (a crash, a claim), and whatever it does outside must bear that; the log keeps one
 result.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
-from datetime import UTC, datetime
 
 import structlog
 
-from libs.events.commands import follow
+from libs.events.alone import Alone, Handle
 from libs.events.crash import crossing
-from libs.events.envelope import Envelope
 from libs.events.errors import EventLogError, LogMismatch
-from libs.events.ids import partition_of
 from libs.events.in_hand import InHand
 from libs.events.keeper import Keeper
-from libs.events.log import Committed, Conflict, Duplicate, Item, NotYours, Snapshot, Step
-from libs.events.model import Event, UnknownEvent
-from libs.events.order import Order
+from libs.events.log import Item, Snapshot
 from libs.events.pace import Pace
 from libs.events.patient_log import PatientLog
 from libs.events.poison import Poison
-from libs.events.reactions import delay_ms, next_actor
-from libs.events.record import snapshot
 from libs.events.suspects import Suspects
 from libs.events.together import HandleMany, Left, work_together
 from libs.events.worker_limits import WorkerLimits, jittered
 from libs.events.worker_ports import Needs, WorkerLog
 
 GATHERED_WHEN_ROOM_FOR = 8  # times what came
-
-Handle = Callable[[Order, Envelope], Awaitable[Sequence[Event]]]
 
 
 class Worker:
@@ -56,15 +46,15 @@ class Worker:
         """`handle_many`: the handler for many at once, where it can do that cheaper than one by one."""
         limits = limits or WorkerLimits()
         self._log, self._service, self._consumer = log, service, consumer
-        self._handle, self._handle_many = handle, handle_many
+        self._handle_many = handle_many
         self._health, self._limits, self._drain_s = health, limits, drain_s
-        self._patient_log = PatientLog(log, health, limits)
         self._in_hand = InHand(limits.in_flight_max)
         self._keeper = Keeper(log, service, consumer, limits, in_hand=self._in_hand, begin=self._begin)
         self._suspects = Suspects(limits)
         self._pace = Pace(limits.gather_ms_max, limits.gather_ms_at_1_000_per_s)
         self._mismatch: LogMismatch | None = None
         self._say = structlog.get_logger().bind(consumer=consumer)
+        self._alone = Alone(PatientLog(log, health, limits), service, handle, limits, self._say)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`, then finish what is in hand within the drain window.
@@ -168,12 +158,12 @@ class Worker:
         structlog.contextvars.bind_contextvars(order_id=item.order_id)
         try:
             if item.deliveries < self._limits.suspect_from_delivery:
-                await self._handle_item(item, now)
+                await self._alone.handle(item, now)
             else:
                 async with self._suspects.room(item.deliveries):
-                    await self._handle_item(item, now)
+                    await self._alone.handle(item, now)
         except Poison as poison:
-            await self._park(item, poison)
+            await self._alone.park(item, poison)
         except LogMismatch as error:
             # Not this item's trouble but everybody's: the reader ends the run.
             self._mismatch = self._mismatch or error
@@ -182,86 +172,3 @@ class Worker:
         except Exception:
             # Nothing is lost: the item stays pending and comes again.
             self._say.exception("item_left_pending", item=item.id)
-
-    async def _handle_item(self, item: Item, now: Snapshot | None) -> None:
-        if item.deliveries > self._limits.deliveries_max:
-            times = item.deliveries - 1
-            raise Poison(f"handed out {times} times and never finished", times)
-        if item.deliveries > 1:
-            # Before it is handled: whoever comes after a process that died of it must find this time counted.
-            await self._patient_log.count_delivery(item)
-        now = now or await self._present(item)
-        while now and next_actor(now.event.data) == self._service:
-            step, then = follow(
-                now, await self._decide(item, now), source=self._service, now=datetime.now(UTC), item=item
-            )
-            if not step.events:
-                # Nothing to tell yet: the handler is asked again.
-                await asyncio.sleep(self._limits.ask_again_s)
-                continue
-            outcome = await self._patient_log.commit(step)
-            match outcome:
-                case Committed():
-                    if delay_ms(then.event.data) is not None or next_actor(then.event.data) != self._service:
-                        return
-                    now = then
-                case Conflict(now=held):
-                    now = held
-                case NotYours() | Duplicate():
-                    return
-        await self._release(item, now)
-
-    async def _present(self, item: Item) -> Snapshot | None:
-        """What to act on: a fresh item brought it along, after a redelivery the log is asked."""
-        try:
-            if partition_of(item.order_id) != item.partition:
-                raise ValueError(f"{item.order_id!r} is no order of partition {item.partition}")
-            if item.deliveries == 1:
-                held = snapshot(item.order_id, item.fields)
-            else:
-                held = await self._patient_log.find(item.order_id)
-            if held is None:
-                # Ended, archived and let go; or there is none, and that is told.
-                await self._version(item)
-                return None
-        except ValueError as error:
-            raise Poison(f"cannot be decoded: {error}") from error
-        if isinstance(held.event.data, UnknownEvent):
-            raise Poison(f"this release does not know {held.event.type} v{held.event.v}")
-        return held
-
-    async def _decide(self, item: Item, now: Snapshot) -> Sequence[Event]:
-        """Ask the handler; an exception is tried again, each try counted before it is made."""
-        structlog.contextvars.bind_contextvars(event_id=now.event.id, trace=now.event.traceparent)
-        while True:
-            try:
-                async with asyncio.timeout(self._limits.handle_seconds_max):
-                    return await self._handle(now.order, now.event)
-            except EventLogError:
-                raise
-            except Exception as error:
-                deliveries = await self._patient_log.count_delivery(item)
-                if deliveries > self._limits.deliveries_max:
-                    raise Poison(f"{type(error).__name__}: {error}", deliveries - 1) from error
-                self._say.warning("handler_failed", event_id=now.event.id, deliveries=deliveries, exc_info=True)
-                await asyncio.sleep(jittered(deliveries, self._limits))
-
-    async def _release(self, item: Item, now: Snapshot | None) -> None:
-        """The order needs nothing of this service any more: the item goes, the log stays as it is."""
-        version = now.order.version if now else await self._version(item)
-        outcome = await self._patient_log.commit(Step(item.order_id, now.order.user if now else "", version, item=item))
-        if isinstance(outcome, Conflict):
-            # It moved on between; whoever moved it answered for the item or will meet it again.
-            self._say.info("item_left_pending", item=item.id)
-
-    async def _version(self, item: Item) -> int:
-        version = await self._patient_log.version(item.order_id)
-        if not version:
-            raise Poison(f"the log holds no order {item.order_id or '(none named)'}")
-        return version
-
-    async def _park(self, item: Item, poison: Poison) -> None:
-        item = replace(item, deliveries=poison.deliveries or item.deliveries)
-        reason, fingerprint = str(poison), poison.fingerprint
-        if await self._patient_log.park(item, reason, fingerprint):
-            self._say.error("item_parked", item=item.id, reason=reason, fingerprint=fingerprint)

@@ -10,12 +10,13 @@ from typing import Any
 from aiohttp import ClientSession
 from solders.keypair import Keypair
 
+from libs.events.alone import Handle
 from libs.events.log import Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event, TxConfirmed
 from libs.events.reactions import ROUTER, TERMINAL
 from libs.events.retry import RetryPolicy
-from libs.events.worker import Handle, Worker
+from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.quoting.venue import Venue
 from libs.quoting.venues import Venues

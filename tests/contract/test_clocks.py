@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from libs.events import worker
+from libs.events import alone
+from libs.events.alone import Handle
 from libs.events.commands import follow
 from libs.events.envelope import Envelope
 from libs.events.ids import START
@@ -21,7 +22,7 @@ from libs.events.order import Order
 from libs.events.reactions import EXECUTOR, ROUTER
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import open_redis_log
-from libs.events.worker import Handle, Worker
+from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.service.health import Health
 from services.projector import janitor
@@ -123,7 +124,7 @@ async def test_with_the_clock_of_the_log(kind: str) -> None:
 
 
 async def test_with_the_clocks_of_the_services(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
-    monkeypatch.setattr(worker, "datetime", Unsteady)
+    monkeypatch.setattr(alone, "datetime", Unsteady)
     await asyncio.to_thread(flush_redis, redis_url)
     async with open_redis_log(redis_url, 2) as log:
         await log.start(create=True)

@@ -19,11 +19,11 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "an item is acknowledged before its events are in the log",
-        "libs/events/worker.py",
-        "            outcome = await self._patient_log.commit(step)\n            match outcome:",
+        "libs/events/alone.py",
+        "            outcome = await self._log.commit(step)\n            match outcome:",
         "            order = now.order\n"
-        "            await self._patient_log.commit(Step(item.order_id, order.user, order.version, item=item))\n"
-        "            outcome = await self._patient_log.commit(replace(step, item=None))\n            match outcome:",
+        "            await self._log.commit(Step(item.order_id, order.user, order.version, item=item))\n"
+        "            outcome = await self._log.commit(replace(step, item=None))\n            match outcome:",
         (SIMULATION,),
     ),
     Mutant(
@@ -137,7 +137,7 @@ MUTANTS = (
     ),
     Mutant(
         "a delivery is counted after it was handled",
-        "libs/events/worker.py",
+        "libs/events/alone.py",
         "        if item.deliveries > 1:\n            # Before",
         "        if item.deliveries > 1_000:\n            # Before",
         ("tests/unit/test_worker_parking.py", "tests/fault/test_poison.py"),
@@ -165,7 +165,7 @@ MUTANTS = (
     ),
     Mutant(
         "an item whose order was let go is kept",
-        "libs/events/worker.py",
+        "libs/events/alone.py",
         "        version = now.order.version if now else await self._version(item)\n",
         "        version = now.order.version if now else 0\n",
         ("tests/unit/test_worker_parking.py",),

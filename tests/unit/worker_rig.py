@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from libs.events.alone import Handle
 from libs.events.envelope import Envelope
 from libs.events.log import Committed, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event, OrderRequested, RouteSelected, RoutingStarted, TxSubmitted
 from libs.events.order import Order
-from libs.events.worker import Handle, Worker
+from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.service.health import Health
 from tests.builders import a_request, route_selected, routing_started, tx_confirmed, tx_submitted
