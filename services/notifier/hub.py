@@ -16,9 +16,9 @@ from services.notifier.listeners import Listeners
 from services.notifier.reached import Reached
 from services.notifier.subscriber import Subscriber
 from services.notifier.telling import Telling
+from services.notifier.unsent import Unsent
 from services.notifier.wire import Message
 
-LATEST_MS = 2**63  # later than any event
 _MISSING = "Events are missing on our side."
 _RESET = Message({"type": "reset", "reason": _MISSING}, kind="reset")
 
@@ -33,8 +33,7 @@ class Hub:
         self._reached = Reached(log, self.listeners, limits)
         self._telling = Telling(self._reached, views, limits)
         self._joining_again: set[asyncio.Task[None]] = set()
-        self._unsent: set[Subscriber] = set()
-        self._delivered, self._oldest_ms = 0, LATEST_MS
+        self._unsent = Unsent(limits)
         self._empty = asyncio.Event()
         self.open = False
         """Whether the log is being read, so that a socket may join."""
@@ -221,21 +220,12 @@ class Hub:
         for subscriber in receivers:
             if not subscriber.deliver(told):
                 self._join_again(subscriber)
-        self._unsent.update(receivers)
-        self._delivered += len(receivers)
-        self._oldest_ms = min(self._oldest_ms, entry.at.ms)
+        self._unsent.add(receivers, entry.at.ms)
         return len(receivers)
 
     async def flush(self) -> None:
-        """Write what was delivered: once for each listener, whatever it is."""
-        unsent, self._unsent = self._unsent, set()
-        for number, subscriber in enumerate(unsent, start=1):
-            subscriber.flush()
-            if number % self._limits.writes_at_once == 0:
-                await asyncio.sleep(0)
-        if self._delivered:
-            observe.delivered(self._delivered, self._oldest_ms)
-            self._delivered, self._oldest_ms = 0, LATEST_MS
+        """Write what was delivered."""
+        await self._unsent.flush()
 
     def settle(self, at: Mapping[int, Position]) -> None:
         """The tail is here: sockets whose snapshot is older need not compare versions any more."""
