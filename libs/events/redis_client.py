@@ -10,6 +10,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from libs.addresses import EachAddress
 from libs.events.errors import EventLogError, LogUnavailable, OutcomeUnknown
 from libs.events.redis_wire import Wire
 
@@ -41,6 +42,7 @@ def connect(url: str, *, on_connect: Callable[[Any], Any] | None = None) -> Clie
     """
     return Redis.from_url(
         url,
+        connection_class=EachAddress,
         decode_responses=True,
         encoding_errors="replace",
         protocol=2,

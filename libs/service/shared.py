@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import MovedError, ReadOnlyError, RedisClusterException, RedisError
 
+from libs.addresses import EachAddress
 from libs.service.tokens import Claims
 
 TICKET_LIFETIME = timedelta(seconds=30)
@@ -166,7 +167,13 @@ async def open_shared(url: str) -> AsyncIterator[Shared]:
         "socket_timeout": None,
         "socket_connect_timeout": 2,
     }
-    pool = BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS_MAX, timeout=ANSWER_SECONDS_MAX, **options)
+    pool = BlockingConnectionPool.from_url(
+        url,
+        connection_class=EachAddress,
+        max_connections=CONNECTIONS_MAX,
+        timeout=ANSWER_SECONDS_MAX,
+        **options,
+    )
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Redis.from_pool(pool))
 
