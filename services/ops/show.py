@@ -2,7 +2,7 @@
 
 import sys
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -181,7 +181,7 @@ def _value(name: str, value: Any) -> str:
         case _, None:
             return "-"
         case "route", {"legs": legs, "quotedAmountOut": out}:
-            return f"{'+'.join(leg['venue'] for leg in legs)} for {out}"
+            return f"{_venues(legs)} for {out}"
         case "failure", {"stage": stage, "code": code, "detail": detail}:
             return f"{stage}: {code} ({detail})"
         case "signature", str():
@@ -192,9 +192,16 @@ def _value(name: str, value: Any) -> str:
 
 def _route(data: Mapping[str, Any]) -> str:
     route = data["route"]
-    venues = "+".join(leg["venue"] for leg in route["legs"])
     lost = [f"{c['venue']} {c['outcome']}: {c['why']}" for c in data["candidates"] if c["outcome"] != "selected"]
-    return "; ".join([f"{venues} quotes {route['quotedAmountOut']}, at least {route['minAmountOut']}", *lost])
+    return "; ".join(
+        [f"{_venues(route['legs'])} quotes {route['quotedAmountOut']}, at least {route['minAmountOut']}", *lost]
+    )
+
+
+def _venues(legs: Sequence[Mapping[str, Any]]) -> str:
+    if len(legs) == 1:
+        return str(legs[0]["venue"])
+    return " + ".join(f"{leg['shareBps'] / 100:g} % {leg['venue']}" for leg in legs)
 
 
 def _best(data: Mapping[str, Any]) -> str:

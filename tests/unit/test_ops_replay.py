@@ -136,6 +136,13 @@ async def test_an_order_of_a_token_that_only_another_release_knows_is_replayed_a
     assert "? WIF for USDC, slippage 50 bps" in shown(replay_table(story))
 
 
+def test_of_a_split_order_the_shares_are_told() -> None:
+    legs = [{"venue": "meteora", "shareBps": 7_000}, {"venue": "orca", "shareBps": 3_000}]
+    route = {"legs": legs, "quotedAmountOut": "1500", "minAmountOut": "1492.5"}
+    told = describe({"type": "RouteSelected", "data": {"route": route, "candidates": []}})
+    assert told == "70 % meteora + 30 % orca quotes 1500, at least 1492.5"
+
+
 def test_an_order_that_waits_for_its_price_says_for_what_and_until_when() -> None:
     data = {"attempt": 1, "wantedAmountOut": "2000", "bestAmountOut": "1500", "until": "2026-01-02T03:04:05.000Z"}
     known = describe({"type": "OrderOpened", "data": data})
