@@ -7,9 +7,9 @@ StoreError
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -88,6 +88,28 @@ def _each_host_alone(dsn: str) -> list[str]:
     return [parts._replace(netloc=f"{who}{at}{host}").geturl() for host in hosts.split(",")]
 
 
+class Connects(Protocol):
+    """Whoever gives a connection for some statements; StoreUnavailable tells that it is away."""
+
+    def connection(self) -> AbstractAsyncContextManager[Connection]: ...
+
+
+@contextmanager
+def told_as_unavailable() -> Iterator[None]:
+    """Whatever tells that Postgres is away."""
+    try:
+        yield
+    except _AWAY as error:
+        raise StoreUnavailable(f"Postgres: {str(error) or type(error).__name__}") from error
+
+
+def is_gone(connection: Connection) -> bool:
+    """Whether it was closed. The pool may have it back by then, and the driver says so by an error alone."""
+    with suppress(asyncpg.InterfaceError):
+        return bool(connection.is_closed())
+    return True
+
+
 class Database:
     """Connections to one database."""
 
@@ -97,7 +119,7 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection from the pool, with Postgres's absence told as StoreUnavailable."""
-        try:
+        with told_as_unavailable():
             async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
                 try:
                     yield connection
@@ -105,8 +127,6 @@ class Database:
                     # The name may lead to another by now, and this connection, as long as it is used, never would.
                     connection.terminate()
                     raise
-        except _AWAY as error:
-            raise StoreUnavailable(f"Postgres: {str(error) or type(error).__name__}") from error
 
 
 @asynccontextmanager

@@ -1,10 +1,13 @@
 """What only one process may do at a time."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from enum import IntEnum
 
-from libs.orders.store import Connection, OrderStore, StoreUnavailable
+from libs.orders.connection import Connection, StoreUnavailable, is_gone, told_as_unavailable
+from libs.orders.store import OrderStore
+
+TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
 
 
 class Lock(IntEnum):
@@ -12,6 +15,60 @@ class Lock(IntEnum):
 
     REPAIR = 0x5377_4C67
     REBUILD = 0x5377_4C68
+    PROJECTING = 0x5377_4C69
+
+
+class Seat:
+    """The place of the one that writes: a lock, and the connection that holds it, by which alone he writes.
+
+    Who loses it loses with it what he was writing: however late one is, two never write at a time.
+    """
+
+    def __init__(self, store: OrderStore, lock: Lock) -> None:
+        self._store, self._lock = store, lock
+        self._held: Connection | None = None
+        self._until_left = AsyncExitStack()
+
+    async def take(self) -> bool:
+        """Whether it is ours, now or already; another may have it.
+
+        Raises:
+            StoreUnavailable
+        """
+        if self._held and not is_gone(self._held):
+            return True
+        await self.aclose()
+        async with AsyncExitStack() as stack:
+            connection = await stack.enter_async_context(self._store.connection())
+            with _or_none(connection):
+                free: bool = await connection.fetchval(TRY_LOCK, self._lock.value)
+            if free:
+                self._held, self._until_left = connection, stack.pop_all()
+            return free
+
+    async def aclose(self) -> None:
+        """Leave it to another."""
+        held, self._held = self._held, None
+        if held and not is_gone(held):
+            held.terminate()  # not given back to the pool: the lock goes with it
+        await self._until_left.aclose()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """The one that holds the place; for one at a time.
+
+        Raises:
+            StoreUnavailable: the place is lost, or is from now on.
+        """
+        held = self._held
+        if held is None or is_gone(held):
+            raise StoreUnavailable("Postgres: the connection that held the projector's place is gone")
+        try:
+            with told_as_unavailable():
+                yield held
+        except StoreUnavailable:
+            await self.aclose()
+            raise
 
 
 @asynccontextmanager
@@ -23,7 +80,7 @@ async def alone(store: OrderStore, lock: Lock, busy: str) -> AsyncIterator[None]
     """
     async with store.connection() as connection:
         with _or_none(connection):
-            free = await connection.fetchval("SELECT pg_try_advisory_lock($1)", lock.value)
+            free = await connection.fetchval(TRY_LOCK, lock.value)
         if not free:
             raise StoreUnavailable(f"Postgres: {busy}")
         try:

@@ -12,7 +12,7 @@ from libs.events.errors import LogMismatch
 from libs.events.ids import Position
 from libs.orders import sql
 from libs.orders.batch import Batch, Stretch
-from libs.orders.connection import REFUSED, BatchRefused, CheckpointMoved, Connection, Database, Row
+from libs.orders.connection import REFUSED, BatchRefused, CheckpointMoved, Connection, Connects, Row
 from libs.orders.copy_text import DELIMITER, NULL, line_of, text_of
 from libs.orders.folding import Fold, Folded, Outline
 from libs.orders.leaves import Leaves, trouble_ahead
@@ -38,7 +38,7 @@ class Writes(ABC, Generic[Piece]):
     After StoreUnavailable call `resume`: only the checkpoint knows whether the last batch went in.
     """
 
-    def __init__(self, database: Database, name: str) -> None:
+    def __init__(self, database: Connects, name: str) -> None:
         self._database = database
         self._name = name
         self._folded = Folded()

@@ -13,6 +13,7 @@ from libs.orders.connection import (
     BatchRefused,
     CheckpointMoved,
     Connection,
+    Connects,
     Database,
     StoreError,
     StoreUnavailable,
@@ -79,9 +80,9 @@ class OrderStore:
         async with self._database.connection() as connection:
             return checkpoints_of(await connection.fetch(sql.CHECKPOINTS, projection))
 
-    def projection(self, name: str = ORDERS) -> Projection:
-        """The writing side; there should be one."""
-        return Projection(self._database, name)
+    def projection(self, name: str = ORDERS, through: Connects | None = None) -> Projection:
+        """The writing side; there should be one, which a `Seat` to write `through` makes sure of."""
+        return Projection(through or self._database, name)
 
     def refolding(self, name: str) -> Refolding:
         """The writing side of a rebuild."""

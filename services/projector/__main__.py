@@ -2,9 +2,11 @@
 
 import asyncio
 import sys
+from contextlib import aclosing
 
 from libs.events.errors import EventLogError
 from libs.events.redis_log import open_redis_log
+from libs.orders.locks import Lock, Seat
 from libs.orders.store import StoreError, open_store
 from libs.service.health import Health, admin_server
 from libs.service.lifecycle import run
@@ -25,12 +27,13 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         admin_server(health, settings.admin_host, settings.admin_port),
         open_redis_log(settings.redis(), settings.partitions) as log,
         open_store(settings.database_url) as store,
+        aclosing(Seat(store, Lock.PROJECTING)) as seat,
     ):
         try:
-            projection = store.projection()
+            projection = store.projection(through=seat)
             mender = Repair(log, store, projection)
             sweeper = Janitor(log, keep_s=settings.log_keep_s, memory_max_bytes=settings.redis_memory_mb * MIB)
-            await Projector(log, projection, health, mender, sweeper).run(stop)
+            await Projector(log, projection, health, mender, sweeper, seat).run(stop)
         except (EventLogError, StoreError) as error:
             observe.stopped(error)
             sys.exit(EXIT_STOPPED)

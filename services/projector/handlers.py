@@ -28,6 +28,7 @@ BLOCK_MS = 500  # how long a stop may go unnoticed
 # not here yet is gone if Redis loses its files, so it is not longer.
 BATCH_EVERY_S = 0.1
 REPORT_EVERY_S = 1.0
+STAND_BY_S = 1.0
 BACKOFF_BASE_S, BACKOFF_CAP_S = 0.2, 2.0
 
 
@@ -45,6 +46,12 @@ class Mender(Protocol):
     async def glance(self, at: Mapping[int, Position]) -> set[int]: ...
 
 
+class Place(Protocol):
+    """What one process has at a time; `Seat` is one."""
+
+    async def take(self) -> bool: ...
+
+
 class Sweeper(Protocol):
     """Who trims the log; `Janitor` is one."""
 
@@ -56,7 +63,7 @@ class Sweeper(Protocol):
 
 
 class Projector:
-    """One process follows all partitions; a second one stops at the checkpoint."""
+    """One process follows all partitions; a second one stands by, or stops at the checkpoint."""
 
     def __init__(
         self,
@@ -65,8 +72,10 @@ class Projector:
         health: Health,
         mender: Mender | None = None,
         sweeper: Sweeper | None = None,
+        place: Place | None = None,
     ) -> None:
-        self._log = log
+        self._log, self._place = log, place
+        self._stands_by = False
         self._mender, self._sweeper = mender, sweeper
         self._projection = projection
         self._health = health
@@ -82,7 +91,10 @@ class Projector:
         """
         while not stop.is_set():
             try:
-                await self._follow(stop)
+                if await self._is_its_turn():
+                    await self._follow(stop)
+                else:
+                    await _pause(STAND_BY_S, stop)
             except LogReplaced as error:
                 if not self._mender:
                     raise
@@ -91,6 +103,14 @@ class Projector:
                 await self._wait_for("redis", error, stop)
             except StoreUnavailable as error:
                 await self._wait_for("postgres", error, stop)
+
+    async def _is_its_turn(self) -> bool:
+        stood_by, self._stands_by = self._stands_by, self._place is not None and not await self._place.take()
+        if self._stands_by:
+            self._healthy()
+            if not stood_by:
+                observe.standing_by()
+        return not self._stands_by
 
     async def _follow(self, stop: asyncio.Event) -> None:
         if self._mender:

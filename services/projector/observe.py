@@ -26,6 +26,11 @@ def resumed(epoch: str, at: Mapping[int, Position]) -> None:
     _log.info("projection resumed", epoch=epoch, at={partition: str(position) for partition, position in at.items()})
 
 
+def standing_by() -> None:
+    """Another process has the projector's place; this one waits for it."""
+    _log.info("standing by: another projector is at work")
+
+
 def trouble_ahead(reason: str) -> None:
     """Nothing is wrong yet, and there may be months to mend it."""
     _log.warning("projection will have to wait at the end of the archive's last leaf", reason=reason)

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 
 from libs.events.errors import LogUnavailable
 from libs.events.ids import START, Position
 from libs.events.log import Entry, EventLog, Only
 from libs.events.memory_log import MemoryLog
+from libs.orders.locks import Lock, Seat
 from libs.orders.store import OrderStore
 from libs.service.health import Health
 from services.projector.handlers import Log, Projector
@@ -49,6 +50,18 @@ class StartedMemoryLog(MemoryLog):
 
     async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
         self.registered[name] = dict(at)
+
+
+@asynccontextmanager
+async def standing_by(log: Log, store: OrderStore) -> AsyncIterator[asyncio.Task[None]]:
+    """As the process is: at work while no other has its place."""
+    stop = asyncio.Event()
+    async with aclosing(Seat(store, Lock.PROJECTING)) as seat:
+        projector = Projector(log, store.projection(through=seat), Health("redis", "postgres"), place=seat)
+        task = asyncio.create_task(projector.run(stop))
+        yield task
+        stop.set()
+        await task
 
 
 @asynccontextmanager

@@ -68,6 +68,50 @@ async def output(process: asyncio.subprocess.Process) -> str:
     return (await process.stderr.read()).decode()
 
 
+async def lines_until(process: asyncio.subprocess.Process, text: str) -> None:
+    assert process.stderr is not None
+    async with asyncio.timeout(30):
+        while text not in (await process.stderr.readline()).decode():
+            pass
+
+
+async def test_a_second_one_stands_by_and_takes_over_from_one_that_is_killed(
+    redis_url: str, database_url: str, log: RedisLog, store: OrderStore
+) -> None:
+    async with projector(redis_url, database_url) as first, projector(redis_url, database_url) as second:
+        at_work, waits = await _who_works_and_who_waits(first, second)
+        order_id = await commit_an_order(log)
+        await eventually(lambda: projected(store, order_id), what="the order is in Postgres")
+        at_work.kill()
+        later = await commit_an_order(log)
+        await eventually(lambda: projected(store, later), what="the other one projects")
+        waits.send_signal(signal.SIGTERM)
+        assert await waits.wait() == 0
+
+
+async def test_one_that_stands_by_ends_when_asked(
+    redis_url: str, database_url: str, log: RedisLog, store: OrderStore
+) -> None:
+    async with projector(redis_url, database_url) as first, projector(redis_url, database_url) as second:
+        at_work, waits = await _who_works_and_who_waits(first, second)
+        waits.send_signal(signal.SIGTERM)
+        assert await waits.wait() == 0
+        order_id = await commit_an_order(log)
+        await eventually(lambda: projected(store, order_id), what="the order is in Postgres")
+        assert at_work.returncode is None
+
+
+async def _who_works_and_who_waits(
+    *both: asyncio.subprocess.Process,
+) -> tuple[asyncio.subprocess.Process, asyncio.subprocess.Process]:
+    waiting = [asyncio.create_task(lines_until(process, "standing by")) for process in both]
+    done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    assert len(done) == 1
+    for task in left:
+        task.cancel()
+    return (both[0], both[1]) if waiting[1] in done else (both[1], both[0])
+
+
 async def test_asked_to_stop_it_ends_with_0(
     redis_url: str, database_url: str, log: RedisLog, store: OrderStore
 ) -> None:
