@@ -7,8 +7,9 @@ StoreError
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -41,6 +42,11 @@ _AWAY = (
 )
 
 
+SHARED = (
+    "Postgres: DATABASE_URL leads to a pooler that gives each transaction another connection, so that neither "
+    "locks nor settings last: let it pool sessions (pool_mode = session), or leave it out"
+)
+
 # What a host says, or does not, in whose place another may be asked.
 _NOT_THIS_HOST = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
 
@@ -64,11 +70,20 @@ class BatchRefused(StoreError):
     """Rows that are there already, or values no column takes."""
 
 
-async def connect(dsn: str | None = None, *, timeout: float = CONNECT_TIMEOUT_S, **options: Any) -> asyncpg.Connection:
+async def connect(
+    dsn: str | None = None, *, timeout: float = CONNECT_TIMEOUT_S, schema: str = "public", **options: Any
+) -> asyncpg.Connection:
     """The driver's own, but a host of several that stays silent leaves time to those behind it.
 
-    It has one limit for all of them together, which a machine that is gone uses up.
+    It has one limit for all of them together, which a machine that is gone uses up. `schema`: where names are looked
+    up before the public one, whatever this user has set; said afterwards, because poolers let nobody begin with it.
     """
+    connection = await _connected(dsn, timeout, options)
+    await connection.execute(f"SET search_path = {schema if schema == 'public' else f'{schema}, public'}")
+    return connection
+
+
+async def _connected(dsn: str | None, timeout: float, options: Mapping[str, Any]) -> asyncpg.Connection:
     now = asyncio.get_running_loop().time
     until, hosts = now() + timeout, _each_host_alone(dsn or "")
     while True:
@@ -99,6 +114,8 @@ def told_as_unavailable() -> Iterator[None]:
     """Whatever tells that Postgres is away."""
     try:
         yield
+    except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError) as error:
+        raise StoreUnavailable(SHARED) from error
     except _AWAY as error:
         raise StoreUnavailable(f"Postgres: {str(error) or type(error).__name__}") from error
 
@@ -141,10 +158,9 @@ async def open_database(dsn: str, schema: str = "public") -> AsyncIterator[Datab
         max_size=POOL_MAX,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=COMMAND_TIMEOUT_S,
-        connect=connect,
+        connect=partial(connect, schema=schema),
         init=_begin_session,
-        reset=_keep_session,
-        server_settings={"search_path": schema if schema == "public" else f"{schema}, public"},
+        reset=keep_session,
     )
     try:
         yield Database(pool)
@@ -160,5 +176,5 @@ async def _begin_session(connection: asyncpg.Connection) -> None:
     await connection.execute(sql.SESSION)
 
 
-async def _keep_session(_connection: asyncpg.Connection) -> None:
+async def keep_session(_connection: asyncpg.Connection) -> None:
     """Nothing here changes a session, so nothing need be undone: a round trip less for every read."""

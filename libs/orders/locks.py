@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from enum import IntEnum
 
-from libs.orders.connection import Connection, StoreUnavailable, is_gone, told_as_unavailable
+from libs.orders.connection import SHARED, Connection, StoreUnavailable, is_gone, told_as_unavailable
 from libs.orders.store import OrderStore
 
+WHO_SERVES = "SELECT pg_backend_pid()"
 TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
 
 
@@ -40,11 +41,23 @@ class Seat:
         await self.aclose()
         async with AsyncExitStack() as stack:
             connection = await stack.enter_async_context(self._store.connection())
+            if await self._is_shared(connection):
+                raise StoreUnavailable(SHARED)
             with _or_none(connection):
                 free: bool = await connection.fetchval(TRY_LOCK, self._lock.value)
             if free:
                 self._held, self._until_left = connection, stack.pop_all()
             return free
+
+    async def _is_shared(self, connection: Connection) -> bool:
+        """Whether others may be served between two of its statements, as some poolers do, and the lock be theirs."""
+        pid: int = await connection.fetchval(WHO_SERVES)
+        if pid == connection.get_server_pid():
+            return False  # nobody stands between
+        async with self._store.connection() as other, other.transaction():
+            elsewhere: int = await other.fetchval(WHO_SERVES)
+            again: int = await connection.fetchval(WHO_SERVES)
+        return pid == elsewhere or pid != again
 
     async def aclose(self) -> None:
         """Leave it to another."""

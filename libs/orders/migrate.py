@@ -42,9 +42,7 @@ async def migrate(dsn: str, folder: Path = MIGRATIONS) -> list[str]:
     """
     scripts = await asyncio.to_thread(_scripts, folder)
     try:
-        # Where the services look: a user may have a schema of his own, or another path set for him.
-        where = {"search_path": "public"}
-        connection = await connect(dsn, timeout=CONNECT_TIMEOUT_S, server_settings=where)
+        connection = await connect(dsn, timeout=CONNECT_TIMEOUT_S)
     except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
         raise MigrationError(f"cannot reach the database: {str(error) or type(error).__name__}") from None
     except ValueError:

@@ -8,7 +8,7 @@ import asyncpg
 from uuid_utils import uuid7
 
 from libs.events.crash import crossing
-from libs.orders.connection import connect
+from libs.orders.connection import connect, keep_session
 from services.gateway.limits import DATABASE_CONNECTIONS_MAX, DATABASE_TIMEOUT_S
 
 Connection = asyncpg.pool.PoolConnectionProxy
@@ -111,7 +111,7 @@ async def open_database(url: str) -> AsyncIterator[asyncpg.Pool]:
         timeout=DATABASE_TIMEOUT_S,
         command_timeout=DATABASE_TIMEOUT_S,
         connect=connect,
-        server_settings={"search_path": "public"},
+        reset=keep_session,
     )
     async with pool:
         yield pool

@@ -11,6 +11,7 @@ from tests.reliability.row import (
     PROXY,
     REPAIR,
     SOCKET,
+    STANDBY,
     Row,
 )
 
@@ -60,6 +61,23 @@ RARER = (
             CONTRACT + "test_order_store.py::test_a_connection_to_a_primary_that_was_demoted_is_given_up",
             CONTRACT
             + "test_http_accounts.py::test_accounts_are_made_again_after_the_postgres_we_were_connected_to_was_demoted",
+        ),
+    ),
+    Row(
+        "of several addresses or hosts of a store one is silent",
+        "the others are tried while there is time",
+        (
+            FAULT + "test_silent_address.py::test_the_others_are_tried_while_there_is_time",
+            CONTRACT + "test_silent_peers.py::test_a_silent_postgres_leaves_time_to_the_others_that_are_named",
+        ),
+    ),
+    Row(
+        "several projectors; the one at work is killed, or loses its connection to Postgres in the midst of a batch",
+        "one writes at a time, another takes over, and nothing that was late is written",
+        (
+            CONTRACT + "test_projector_process.py::test_a_second_one_stands_by_and_takes_over_from_one_that_is_killed",
+            STANDBY + "test_one_writes_and_the_others_take_over_again_and_again",
+            STANDBY + "test_what_is_under_way_when_the_place_is_lost_is_not_written",
         ),
     ),
     Row(
