@@ -79,7 +79,12 @@ async def connect(
     up before the public one, whatever this user has set; said afterwards, because poolers let nobody begin with it.
     """
     connection = await _connected(dsn, timeout, options)
-    await connection.execute(f"SET search_path = {schema if schema == 'public' else f'{schema}, public'}")
+    try:
+        await connection.execute(f"SET search_path = {schema if schema == 'public' else f'{schema}, public'}")
+    except BaseException:
+        # A pooler may have it wait here; who gave up must not be served later, by a connection nobody has.
+        connection.terminate()
+        raise
     return connection
 
 

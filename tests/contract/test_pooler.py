@@ -23,14 +23,14 @@ from tests.waiting import eventually
 
 
 @asynccontextmanager
-async def pooler(folder: Path, database_url: str, mode: str) -> AsyncIterator[str]:
+async def pooler(folder: Path, database_url: str, mode: str, connections: int = 20) -> AsyncIterator[str]:
     """The address of a pgbouncer, as it comes: with nothing set for our sake."""
     program = shutil.which("pgbouncer")
     if program is None:
         pytest.skip("no pgbouncer on this machine")
     with Claims() as claimed:
         port = claimed.free("127.0.0.1")
-        config = await asyncio.to_thread(_configured, folder, database_url, port, mode)
+        config = await asyncio.to_thread(_configured, folder, database_url, port, mode, connections)
         as_nobody = ("-u", "nobody") if os.getuid() == 0 else ()
         process = await asyncio.create_subprocess_exec(program, *as_nobody, config, stderr=asyncio.subprocess.DEVNULL)
         through = urlsplit(database_url)
@@ -43,7 +43,7 @@ async def pooler(folder: Path, database_url: str, mode: str) -> AsyncIterator[st
             await process.wait()
 
 
-def _configured(folder: Path, database_url: str, port: int, mode: str) -> str:
+def _configured(folder: Path, database_url: str, port: int, mode: str, connections: int) -> str:
     url = urlsplit(database_url)
     options = parse_qs(url.query)
     host = options.get("host", [url.hostname or "127.0.0.1"])[0]
@@ -61,6 +61,7 @@ def _configured(folder: Path, database_url: str, port: int, mode: str) -> str:
         "unix_socket_dir": "",
         "auth_type": "any",
         "pool_mode": mode,
+        "default_pool_size": connections,
     }
     lines = [f"{name} = {value}" for name, value in settings.items()]
     config = folder / "pgbouncer.ini"
@@ -87,6 +88,31 @@ async def test_a_pooler_of_sessions_serves_as_it_comes(tmp_path: Path, database_
         await assert_postgres_is_the_fold_of(log, store)
         async with open_database(url) as accounts:
             assert await Accounts(accounts).find("nobody@example.com") is None
+
+
+async def test_who_gave_up_waiting_for_a_pooler_does_not_take_a_connection_for_ever(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        pooler(tmp_path, database_url, "session", connections=1) as url,
+        open_store(url) as served,
+        open_store(url) as waits,
+    ):
+        async with served.connection() as only:
+            with monkeypatch.context() as hasty:
+                hasty.setattr("libs.orders.connection.CONNECT_TIMEOUT_S", 0.3)
+                with pytest.raises(StoreUnavailable):
+                    await waits.checkpoints()
+            only.terminate()
+        assert await eventually(lambda: _serves(waits), within_s=20, what="whoever asks is served again")
+
+
+async def _serves(store: OrderStore) -> bool:
+    try:
+        await store.checkpoints()
+    except StoreUnavailable:
+        return False
+    return True
 
 
 async def test_a_pooler_of_transactions_is_refused(tmp_path: Path, database_url: str) -> None:
