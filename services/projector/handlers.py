@@ -107,6 +107,7 @@ class Projector:
     async def _is_its_turn(self) -> bool:
         stood_by, self._stands_by = self._stands_by, self._place is not None and not await self._place.take()
         if self._stands_by:
+            self._trouble = ""  # what it was is for the other to see now
             self._healthy()
             if not stood_by:
                 observe.standing_by()

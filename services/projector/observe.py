@@ -27,7 +27,9 @@ def resumed(epoch: str, at: Mapping[int, Position]) -> None:
 
 
 def standing_by() -> None:
-    """Another process has the projector's place; this one waits for it."""
+    """Another process has the projector's place; this one waits for it, and is behind nothing."""
+    LAG_SECONDS.set_function(lambda: 0.0)
+    LAG_EVENTS.clear()
     _log.info("standing by: another projector is at work")
 
 

@@ -6,6 +6,7 @@ from typing import cast
 
 from prometheus_client import REGISTRY
 
+from libs.events.errors import LogUnavailable
 from libs.events.ids import START, Position
 from libs.events.memory_log import MemoryLog
 from libs.orders.batch import Batch
@@ -44,6 +45,40 @@ class LosesReplies:
         self.at = batch.until()
         assert _lag_s() > 1_000
         raise StoreUnavailable("the reply was lost")
+
+
+class FullLog(OldLog):
+    """It is read, and takes no reader's place."""
+
+    async def register_reader(self, _name: str, _at: Mapping[int, Position]) -> None:
+        raise LogUnavailable("it is full")
+
+
+class Once:
+    """A place that is ours, and another's ever after."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def take(self) -> bool:
+        self.asked += 1
+        return self.asked == 1
+
+
+async def test_who_stands_by_says_nothing_of_what_was_when_the_place_was_his() -> None:
+    log, projection, place, stop = FullLog(), LosesReplies(), Once(), asyncio.Event()
+    health = Health("redis", "postgres")
+    projector = Projector(log, cast("Projection", projection), health, place=place)
+    running = asyncio.create_task(projector.run(stop))
+    await eventually(lambda: "it is full" in health.reasons.get("redis", ""), within_s=20)
+    step, _ = a_request(1, "user-1")
+    await log.commit(step)
+    await eventually(lambda: place.asked > 1, what="it stands by", within_s=20)
+    await eventually(lambda: health.ready, what="ready, as nothing is wrong with it", within_s=20)
+    assert _lag_s() == 0
+    assert REGISTRY.get_sample_value("swaplog_projection_lag_events", {"partition": "0"}) is None
+    stop.set()
+    await running
 
 
 async def test_what_turns_out_to_be_projected_is_no_lag() -> None:
