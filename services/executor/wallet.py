@@ -47,8 +47,11 @@ class Wallet:
         """`sign` what several want done as one transaction, bound to the block of the first."""
         if len(unsigned) == 1:
             return self.sign(unsigned[0], order_id)
+        legs = [parsed(transaction) for transaction in unsigned]
+        for leg in legs:  # one that is this order's would vouch for another's
+            _is_named(bytes(leg), order_id)
         try:
-            whole = joined([parsed(transaction) for transaction in unsigned])
+            whole = joined(legs)
         except ValueError as error:
             raise UnacceptableTransaction(f"the legs' transactions cannot be made one: {error}") from None
         return self.sign(base64.b64encode(bytes(whole)).decode(), order_id)
@@ -77,12 +80,19 @@ class Wallet:
         # One signature, so one byte that counts it, its place, and the message.
         plain = bytes(transaction)
         count, to_sign = plain[:1], plain[1 + SIGNATURE_BYTES :]
-        if order_id.encode() not in to_sign:
-            if names_one(to_sign):
-                raise UnacceptableTransaction("the transaction names another order")
+        if not _is_named(to_sign, order_id):
             to_sign = _with_memo(transaction, order_id)[1 + SIGNATURE_BYTES :]
         signature = crypto_sign(to_sign, self._secret)[:SIGNATURE_BYTES]
         return Signed(str(Signature(signature)), base64.b64encode(count + signature + to_sign).decode())
+
+
+def _is_named(plain: bytes, order_id: str) -> bool:
+    """Raises UnacceptableTransaction: it names another order."""
+    if order_id.encode() in plain:
+        return True
+    if names_one(plain):
+        raise UnacceptableTransaction("the transaction names another order")
+    return False
 
 
 def _with_memo(transaction: VersionedTransaction, order_id: str) -> bytes:

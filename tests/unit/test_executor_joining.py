@@ -122,6 +122,17 @@ def test_what_cannot_be_joined_is_refused() -> None:
             WALLET.sign_all([base64.b64encode(bytes(one)).decode() for one in (built(ONE), second)], ORDER)
 
 
+def test_no_leg_is_another_orders() -> None:
+    texts = [
+        base64.b64encode(bytes(built(swap(PROGRAM, order_id.encode(), (FIRST, True))))).decode()
+        for order_id in (ORDER, new_order_id(0))
+    ]
+    assert WALLET.sign_all([texts[0], texts[0]], ORDER)
+    for legs in (texts, texts[::-1]):
+        with pytest.raises(UnacceptableTransaction, match="names another order"):
+            WALLET.sign_all(legs, ORDER)
+
+
 def test_a_transaction_that_became_too_large_is_refused() -> None:
     half = swap(PROGRAM, bytes(TRANSACTION_BYTES_MAX // 2), (FIRST, True))
     with pytest.raises(UnacceptableTransaction, match=f"a packet holds {TRANSACTION_BYTES_MAX}"):
