@@ -8,8 +8,12 @@ from libs.quoting.answer import Answer
 from libs.quoting.splitting import rivals, shares, split
 from libs.quoting.venue import Venue, question_of
 
-# Shares are a dozen times the questions: what comes with many large ones goes over one venue, as all did before.
-SPLITS_PER_CALL_MAX = 16
+# Shares are a dozen times the questions, and others wait behind them: what comes while so many large orders are being
+# split goes over one venue, as all did before.
+SPLITS_AT_ONCE_MAX = 16
+
+Large = tuple[Order, list[Answer], Sequence[str]]
+"""An order, the answers for the whole of it, and the venues to ask for shares."""
 
 
 class Venues:
@@ -18,6 +22,7 @@ class Venues:
     def __init__(self, venues: Sequence[Venue], split_from_bps: int) -> None:
         """`split_from_bps`: how far the best quote must move its price for an order to be split; 10000: never."""
         self._venues, self._split_from_bps = {venue.name: venue for venue in venues}, split_from_bps
+        self._splitting = 0
 
     @property
     def count(self) -> int:
@@ -33,9 +38,16 @@ class Venues:
             for order, answers in zip(orders, found, strict=True)
             if (able := rivals(order, answers, self._split_from_bps))
         ]
-        if large:
-            await asyncio.gather(*(self._split(*one) for one in large[:SPLITS_PER_CALL_MAX]))
+        await self._split_some(large)
         return found
+
+    async def _split_some(self, large: Sequence[Large]) -> None:
+        large = large[: SPLITS_AT_ONCE_MAX - self._splitting]
+        self._splitting += len(large)
+        try:
+            await asyncio.gather(*(self._split(*one) for one in large))
+        finally:
+            self._splitting -= len(large)
 
     async def _split(self, order: Order, answers: list[Answer], able: Sequence[str]) -> None:
         question = question_of(order)

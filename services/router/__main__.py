@@ -39,9 +39,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         venues = [Venue(name, url, session, settings.quote_deadline_ms) for name, url in settings.venue_urls().items()]
         for venue in venues:
             await stack.enter_async_context(aclosing(venue))
-        market = Venues(venues, settings.split_from_bps)
         router = Router(
-            venues=market,
+            venues=Venues(venues, settings.split_from_bps),
             policy=RetryPolicy(settings.attempts_max, settings.retry_base_ms, settings.retry_cap_ms),
             now=lambda: datetime.now(UTC),
             fraction=random.random,
@@ -58,7 +57,9 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             handle_many=router.handle_many,
         )
         try:
-            watching = asyncio.create_task(PriceWatch(log, market).run())
+            # Of its own: what it has split leaves orders on their way the room for theirs.
+            watched = Venues(venues, settings.split_from_bps)
+            watching = asyncio.create_task(PriceWatch(log, watched).run())
             stack.callback(watching.cancel)
             await keep_working(log, worker, health, limits, stop)
         except LogMismatch as error:
