@@ -14,6 +14,7 @@ COMPUTE_BUDGET = Pubkey.from_string("ComputeBudget111111111111111111111111111111
 UNIT_LIMIT = 2  # what a budget's instruction is about is its first byte, the value the others
 UNITS_BY_DEFAULT = 200_000  # for each instruction of a transaction that sets no limit
 UNITS_MAX = 1_400_000
+LOADED_LIMIT = 4  # bytes of accounts, beyond which it fails; who says nothing may load as many as there may be
 
 
 def least_of_legs(route: Route) -> list[int]:
@@ -84,6 +85,8 @@ def _apart(
     highest = {kind: max((budget[kind] for budget in budgets if kind in budget), key=_number) for kind in kinds}
     if UNIT_LIMIT in highest:
         highest[UNIT_LIMIT] = min(UNITS_MAX, sum(units)).to_bytes(4, "little")
+    if highest.pop(LOADED_LIMIT, None) and all(loaded := [_number(budget.get(LOADED_LIMIT)) for budget in budgets]):
+        highest[LOADED_LIMIT] = min(2**32 - 1, sum(loaded)).to_bytes(4, "little")
     said = [CompiledInstruction(places[COMPUTE_BUDGET], bytes([kind]) + data, b"") for kind, data in highest.items()]
     return said, doing
 

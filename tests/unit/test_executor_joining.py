@@ -21,7 +21,7 @@ from tests.builders import route_selected
 KEY = Keypair()
 WALLET = Wallet(str(KEY))
 ORDER = new_order_id(0)
-PRICE, HEAP = 3, 1
+PRICE, HEAP, LOADED = 3, 1, 4
 FIRST, SECOND, SHARED, READ, PROGRAM, OTHER_PROGRAM = (Pubkey.new_unique() for _ in range(6))
 
 Does = tuple[Pubkey, bytes, list[tuple[Pubkey, bool]]]
@@ -99,6 +99,8 @@ def test_it_is_signed_as_any_other() -> None:
         ([budget(UNIT_LIMIT, 70_000)], [], [(UNIT_LIMIT, 70_000 + 2 * UNITS_BY_DEFAULT)]),
         ([budget(UNIT_LIMIT, UNITS_MAX)], [budget(UNIT_LIMIT, 1)], [(UNIT_LIMIT, UNITS_MAX)]),
         ([budget(PRICE, 256)], [budget(PRICE, 255), budget(HEAP, 9)], [(HEAP, 9), (PRICE, 256)]),
+        ([budget(LOADED, 30_000)], [budget(LOADED, 40_000)], [(LOADED, 70_000)]),
+        ([budget(LOADED, 30_000)], [], []),
     ],
 )
 def test_a_budget_is_said_once(
