@@ -12,7 +12,7 @@ from libs.events.model import U64_MAX, Reason
 from libs.events.order import Order
 from libs.events.reactions import PERHAPS_BY_SPLITTING
 from libs.quoting.answer import NETWORK_FEE_LAMPORTS, QUOTE_BYTES_MAX, Answer, Part, Quote
-from libs.quoting.choice import WHOLE_BPS
+from libs.quoting.choice import WHOLE_BPS, wanted_out
 
 TENTHS = 10
 LEGS_MAX = 3  # a transaction is one packet
@@ -29,6 +29,8 @@ def rivals(order: Order, answers: Sequence[Answer], from_bps: int) -> list[str]:
     best = max(quotes, key=lambda quote: quote[0].amount_out)[0] if quotes else None
     if best and (best.price_impact_ppm or 0) * WHOLE_BPS < from_bps * _PPM:
         return []
+    if best and best.amount_out >= wanted_out(order) and order.terms and order.terms.time_in_force in {"IOC", "FOK"}:
+        return []  # what cannot be joined or sent is tried over one venue next, and this one has no next attempt
     failed = order.failure
     if from_bps >= WHOLE_BPS or (failed and failed.stage == "execution" and failed.reason in PERHAPS_BY_SPLITTING):
         return []

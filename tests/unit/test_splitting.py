@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from libs.events.model import Reason, RouteSelected
+from libs.events.model import Reason, RouteSelected, Terms, TimeInForce
 from libs.events.order import Failure, Order
 from libs.events.retry import RetryPolicy
 from libs.quoting.answer import QUOTE_BYTES_MAX, Answer, NoQuote, Quote
@@ -131,6 +131,20 @@ def test_after_a_failure_that_may_come_from_splitting_one_venue_does_it(
     answers, _ = halved()
     failure = Failure.model_validate({"stage": stage, "reason": reason, "detail": "x"})
     assert bool(rivals(an_order(failure=failure), answers, 10)) is again
+
+
+@pytest.mark.parametrize("time_in_force", ["IOC", "FOK"])
+def test_an_order_with_one_attempt_is_split_only_if_no_venue_alone_gives_what_it_wants(
+    time_in_force: TimeInForce,
+) -> None:
+    answers, _ = halved()
+    any_price = Terms(time_in_force=time_in_force)
+    assert rivals(an_order(terms=any_price), answers, 10) == []
+    assert rivals(an_order(terms=Terms(time_in_force=time_in_force, min_out=900)), answers, 10) == []
+    assert rivals(an_order(terms=Terms(time_in_force=time_in_force, min_out=901)), answers, 10) == ["a", "b"]
+    assert rivals(an_order(terms=Terms(time_in_force="GTC", min_out=900)), answers, 10) == ["a", "b"]
+    too_much = [declines("a", Reason.INSUFFICIENT_LIQUIDITY), declines("b", Reason.INSUFFICIENT_LIQUIDITY)]
+    assert rivals(an_order(terms=any_price), too_much, 10) == ["a", "b"]
 
 
 def test_the_same_liquidity_is_not_counted_twice() -> None:
