@@ -136,9 +136,10 @@ class Lookups:
 
     async def _history(self, order: Order) -> list[tuple[int, Body]]:
         """What is left of it, by version."""
-        log, partition = self._asking.log(), partition_of(order.id)
+        # The epoch of what is read, though another log may be open by then, where the same places are other events'.
+        epoch, partition = self._asking.log().epoch, partition_of(order.id)
         return [
-            (event.version, event_body(event, str(Cursor(log.epoch, partition, at)), order))
+            (event.version, event_body(event, str(Cursor(epoch, partition, at)), order))
             for event, at in await self._parts.views.history(order.id)
         ]
 

@@ -122,6 +122,23 @@ async def test_a_cursor_is_of_the_log_that_was_read_also_where_another_one_is_op
         assert {Cursor.parse(cursor).epoch for cursor in cursors} == {"the first"}
 
 
+class ReopenedMeanwhile(Reopened):
+    """Another log is open when the history of an order has been read."""
+
+    async def history(self, order_id: str) -> list[Entry]:
+        found = await super().history(order_id)
+        self.now = "the second"
+        return found
+
+
+@pytest.mark.parametrize("path", ["{}/events", "{}?expand=events"])
+async def test_so_are_the_cursors_in_an_orders_history(path: str) -> None:
+    async with gateway(log=ReopenedMeanwhile(PARTITIONS)) as client:
+        order_id = (await client.post()).body["orderId"]
+        (event,) = (await client.get(f"/api/orders/{path.format(order_id)}")).body["events"]
+        assert Cursor.parse(event["cursor"]).epoch == "the first"
+
+
 class ReopenedBefore(Reopened):
     """Another log is open before what followed the cursor is read."""
 
