@@ -17,6 +17,8 @@ from libs.quoting.choice import WHOLE_BPS, wanted_out
 TENTHS = 10
 LEGS_MAX = 3  # a transaction is one packet
 GAIN_PPM_MIN = 100  # a larger transaction for less than that is not worth its risk
+# That an order has met and missed. What can never be joined would be met by the same quotes again, as long as it waits.
+PRICES_MISSED_MAX = 10
 _PPM = 1_000_000
 
 
@@ -29,14 +31,21 @@ def rivals(order: Order, answers: Sequence[Answer], from_bps: int) -> list[str]:
     best = max(quotes, key=lambda quote: quote[0].amount_out)[0] if quotes else None
     if best and (best.price_impact_ppm or 0) * WHOLE_BPS < from_bps * _PPM:
         return []
-    if best and best.amount_out >= wanted_out(order) and order.terms and order.terms.time_in_force in {"IOC", "FOK"}:
-        return []  # what cannot be joined or sent is tried over one venue next, and this one has no next attempt
-    failed = order.failure
-    if from_bps >= WHOLE_BPS or (failed and failed.stage == "execution" and failed.reason in PERHAPS_BY_SPLITTING):
+    alone_will_do = best is not None and best.amount_out >= wanted_out(order)
+    if from_bps >= WHOLE_BPS or not _may_fail_so(order, alone_will_do=alone_will_do):
         return []
     able = [venue for _, venue in sorted(quotes, key=lambda quote: (-quote[0].amount_out, quote[1]))]
     able += [answer.venue for answer in answers if _has_some(answer)]
     return able[:LEGS_MAX] if len(able) > 1 and order.amount_in >= TENTHS else []
+
+
+def _may_fail_so(order: Order, *, alone_will_do: bool) -> bool:
+    """Whether it can bear a transaction that the chain may not take, or a venue not build."""
+    failed = order.failure
+    if failed and failed.stage == "execution" and failed.reason in PERHAPS_BY_SPLITTING:
+        return False
+    has_one_attempt = order.terms is not None and order.terms.time_in_force in {"IOC", "FOK"}
+    return order.attempts_before < PRICES_MISSED_MAX and not (has_one_attempt and alone_will_do)
 
 
 def shares(amount_in: int, *, first: bool) -> list[int]:

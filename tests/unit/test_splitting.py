@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from libs.events.model import Reason, RouteSelected, Terms, TimeInForce
+from libs.events.model import Reason, RouteSelected, RoutingStarted, Status, Terms, TimeInForce
 from libs.events.order import Failure, Order
-from libs.events.retry import RetryPolicy
+from libs.events.retry import RetryPolicy, after_failure
 from libs.quoting.answer import QUOTE_BYTES_MAX, Answer, NoQuote, Quote
 from libs.quoting.choice import decide
-from libs.quoting.splitting import rivals, shares, split
-from tests.builders import NOW, SOL, a_request
+from libs.quoting.splitting import PRICES_MISSED_MAX, rivals, shares, split
+from tests.builders import NOW, SOL, a_request, then
 
 POLICY = RetryPolicy(attempts_max=3, base_ms=100, cap_ms=1_000)
 TEN_SOL = 10 * 10**9
@@ -145,6 +145,28 @@ def test_an_order_with_one_attempt_is_split_only_if_no_venue_alone_gives_what_it
     assert rivals(an_order(terms=Terms(time_in_force="GTC", min_out=900)), answers, 10) == ["a", "b"]
     too_much = [declines("a", Reason.INSUFFICIENT_LIQUIDITY), declines("b", Reason.INSUFFICIENT_LIQUIDITY)]
     assert rivals(an_order(terms=any_price), too_much, 10) == ["a", "b"]
+
+
+def test_a_limit_order_whose_legs_can_never_be_joined_is_not_split_for_ever() -> None:
+    answers, ladders = halved()
+    _, now = a_request(4, terms=Terms(limit_price="1", min_out=920))  # more than one gives, and less than two
+    split_times = 0
+    for _ in range(100):
+        start = now.order.attempt if now.order.status is Status.OPEN else now.order.attempt + 1
+        _, now = then(now, RoutingStarted(attempt=start))
+        whole = split(now.order, answers, ladders) if rivals(now.order, answers, 10) else None
+        event = decide(now.order, [*answers, whole] if whole else answers, now=NOW, fraction=0, policy=POLICY)
+        _, now = then(now, event)
+        if isinstance(event, RouteSelected):
+            split_times += 1
+            failed = after_failure(
+                now.order, "execution", Reason.VENUE_REFUSED, "too large", now=NOW, fraction=0, policy=POLICY
+            )
+            _, now = then(now, failed)
+    assert split_times == PRICES_MISSED_MAX
+    assert now.order.status is Status.OPEN
+    alone = decide(now.order, [offers("a", 920)], now=NOW, fraction=0, policy=POLICY)
+    assert isinstance(alone, RouteSelected)
 
 
 def test_the_same_liquidity_is_not_counted_twice() -> None:
