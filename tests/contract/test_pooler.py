@@ -3,7 +3,7 @@
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -141,12 +141,14 @@ class OneForAll:
 class Pooled:
     """A store behind a pooler of transactions that gives whoever asks the connection used last."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: asyncpg.Connection, busy: Sequence[asyncpg.Connection] = ()) -> None:
+        """`busy`: what is given instead, one after another, while somebody else is served by the one used last."""
+        self._connection, self._busy, self._ours = connection, list(busy), False
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
-        yield OneForAll(self._connection)
+        first, self._ours = not self._ours, True
+        yield OneForAll(self._connection if first or not self._busy else self._busy.pop())
 
 
 async def test_a_place_is_not_taken_where_another_may_be_served_between(direct: asyncpg.Connection) -> None:
@@ -154,3 +156,11 @@ async def test_a_place_is_not_taken_where_another_may_be_served_between(direct: 
     with pytest.raises(StoreUnavailable, match="pool_mode = session"):
         await seat.take()
     assert await direct.fetchval("SELECT count(*) FROM pg_locks WHERE objid::bigint = $1", Lock.PROJECTING.value) == 0
+
+
+async def test_nor_where_others_are_served_by_it_just_then(direct: asyncpg.Connection, database_url: str) -> None:
+    second = await asyncpg.connect(database_url)
+    seat = Seat(cast("OrderStore", Pooled(direct, busy=[second, second])), Lock.PROJECTING)
+    with pytest.raises(StoreUnavailable, match="pool_mode = session"):
+        await seat.take()
+    await second.close()
