@@ -208,6 +208,8 @@ def _why_shared(best: _Offer, offers: Sequence[_Offer]) -> str:
     alone = max((offer for offer in offers if not offer.quote.parts), key=lambda offer: offer.net, default=None)
     if alone is None:
         return f"{shares}: no venue alone can fill it"
+    if alone.net > best.net:  # it would have won
+        return f"{shares}: no venue alone gives what is wanted"
     return f"{shares}: {_hundredths(best.net - alone.net, max(1, alone.net))} % more than {alone.venue} alone"
 
 

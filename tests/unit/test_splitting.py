@@ -10,7 +10,7 @@ from libs.events.retry import RetryPolicy, after_failure
 from libs.quoting.answer import QUOTE_BYTES_MAX, Answer, NoQuote, Quote
 from libs.quoting.choice import decide
 from libs.quoting.splitting import PRICES_MISSED_MAX, rivals, shares, split
-from tests.builders import NOW, SOL, a_request, then
+from tests.builders import NOW, SOL, USDC, a_request, then
 
 POLICY = RetryPolicy(attempts_max=3, base_ms=100, cap_ms=1_000)
 TEN_SOL = 10 * 10**9
@@ -78,6 +78,17 @@ def test_what_no_venue_can_fill_alone_they_fill_together() -> None:
     assert isinstance(event, RouteSelected)
     assert [(leg.venue, leg.share_bps) for leg in event.route.legs] == [("a", 6_000), ("b", 4_000)]
     assert event.candidates[-1].why == "60 % over a and 40 % over b: no venue alone can fill it"
+
+
+def test_where_one_venue_is_cheaper_and_not_enough_that_is_told() -> None:
+    order = an_order(mint_in=USDC, mint_out=SOL, terms=Terms(min_out=940_000))
+    answers = [offers("a", 930_000), offers("b", 900_000)]
+    dear = [ladder(venue, 1_000_000, 0.1, lamports=25_000) for venue in "ab"]
+    whole = split(order, answers, dear)
+    assert whole
+    event = decide(order, [*answers, whole], now=NOW, fraction=0.5, policy=POLICY)
+    assert isinstance(event, RouteSelected)
+    assert event.candidates[-1].why == "50 % over a and 50 % over b: no venue alone gives what is wanted"
 
 
 def test_what_is_too_much_for_all_together_is_not_split() -> None:
