@@ -70,10 +70,15 @@ async def test_what_is_under_way_when_the_place_is_lost_is_not_written(
         assert not await next_one.take()
         projection = store.projection(through=late)
         await projection.resume(log.epoch, PARTITIONS)
-        await direct.fetchval("SELECT pg_terminate_backend($1)", await holder(direct))
-        assert await eventually(next_one.take, what="the place is free")
+
+        async def write_late() -> None:
+            async with late.connection() as connection, connection.transaction():
+                await projection.write(connection, log.epoch, batch)
+                await direct.fetchval("SELECT pg_terminate_backend($1)", await holder(direct))
+                assert await eventually(next_one.take, what="the place is free")
+
         with pytest.raises(StoreUnavailable):
-            await projection.apply(log.epoch, batch)
+            await write_late()
         with pytest.raises(StoreUnavailable, match="is gone"):
             await projection.resume(log.epoch, PARTITIONS)
         assert not await late.take()

@@ -177,4 +177,18 @@ MUTANTS = (
         "False",
         ("tests/fault/test_redis_files.py",),
     ),
+    Mutant(
+        "a batch is written by another connection than the one that holds the projector's place",
+        "libs/orders/locks.py",
+        "            with told_as_unavailable():\n                yield held\n",
+        "            async with self._store.connection() as other:\n                yield other\n",
+        ("tests/contract/test_projector_standby.py",),
+    ),
+    Mutant(
+        "the least of a split order is asked of its first leg alone",
+        "services/executor/joining.py",
+        "route.min_out * quoted // route.quoted_out - sum(least)",
+        "0 if least else route.min_out * leg.amount_out // route.quoted_out",
+        ("tests/unit/test_executor_joining.py",),
+    ),
 )
