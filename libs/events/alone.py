@@ -99,7 +99,7 @@ class Alone:
                 if deliveries > self._limits.deliveries_max:
                     raise Poison(f"{type(error).__name__}: {error}", deliveries - 1) from error
                 self._say.warning("handler_failed", event_id=now.event.id, deliveries=deliveries, exc_info=True)
-                await asyncio.sleep(jittered(deliveries, self._limits))
+                await asyncio.sleep(jittered(deliveries, self._limits))  # it may be better then; others go on
 
     async def _release(self, item: Item, now: Snapshot | None) -> None:
         """The order needs nothing of this service any more: the item goes, the log stays as it is."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from libs.events.order import Order
 from libs.quoting.answer import Answer
@@ -11,6 +12,9 @@ from libs.quoting.venue import Venue, question_of
 # Shares are a dozen times the questions, and others wait behind them: what comes while so many large orders are being
 # split goes over one venue, as all did before.
 SPLITS_AT_ONCE_MAX = 16
+# Shares may take as long as the answers for the whole took, and so much more: small orders asked about with a large one
+# wait for it, and a venue that hangs only then must not keep them.
+SPLIT_MORE_S = 0.2
 
 Large = tuple[Order, list[Answer], Sequence[str]]
 """An order, the answers for the whole of it, and the venues to ask for shares."""
@@ -31,6 +35,8 @@ class Venues:
 
     async def ask(self, orders: Sequence[Order]) -> list[list[Answer]]:
         """For each order every venue's answer within the deadline; trouble is an answer too, never an error."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         by_venue = await asyncio.gather(*(venue.quote_many(orders) for venue in self._venues.values()))
         found = [[answers[place] for answers in by_venue] for place in range(len(orders))]
         large = [
@@ -38,14 +44,17 @@ class Venues:
             for order, answers in zip(orders, found, strict=True)
             if (able := rivals(order, answers, self._split_from_bps))
         ]
-        await self._split_some(large)
+        if large:
+            await self._split_some(large, loop.time() - began + SPLIT_MORE_S)
         return found
 
-    async def _split_some(self, large: Sequence[Large]) -> None:
+    async def _split_some(self, large: Sequence[Large], within_s: float) -> None:
         large = large[: SPLITS_AT_ONCE_MAX - self._splitting]
         self._splitting += len(large)
         try:
-            await asyncio.gather(*(self._split(*one) for one in large))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await asyncio.gather(*(self._split(*one) for one in large))
         finally:
             self._splitting -= len(large)
 
