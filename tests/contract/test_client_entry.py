@@ -115,16 +115,15 @@ async def test_who_waits_for_a_gateway_that_is_away_is_told_after_so_many_tries(
     """With the key of each, and also those for whom there was no room yet; and the socket is good for more."""
     async with gateway(log=MemoryLog(PARTITIONS)) as http:
         url, token = http.url, http.token
-        async with Client(url, token=token, tries_max=3) as client:
+        async with Client(url, token=token, tries_max=3) as client, ClientSession("http://127.0.0.1:9") as away:
             transport = client._transport
-            there, transport.session = transport.session, ClientSession("http://127.0.0.1:9")
+            there, transport.session = transport.session, away
             async with asyncio.timeout(20), client.entry() as entry:
                 keys = [f"k{n}" for n in range(2 * IN_HAND_MAX)]
                 many = [entry.place("SOL", "USDC", 1, key=key) for key in keys]
                 *unheard, uncancelled = await asyncio.gather(*many, entry.cancel("x"), return_exceptions=True)
                 assert [one.key for one in unheard if isinstance(one, Unreachable)] == keys
                 assert isinstance(uncancelled, Unreachable)
-                await transport.session.close()
                 transport.session = there
                 assert (await entry.place("SOL", "USDC", 1, key="k0")).status == "PENDING"
 
