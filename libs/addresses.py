@@ -24,6 +24,6 @@ class EachAddress(Connection):
                     await super()._connect()  # type: ignore[no-untyped-call]  # redis-py types no coroutine of its own
                     return
             self.host = last
-            await super()._connect()  # type: ignore[no-untyped-call]  # likewise
+            await super()._connect()  # type: ignore[no-untyped-call]  # as above
         finally:
             self.host, self.socket_connect_timeout = name, limit_s

@@ -51,8 +51,7 @@ class Alone:
                 now, await self._decide(item, now), source=self._service, now=datetime.now(UTC), item=item
             )
             if not step.events:
-                # Nothing to tell yet: the handler is asked again.
-                await asyncio.sleep(self._limits.ask_again_s)
+                await asyncio.sleep(self._limits.ask_again_s)  # nothing to tell yet: the handler is asked again
                 continue
             outcome = await self._log.commit(step)
             match outcome:

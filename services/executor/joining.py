@@ -81,14 +81,20 @@ def _apart(
             doing.append(CompiledInstruction(places[keys[one.program_id_index]], data, accounts))
         units.append(_number(budget.get(UNIT_LIMIT)) or UNITS_BY_DEFAULT * (len(doing) - before))
         budgets.append(budget)
+    together = _budget_of_all(budgets, sum(units))
+    said = [CompiledInstruction(places[COMPUTE_BUDGET], bytes([kind]) + data, b"") for kind, data in together.items()]
+    return said, doing
+
+
+def _budget_of_all(budgets: Sequence[Mapping[int, bytes]], units: int) -> dict[int, bytes]:
+    """Limits added up, and of all else the highest. `units`: what they may use, said or not."""
     kinds = sorted(set().union(*budgets))
     highest = {kind: max((budget[kind] for budget in budgets if kind in budget), key=_number) for kind in kinds}
     if UNIT_LIMIT in highest:
-        highest[UNIT_LIMIT] = min(UNITS_MAX, sum(units)).to_bytes(4, "little")
+        highest[UNIT_LIMIT] = min(UNITS_MAX, units).to_bytes(4, "little")
     if highest.pop(LOADED_LIMIT, None) and all(loaded := [_number(budget.get(LOADED_LIMIT)) for budget in budgets]):
         highest[LOADED_LIMIT] = min(2**32 - 1, sum(loaded)).to_bytes(4, "little")
-    said = [CompiledInstruction(places[COMPUTE_BUDGET], bytes([kind]) + data, b"") for kind, data in highest.items()]
-    return said, doing
+    return highest
 
 
 def _number(data: bytes | None) -> int:

@@ -30,7 +30,7 @@ class Unsent:
         for number, subscriber in enumerate(receivers, start=1):
             subscriber.flush()
             if number % self._limits.writes_at_once == 0:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # the turn of others
         if self._delivered:
             observe.delivered(self._delivered, self._oldest_ms)
             self._delivered, self._oldest_ms = 0, LATEST_MS

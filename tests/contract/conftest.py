@@ -1,17 +1,18 @@
 """Fixtures several contract tests share."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import pytest
 
+from deploy.local.stores import Store
 from libs.events.memory_log import MemoryLog
 from libs.events.redis_log import RedisLog, open_redis_log
 from libs.orders.store import OrderStore, open_store
 from tests.contract.notifier_rig import PARTITIONS, Notifier, running
 from tests.contract.repair_rig import World, open_world
-from tests.servers import flush_redis
+from tests.servers import flush_redis, fresh_database
 
 
 @pytest.fixture(params=["memory", "redis", "cluster"])
@@ -66,3 +67,10 @@ async def direct(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 async def store(database_url: str, direct: asyncpg.Connection) -> AsyncIterator[OrderStore]:
     async with open_store(database_url) as opened:
         yield opened
+
+
+@pytest.fixture
+def own_database(postgres_store: Store, database_template: str) -> Iterator[str]:
+    """For tests that make or drop tables, which nobody else may miss."""
+    with fresh_database(postgres_store.url, database_template) as url:
+        yield url

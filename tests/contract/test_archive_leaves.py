@@ -31,13 +31,6 @@ LEAVES = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'events'::regclass"
 
 
 @pytest.fixture
-def own_database(postgres_store: Store, database_template: str) -> Iterator[str]:
-    """Leaves are made and dropped here: not in anybody else's database."""
-    with fresh_database(postgres_store.url, database_template) as url:
-        yield url
-
-
-@pytest.fixture
 async def direct(own_database: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(own_database)
     await connection.execute("DROP TABLE events_0")

@@ -1,6 +1,6 @@
 """A user of the database who may write rows and make nothing: told so long before it matters, and waited for then."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from secrets import token_hex
 from urllib.parse import urlsplit
@@ -9,20 +9,11 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from deploy.local.stores import Store
 from libs.orders.store import OrderStore, open_store
 from libs.service.health import Health
 from tests.contract.projector_rig import StartedMemoryLog, assert_postgres_is_the_fold_of, caught_up, projecting
 from tests.journeys import journey
-from tests.servers import fresh_database
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def own_database(postgres_store: Store, database_template: str) -> Iterator[str]:
-    """A leaf is dropped here: not in anybody else's database."""
-    with fresh_database(postgres_store.url, database_template) as url:
-        yield url
 
 
 @pytest.fixture

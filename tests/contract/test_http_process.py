@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-import psutil  # type: ignore[import-untyped]
+import psutil  # type: ignore[import-untyped]  # it brings no types
 import pytest
 from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 from redis.asyncio import Redis
