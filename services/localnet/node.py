@@ -1,6 +1,7 @@
 """The running chain: makes blocks in time, stores each one, then shows it."""
 
 import asyncio
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,6 +35,7 @@ class Node:
         self._one_at_a_time = asyncio.Lock()
         # A thread of its own: the loop goes on collecting the next block while this one is being stored.
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="blocks")
+        self._tidying: asyncio.Task[None] | None = None
         log.info("chain_opened", slot=self.chain.slot, height=self.chain.height, resumed=snapshot is not None)
 
     def submit(self, transaction: SignedTransaction, *, preflight: bool) -> None:
@@ -59,6 +61,19 @@ class Node:
                 await self._store(block)
             self.chain.publish(block)
             shown.set()
+        if self.storage.grown() and self._tidying is None:
+            self._tidying = asyncio.create_task(self._tidy())
+
+    async def _tidy(self) -> None:
+        """Most of it while blocks are written, and the rest between two blocks."""
+        try:
+            await asyncio.to_thread(self.storage.checkpoint)
+            async with self._one_at_a_time:
+                await asyncio.to_thread(self.storage.checkpoint)
+        except sqlite3.Error as error:  # blocks are stored all the same, and it is tried again
+            log.warning("checkpoint_failed", reason=str(error))
+        finally:
+            self._tidying = None
 
     async def _store(self, block: Block) -> None:
         now_s = int(time.time())
@@ -86,6 +101,8 @@ class Node:
                     next_height = max(next_height, loop.time() - self._height_s) + self._height_s
         finally:
             stopping.cancel()
+            if self._tidying:
+                await asyncio.gather(self._tidying, return_exceptions=True)
             self._disk.shutdown()
 
     async def _until_due(self, next_height: float, stopping: "asyncio.Task[bool]") -> None:

@@ -1,8 +1,8 @@
 """The chain on disk: one SQLite file, one transaction per block, so a killed process comes back at a block's end.
 
-Writing and reading use two connections: blocks are written from a thread of their own, single rows are read in
-the event loop. The write-ahead log is not flushed at every block: SIGKILL loses nothing, a power cut may lose the
-newest blocks (the world outside is a stand-in; what must survive power cuts is the order log).
+Writing, reading and tidying up have connections of their own: large blocks are written from a thread, small ones and
+single rows in the event loop. The write-ahead log is not flushed at every block: SIGKILL loses nothing, a power cut may
+lose the newest blocks (the world outside is a stand-in; what must survive power cuts is the order log).
 """
 
 import os
@@ -29,6 +29,8 @@ CACHE_KIB = 65_536
 LISTED_MAX = 1_000
 NEWEST_KEPT = 4_096  # transactions asked for right after their block, as nearly all are, need no disk
 PAGES_PER_CHECKPOINT = 8_000
+PAGES_PER_BLOCK = 6  # beside one for each transaction, about
+CHECKPOINTS_MISSED_MAX = 4  # then whoever writes a block does it, and waits for the disk
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -71,6 +73,8 @@ class Storage:
         self._writer.execute("INSERT OR IGNORE INTO meta VALUES ('genesis', ?)", (os.urandom(32),))
         self._writer.commit()
         self._reader = _connect(path)
+        self._tidier = _connect(path)
+        self._unmoved = 0
         row = self._reader.execute("SELECT value FROM meta WHERE name = 'genesis'").fetchone()
         self.genesis: bytes = row[0]
         self._newest: OrderedDict[str, Stored] = OrderedDict()
@@ -78,6 +82,7 @@ class Storage:
     def close(self) -> None:
         self._writer.close()
         self._reader.close()
+        self._tidier.close()
 
     def write(self, block: Block, time_s: int) -> None:
         """Make one block durable, or raise and leave the file at the block before."""
@@ -92,10 +97,23 @@ class Storage:
             db.executemany("INSERT OR REPLACE INTO wallets VALUES (?, ?)", wallets)
             tip = orjson.dumps([block.slot, block.height])
             db.execute("INSERT OR REPLACE INTO meta VALUES ('tip', ?)", (tip,))
+        self._unmoved += PAGES_PER_BLOCK + len(block.transactions)
         for item in block.transactions:
             self._newest[item.signature] = Stored(block.slot, time_s, item)
         while len(self._newest) > NEWEST_KEPT:
             self._newest.popitem(last=False)
+
+    def grown(self) -> bool:
+        """Whether there is enough in the write-ahead log for a `checkpoint`."""
+        return self._unmoved >= PAGES_PER_CHECKPOINT
+
+    def checkpoint(self) -> None:
+        """Move what is in the write-ahead log to its place. Takes as long as the disk does: call it from a thread.
+
+        Blocks may be written meanwhile. The log begins anew only when all of it was moved while none was written.
+        """
+        self._unmoved = 0
+        self._tidier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def snapshot(self, recent_heights: int) -> Snapshot | None:
         """The stored state with outcomes of the newest heights, or None when nothing was ever stored."""
@@ -172,7 +190,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
     db.execute("PRAGMA busy_timeout = 5000")
-    db.execute(f"PRAGMA wal_autocheckpoint = {PAGES_PER_CHECKPOINT}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINTS_MISSED_MAX * PAGES_PER_CHECKPOINT}")
     db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return db
 

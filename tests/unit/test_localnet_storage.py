@@ -1,12 +1,17 @@
 """A killed chain comes back at a block's end, and remembers what it must not do twice."""
 
+import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import orjson
 import pytest
 
 from libs.venues.tokens import TOKENS
 from services.localnet.blocks import Block
 from services.localnet.chain import RECENT_HEIGHTS, Chain
+from services.localnet.node import Node
 from services.localnet.storage import FILE_NAME, Storage, StorageUnusable, open_storage
 from services.localnet.trouble import Trouble
 from tests.wallet import Wallet
@@ -52,6 +57,33 @@ def test_the_chain_goes_on_after_a_kill_where_its_last_block_ended(tmp_path: Pat
         after.submit(lost)
         assert [item.signature for item in block(after, storage).transactions] == [lost.signature]
     killed.close()
+
+
+def test_what_was_written_ahead_finds_its_place_beside_blocks_and_the_file_of_it_stays_small(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.localnet.storage.PAGES_PER_CHECKPOINT", 60)
+    monkeypatch.setattr("services.localnet.storage.CHECKPOINTS_MISSED_MAX", 1_000)  # so no block does it by the way
+    ahead = tmp_path / f"{FILE_NAME}-wal"
+
+    async def live(storage: Storage) -> None:
+        node = Node(storage, Trouble(1), seed=1, slot_ms=0)
+        stop = asyncio.Event()
+        running = asyncio.create_task(node.run(stop))
+        for _ in range(3_000):
+            await node.make_block()
+            await asyncio.sleep(0)
+        stop.set()
+        await running
+        assert not storage.grown()
+
+    with open_storage(tmp_path) as storage:
+        asyncio.run(live(storage))
+        # Three thousand blocks are some six thousand pages.
+        assert ahead.stat().st_size < 600 * 4_096
+        with closing(sqlite3.connect(tmp_path / FILE_NAME)) as other:
+            tip = other.execute("SELECT value FROM meta WHERE name = 'tip'").fetchone()
+    assert orjson.loads(tip[0])[1] >= 3_000
 
 
 def test_a_block_that_was_not_stored_never_happened(tmp_path: Path) -> None:
