@@ -86,7 +86,8 @@ class OrderEntry:
     async def _first_message(self, talk: Talk) -> tuple[Caller | None, object]:
         """Who speaks, and the message's name."""
         try:
-            message = await talk.ws.receive(timeout=limits.ENTRY_AUTH_WAIT_S)
+            async with asyncio.timeout(limits.ENTRY_AUTH_WAIT_S):  # receive's own begins anew with each ping
+                message = await talk.ws.receive()
             said = parse(message.data.encode(errors="replace")) if message.type is WSMsgType.TEXT else {}
             if said.get("op") == "auth":
                 caller, name = await self._parts.callers.by_text(whole(str(said.get("token"))), _SCOPE), said.get("id")

@@ -53,13 +53,15 @@ class FrameReader:
         Raises:
             BadFrame: nothing that follows can be understood.
         """
-        self._rest += data
-        while (found := self._first()) is not None:
-            opcode, final, payload = found
+        received, at = self._rest + data, 0
+        # Cut off once, not for each frame: thousands of tiny ones come at once, and all others would wait for that.
+        while (found := self._frame_at(received, at)) is not None:
+            opcode, final, payload, at = found
             if opcode & _CONTROL:
                 yield opcode, payload
             elif (message := self._joined(opcode, final, payload)) is not None:
                 yield message
+        self._rest = received[at:]
 
     def _joined(self, opcode: int, final: bool, payload: bytes) -> tuple[int, bytes] | None:
         if (opcode == _CONTINUATION) != bool(self._kind):
@@ -74,25 +76,24 @@ class FrameReader:
             _must_be_text(message)
         return kind, message
 
-    def _first(self) -> tuple[int, bool, bytes] | None:
-        """Take the first frame off what was received, if it is whole."""
-        rest = self._rest
-        if len(rest) < 2:
+    def _frame_at(self, received: bytes, at: int) -> tuple[int, bool, bytes, int] | None:
+        """The frame that begins there, if it is whole, and where the next one does."""
+        if len(received) < at + 2:
             return None
-        opcode, final, length, body = rest[0] & 0x0F, bool(rest[0] & _FINAL), rest[1] & 0x7F, 2
-        self._check(rest[0], rest[1], opcode)
+        first, second, body = received[at], received[at + 1], at + 2
+        opcode, final, length = first & 0x0F, bool(first & _FINAL), second & 0x7F
+        self._check(first, second, opcode)
         if size := _LENGTH_SIZES.get(length, 0):
             body += size
-            if len(rest) < body:
+            if len(received) < body:
                 return None
-            length = int.from_bytes(rest[2:body], "big")
+            length = int.from_bytes(received[at + 2 : body], "big")
         if length + len(self._message) > self._bytes_max and not opcode & _CONTROL:
             raise BadFrame(TOO_BIG)
         start, end = body + 4, body + 4 + length
-        if len(rest) < end:
+        if len(received) < end:
             return None
-        self._rest = rest[end:]
-        return opcode, final, _unmasked(rest[body:start], rest[start:end])
+        return opcode, final, _unmasked(received[body:start], received[start:end]), end
 
     def _check(self, first: int, second: int, opcode: int) -> None:
         known = opcode in (_CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG)

@@ -8,7 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from aiohttp import (
+    ClientConnectionResetError,
+    ClientSession,
+    ClientWebSocketResponse,
+    WSMsgType,
+    WSServerHandshakeError,
+)
 
 from libs.events.log import Outcome, Step
 from libs.events.memory_log import MemoryLog
@@ -189,6 +195,23 @@ class Slow(MemoryLog):
         self.waiting.set()
         await self.through.wait()
         return await super().commit(step)
+
+
+async def test_who_only_pings_and_never_says_who_he_is_is_not_kept(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ENTRY_AUTH_WAIT_S", 0.5)
+    async with connect(client, token="") as ws:
+
+        async def closed() -> bool:
+            with suppress(ClientConnectionResetError):
+                await ws.ping()
+            with suppress(TimeoutError):
+                await ws.receive(timeout=0.1)
+            return bool(ws.closed)
+
+        await eventually(closed, within_s=30)
+        assert ws.close_code == 4401
 
 
 async def test_a_restart_answers_what_is_in_hand_and_tells_when_to_come_back() -> None:

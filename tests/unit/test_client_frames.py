@@ -1,6 +1,7 @@
 """What a WebSocket client sends is put together whole; what it must not send is refused with the standard's code."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,7 @@ from services.notifier.frames import (
     BINARY,
     CLOSE,
     PING,
+    PONG,
     TEXT,
     BadFrame,
     FrameReader,
@@ -135,3 +137,25 @@ def test_a_long_reason_is_cut() -> None:
     frame = close_frame(4001, "x" * 500)
     assert frame[:2] == bytes((0x80 | CLOSE, 125))
     assert len(frame) == 127
+
+
+class Counted(bytes):
+    """What was received, and how much of it was copied."""
+
+    copied = 0
+
+    def __radd__(self, before: bytes) -> bytes:
+        return Counted(bytes(before) + bytes(self))
+
+    def __getitem__(self, place: Any) -> Any:
+        part = super().__getitem__(place)
+        if isinstance(part, int):
+            return part
+        Counted.copied += len(part)
+        return Counted(part)
+
+
+def test_thousands_of_tiny_frames_at_once_cost_as_much_as_they_are_long() -> None:
+    received = Counted(sent(PONG, b"") * 10_000)
+    assert len(read(received)) == 10_000
+    assert Counted.copied <= len(received)
