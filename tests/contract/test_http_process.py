@@ -3,10 +3,11 @@
 import asyncio
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -127,6 +128,24 @@ async def test_stores_may_come_late(log_url: str, database_url: str, claimed: Cl
             await eventually(ready, what="ready once Redis is there")
             assert (await client.post()).status == 202
         assert gateway.process.returncode is None
+
+
+async def test_more_connections_than_a_shell_permits_files_are_answered() -> None:
+    stores = {"REDIS_URL": "redis://127.0.0.1:1/0", "DATABASE_URL": "postgresql://127.0.0.1:1/none"}
+    async with AsyncExitStack() as stack:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))  # as a process of its own begins
+        try:
+            gateway = await stack.enter_async_context(process(**stores))
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await eventually(lambda: gateway.status("/livez"), what="the process serves")
+        url = urlsplit(gateway.client.url)
+        for number in range(200):
+            reader, writer = await asyncio.open_connection(url.hostname, url.port)
+            stack.callback(writer.close)
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: gateway\r\n\r\n")
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n", number
 
 
 async def test_what_is_in_hand_is_finished_before_the_end(log_url: str, database_url: str) -> None:
