@@ -142,7 +142,7 @@ def _answer(
         headers.append("Idempotent-Replayed")
     answer: dict[str, Any] = {"description": description, "headers": _headers(*headers)}
     if one.streams:
-        answer["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
+        answer["content"] = {"text/event-stream": {"schema": {"type": "string", "description": one.streams}}}
     elif model:
         answer["content"] = {"application/json": {"schema": {"$ref": names[model]}}}
         if links := _LINKS.get(model):

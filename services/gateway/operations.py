@@ -72,7 +72,7 @@ IF_NONE_MATCH = header("If-None-Match", "The ETag of what you have: 304 while it
 class Operation:
     """`answers`: shape by status; None: no body. `scope`: what an API key needs; "": a login; None: nothing.
 
-    `streams`: the answer is Server-Sent Events without an end.
+    `streams`: the answer is Server-Sent Events without an end, and what these are called.
     """
 
     method: str
@@ -84,7 +84,7 @@ class Operation:
     body: type[BaseModel] | None = None
     scope: str | None = "orders:read"
     parameters: tuple[Parameter, ...] = field(default_factory=tuple)
-    streams: bool = False
+    streams: str = ""
 
 
 _BODY = (400, 408, 413, 415, 422)
@@ -136,13 +136,15 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("get", "/api/quotes", "quote", "What an order would get now, firm for some seconds",
               {200: shapes.QuoteShape}, (400, 404, 422, 429, 503), None, "orders:read", QUOTED),
     Operation("get", "/api/quotes/stream", "quotes", "The same as Server-Sent Events, whenever it gets better",
-              {200: None}, (400, 404, 422, 429, 503), None, "orders:read", QUOTED, streams=True),
+              {200: None}, (400, 404, 422, 429, 503), None, "orders:read", QUOTED, streams="`quote`: a Quote"),
     Operation("get", "/api/stream/orders", "orderStream", "What happens to your orders as Server-Sent Events",
               {200: None}, (400, 404, 429, 503), None, "orders:read",
               (query("orderId", "This order only; may be repeated."),
                query("cursor", "Go on from here, without a gap."),
                query("ticket", "Instead of a header: from POST /api/auth/tickets."),
-               header("Last-Event-ID", "What EventSource sends when it comes back: as cursor.")), streams=True),
+               header("Last-Event-ID", "What EventSource sends when it comes back: as cursor.")),
+              streams="`order`: an Event; `snapshot`, `heartbeat`, `reset`: as on the socket; "
+              "`close`: code and reason, at the end"),
     Operation("get", "/livez", "live", "Whether the process runs", {200: shapes.HealthShape}, (), None, None),
     Operation("get", "/readyz", "ready", "Whether it has what it needs",
               {200: shapes.HealthShape, 503: shapes.HealthShape}, (), None, None),

@@ -104,7 +104,9 @@ def _answers(responses: Node) -> str:
     for status, answer in responses.items():
         given: Node = answer.get("content", {})
         kind, content = next(iter(given.items()), ("", None))
-        shape = "an event stream" if kind == "text/event-stream" else _type(content["schema"]) if content else ""
+        schema: Node = content["schema"] if content else {}
+        streams = kind == "text/event-stream"
+        shape = f"an event stream: {_text(schema['description'])}" if streams else _type(schema) if schema else ""
         told = re.sub(r"\w+", _code_link, answer["description"].removeprefix("code: ")) if int(status) >= 400 else ""
         rows.append((f"<b class=s{status[0]}>{status}</b>", shape, told))
     return f"<details><summary>Answers</summary>{_table(('', '', ''), rows)}</details>"

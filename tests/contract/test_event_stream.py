@@ -15,6 +15,7 @@ from aiohttp import ClientResponse
 
 from libs.events.memory_log import MemoryLog
 from libs.service.tokens import Claims
+from services.gateway.openapi import openapi
 from services.notifier.stream import EventStream
 from tests.contract.notifier_rig import (
     PARTITIONS,
@@ -75,6 +76,20 @@ async def test_the_story_of_an_order(notifier: Notifier) -> None:
     assert snapshot.id == snapshot.data["cursor"]
     assert [sent.data["version"] for sent in told] == [2, 3, 4, 5, 6, 7]
     assert all(sent.event == "order" and sent.id == sent.data["cursor"] for sent in told)
+
+
+async def test_what_events_are_called_is_told(notifier: Notifier) -> None:
+    answers = json.loads(openapi())["paths"]["/api/stream/orders"]["get"]["responses"]
+    described = answers["200"]["content"]["text/event-stream"]["schema"]["description"]
+    order = await notifier.requested()
+    async with stream(notifier, orderId=order.order.id, cursor="none") as answer:
+        found = await events(answer, 2)
+        await notifier.happens(order, *JOURNEY)
+        found += await events(answer, len(JOURNEY))
+        await notifier.hub.drain()
+        found += await events(answer, 1)
+    assert {sent.event for sent in found} == {"reset", "snapshot", "order", "close"}
+    assert all(f"`{sent.event}`" in described for sent in found)
 
 
 async def test_coming_back_with_the_last_id_goes_on_from_there(notifier: Notifier) -> None:
