@@ -13,6 +13,7 @@ from libs.events.order import Order
 from libs.events.parked import ParkedItems
 
 STEPS_PER_COMMIT_MAX = 100
+RECENT_MAX = 1_000  # of one user's orders are named by the log itself, for a day: lists need not wait for Postgres
 STEPS_WAITING_MAX = 10_000  # of one process and partition; beyond: LogUnavailable, because Redis stands still
 
 
@@ -226,7 +227,11 @@ class Reads(Protocol):
         ...
 
     async def recent(self, user: str, before: str | None, limit: int) -> list[str]:
-        """Ids of the user's newest orders, newest first, below `before`; holds the newest 1,000 of 24 h."""
+        """Ids of the user's newest orders, newest first, below `before`; holds the newest `RECENT_MAX` of 24 h."""
+        ...
+
+    async def recent_since(self, user: str) -> str | None:
+        """The oldest id `recent` holds, where older ones may have been dropped; None: it holds all of the day."""
         ...
 
     async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:

@@ -4,14 +4,12 @@ import asyncio
 from collections.abc import Sequence
 
 from libs.events.ids import Position, partition_of
-from libs.events.log import Committed, Conflict, Duplicate, Entry, NotYours, Outcome, Snapshot, Step
+from libs.events.log import RECENT_MAX, Committed, Conflict, Duplicate, Entry, NotYours, Outcome, Snapshot, Step
 from libs.events.memory_parts import Partition
 from libs.events.memory_reads import MemoryReads
 from libs.events.memory_upkeep import MemoryUpkeep
 from libs.events.memory_work import MemoryWork
 from libs.events.reactions import TERMINAL, delay_ms, next_actor
-
-RECENT_MAX = 1_000
 
 
 class MemoryLog(MemoryReads, MemoryWork, MemoryUpkeep):

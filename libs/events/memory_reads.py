@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from libs.events.errors import Trimmed
 from libs.events.ids import Position, partition_of, partition_of_user
-from libs.events.log import Entry, Only, Snapshot
+from libs.events.log import RECENT_MAX, Entry, Only, Snapshot
 from libs.events.memory_parts import MemoryParts
 
 
@@ -41,6 +41,10 @@ class MemoryReads(MemoryParts):
     async def recent(self, user: str, before: str | None, limit: int) -> list[str]:
         ids: Iterable[str] = self._parts[partition_of_user(user, self.partitions)].recent.get(user, ())
         return [order_id for order_id in sorted(ids, reverse=True) if not before or order_id < before][:limit]
+
+    async def recent_since(self, user: str) -> str | None:
+        ids = self._parts[partition_of_user(user, self.partitions)].recent.get(user, ())
+        return min(ids) if len(ids) >= RECENT_MAX else None
 
     async def find(self, order_id: str) -> Snapshot | None:
         return self._parts[partition_of(order_id)].orders.get(order_id)

@@ -9,7 +9,7 @@ import orjson
 
 from libs.events.errors import EventLogError, LogNotOpen, LogReplaced, PositionGap, Trimmed
 from libs.events.ids import Position, partition_of, partition_of_user
-from libs.events.log import Entry, Only, Snapshot
+from libs.events.log import RECENT_MAX, Entry, Only, Snapshot
 from libs.events.record import snapshot
 from libs.events.redis_client import FENCED, as_dict
 from libs.events.redis_entries import Row, entry_of, find_hole, is_wanted, text
@@ -150,6 +150,12 @@ class RedisReads:
         top = f"({before}" if before else "+"
         (ids,) = await self._ask([["ZREVRANGEBYLEX", key, top, "-", "LIMIT", 0, limit]])
         return list(ids)
+
+    async def recent_since(self, user: str) -> str | None:
+        """See `Reads.recent_since`."""
+        key = self._keys[partition_of_user(user, len(self._keys))].recent(user)
+        count, oldest = await self._ask([["ZCARD", key], ["ZRANGE", key, 0, 0]])
+        return str(oldest[0]) if int(count) >= RECENT_MAX else None
 
     async def order_of_key(self, user: str, key: str) -> str | None:
         """See `Reads.order_of_key`."""

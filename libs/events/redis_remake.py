@@ -4,14 +4,12 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any
 
-from libs.events.log import Entry
+from libs.events.log import RECENT_MAX, Entry
 from libs.events.model import AttemptFailed, OrderOpened, OrderRequested
 from libs.events.reactions import TERMINAL, next_actor
 from libs.events.record import RETIRED_FIELDS, item_fields, record
 from libs.events.redis_keys import Keys
 from libs.events.repair import KEPT, Restored
-
-RECENT_MAX = 1_000
 
 Commands = list[list[Any]]
 

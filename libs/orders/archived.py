@@ -58,6 +58,10 @@ class ArchivedReads:
         """See `Reads.recent`."""
         return await self._log.recent(user, before, limit)
 
+    async def recent_since(self, user: str) -> str | None:
+        """See `Reads.recent_since`."""
+        return await self._log.recent_since(user)
+
     async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
         """See `Reads.find_many`."""
         return await self._log.find_many(order_ids)

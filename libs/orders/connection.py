@@ -2,6 +2,7 @@
 
 StoreError
 ├── StoreUnavailable   Postgres, or its tables, are away: what was under way is in or not; try again
+│   └── StoreBehind    it is there, but the projection lags too far behind for what was asked
 ├── CheckpointMoved    another writer moved the checkpoint: nothing was written; stop loudly
 └── BatchRefused       Postgres cannot hold these rows: nothing was written; stop loudly
 """
@@ -60,6 +61,10 @@ class StoreError(Exception):
 
 class StoreUnavailable(StoreError):
     """Nothing can be said of what was under way; reads may be repeated, a projection resumes."""
+
+
+class StoreBehind(StoreUnavailable):
+    """The projection lags too far behind the log for what was asked; it catches up by itself."""
 
 
 class CheckpointMoved(StoreError):

@@ -15,6 +15,7 @@ from libs.orders.connection import (
     Connection,
     Connects,
     Database,
+    StoreBehind,
     StoreError,
     StoreUnavailable,
     open_database,
@@ -26,8 +27,16 @@ from libs.orders.refolding import Refolding
 from libs.orders.rows import entry_of
 
 __all__ = [
-    "BatchRefused", "Checkpoint", "CheckpointMoved", "Connection", "OrderStore", "Projection", "StoreError",
-    "StoreUnavailable", "open_store",
+    "BatchRefused",
+    "Checkpoint",
+    "CheckpointMoved",
+    "Connection",
+    "OrderStore",
+    "Projection",
+    "StoreBehind",
+    "StoreError",
+    "StoreUnavailable",
+    "open_store",
 ]  # fmt: skip
 
 ORDERS = "orders"  # the live projection

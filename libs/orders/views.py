@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from typing import Protocol
+from uuid import UUID
 
 from libs.events.envelope import Envelope
 from libs.events.errors import VersionGap
@@ -9,6 +10,7 @@ from libs.events.ids import Position
 from libs.events.log import Reads, Snapshot
 from libs.events.order import Order
 from libs.events.reactions import TERMINAL
+from libs.orders.connection import StoreBehind
 from libs.orders.listed import Listed, listed
 
 PAGE_MAX = 200
@@ -71,10 +73,16 @@ class OrderViews:
         return [orders[one.id] for one in page if one.id in orders], cursor
 
     async def listed(self, user: str, before: str | None, limit: int) -> tuple[list[Listed], str | None]:
-        """`newest` without the orders' events, but for those that have not ended: these are whole."""
+        """`newest` without the orders' events, but for those that have not ended: these are whole.
+
+        Raises:
+            StoreBehind: some are neither named by the log any more nor projected yet.
+        """
         wanted = min(limit, PAGE_MAX) + 1  # one more tells whether there is a next page
         # The log first: an order projected between the two reads is then in both, never in neither.
         recent = await self._log.recent(user, before, wanted)
+        if before and len(recent) < wanted:  # else all of the page is named by the log
+            await self._check_no_hole(user)
         stored = {one.id: one for one in await self._store.newest(user, before, wanted)}
         ids = sorted({*recent, *stored}, reverse=True)[:wanted]
         shown, more = ids[: wanted - 1], len(ids) == wanted
@@ -83,6 +91,15 @@ class OrderViews:
         stored |= {order_id: listed(snapshot.order) for order_id, snapshot in live.items()}
         # The cursor is the last id, not the last order: an id that is gone from both must not end the listing.
         return [stored[order_id] for order_id in shown if order_id in stored], shown[-1] if more else None
+
+    async def _check_no_hole(self, user: str) -> None:
+        """Orders are projected one after the other: with the oldest the log names come all that are older."""
+        oldest = await self._log.recent_since(user)
+        if oldest is None:
+            return
+        just_above = str(UUID(int=UUID(oldest).int + 1))
+        if [one.id for one in await self._store.newest(user, just_above, 1)] != [oldest]:
+            raise StoreBehind("the projection lacks more orders of this user than the log names")
 
     async def whole(self, page: Sequence[Listed]) -> dict[str, Order]:
         """The orders of a list; without those whose events are gone."""

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from libs.events.errors import LogMismatch, LogUnavailable
 from libs.orders.resume import NotResumable
-from libs.orders.store import StoreUnavailable
+from libs.orders.store import StoreBehind, StoreUnavailable
 from libs.service.shared import SharedUnavailable
 from services.gateway import observe
 from services.gateway.accounts import DatabaseUnavailable, EmailTaken
@@ -26,6 +26,7 @@ _FATES: tuple[tuple[type[Exception], str, str], ...] = (
     (LogMismatch, "log_unavailable", "The log of orders is not the one it was."),
     (SharedUnavailable, "log_unavailable", "Redis cannot be reached."),
     (DatabaseUnavailable, "database_unavailable", "The database cannot be reached."),
+    (StoreBehind, "database_unavailable", "The database is behind: not all of your orders can be listed yet."),
     (StoreUnavailable, "database_unavailable", "The database cannot be reached."),
     (NotifierUnavailable, "notifier_unavailable", "The WebSocket service cannot be reached."),
     (web.RequestPayloadError, "malformed_body", "The body does not arrive as its headers say."),

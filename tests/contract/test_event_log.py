@@ -156,6 +156,13 @@ async def test_of_one_users_orders_only_the_newest_thousand_are_sure_to_be_recen
     recent = await log.recent("user-1", None, len(steps))
     assert 1_000 <= len(recent) <= 1_200
     assert recent == newest[: len(recent)]
+    assert await log.recent_since("user-1") == recent[-1]
+
+
+async def test_of_a_user_with_few_orders_none_is_forgotten(log: EventLog) -> None:
+    await requested(log)
+    assert await log.recent_since("user-1") is None
+    assert await log.recent_since("nobody") is None
 
 
 async def test_a_reader_waits_for_what_comes_next(log: EventLog) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from libs.events.ids import new_order_id
-from libs.events.log import Entry, Outcome, Step
+from libs.events.log import RECENT_MAX, Entry, Outcome, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderCancelled
 from libs.orders.store import open_store
 from services.gateway import placing
-from tests.builders import route_selected, routing_started, then, tx_submitted
+from tests.builders import a_request, route_selected, routing_started, then, tx_submitted
 from tests.contract.http_gateway import ORDER, PARTITIONS, Client, gateway
 
 
@@ -49,6 +49,15 @@ async def listed(client: Client, query: str) -> list[str]:
     answer = await client.get(f"/api/orders?{query}")
     assert answer.status == 200, answer
     return [order["orderId"] for order in answer.body["orders"]]
+
+
+async def test_a_list_that_would_have_a_hole_is_refused_until_it_has_none(client: Client, log: Stage) -> None:
+    await log.commit_many([a_request(PARTITIONS, client.user)[0] for _ in range(RECENT_MAX + 100)])
+    page = await client.get("/api/orders?limit=200")
+    while page.status == 200 and (cursor := page.body["nextCursor"]):
+        page = await client.get(f"/api/orders?limit=200&cursor={cursor}")
+    assert (page.status, page.code) == (503, "database_unavailable")
+    assert "behind" in page.body["detail"]
 
 
 async def test_a_list_may_be_of_some_statuses(client: Client, log: Stage) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from libs.events.errors import VersionGap
 from libs.events.ids import new_order_id
-from libs.events.log import Entry, Snapshot
+from libs.events.log import RECENT_MAX, Entry, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event, OrderCancelled
 from libs.events.order import Order
@@ -16,7 +16,7 @@ from libs.orders.batch import Batch
 from libs.orders.listed import Listed
 from libs.orders.presentation import order_body
 from libs.orders.shown import Shown
-from libs.orders.store import OrderStore
+from libs.orders.store import OrderStore, StoreBehind
 from libs.orders.views import OrderViews
 from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
 
@@ -143,6 +143,28 @@ async def test_pages_join_log_and_projection_without_repeating_or_losing_any(sto
             break
     assert seen == [order.id for order in everything] == sorted(seen, reverse=True)
     assert len(seen) == 7
+
+
+async def test_a_list_with_orders_that_nobody_can_name_yet_is_refused(store: OrderStore) -> None:
+    """More of one user's than the log names, and the projection has none of them: such a list would have a hole."""
+    log = ForgetfulLog()
+    views = OrderViews(log, store)
+    steps = [a_request(1)[0] for _ in range(RECENT_MAX + 100)]
+    await log.commit_many(steps)
+    made = sorted((step.order_id for step in steps), reverse=True)
+
+    async def pages() -> list[str]:
+        page, cursor = await views.listed("user-1", None, 200)
+        seen = [one.id for one in page]
+        while cursor:
+            page, cursor = await views.listed("user-1", cursor, 200)
+            seen += [one.id for one in page]
+        return seen
+
+    with pytest.raises(StoreBehind):
+        await pages()
+    await project(log, store)
+    assert await pages() == made
 
 
 async def test_a_trimmed_history_is_made_whole_from_the_archive(store: OrderStore) -> None:
