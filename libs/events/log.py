@@ -181,8 +181,11 @@ class Work(Protocol):
         """Turn timers that are due into work items; gives how many."""
         ...
 
-    async def timers(self, count: int) -> list[str]:
-        """Ids of orders that wait for a time, at most `count` of each partition, the soonest first."""
+    async def timers(self, count: int, turn: int = 0) -> list[str]:
+        """Ids of orders that wait for a time, at most `count` of each partition, the soonest first.
+
+        Where there are more, each `turn` gives the next so many, and after the last the first again.
+        """
         ...
 
     async def hasten(self, order_ids: Sequence[str]) -> None:
@@ -192,6 +195,11 @@ class Work(Protocol):
     async def backlog(self, service: str) -> int:
         """Items waiting or in hand."""
         ...
+
+
+def begin_of(turn: int, count: int, total: int) -> int:
+    """Where this turn's part of so many begins, `count` in each."""
+    return turn % max(1, -(-total // count)) * count
 
 
 class Reads(Protocol):

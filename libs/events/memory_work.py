@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from libs.events.ids import partition_of
-from libs.events.log import Item
+from libs.events.log import Item, begin_of
 from libs.events.memory_parts import MemoryParts, Partition, Pending
 from libs.events.model import AttemptFailed
 from libs.events.parked import Discarded, Parked
@@ -144,8 +144,12 @@ class MemoryWork(MemoryParts):
             self._wake()
         return moved
 
-    async def timers(self, count: int) -> list[str]:
-        return [name for part in self._parts for name in sorted(part.timers, key=part.timers.__getitem__)[:count]]
+    async def timers(self, count: int, turn: int = 0) -> list[str]:
+        found: list[str] = []
+        for part in self._parts:
+            begin = begin_of(turn, count, len(part.timers))
+            found += sorted(part.timers, key=part.timers.__getitem__)[begin : begin + count]
+        return found
 
     async def hasten(self, order_ids: Sequence[str]) -> None:
         for order_id in order_ids:

@@ -6,7 +6,7 @@ from typing import Any
 
 from libs.events.errors import LogNotOpen, LogUnavailable
 from libs.events.ids import Position, partition_of
-from libs.events.log import Item
+from libs.events.log import Item, begin_of
 from libs.events.model import AttemptFailed
 from libs.events.parked import DISCARDED_MAX, Discarded, Parked
 from libs.events.reactions import NEXT_ACTOR
@@ -105,9 +105,14 @@ class RedisWork(RedisTaking):
             raise closed[0]
         return moved
 
-    async def timers(self, count: int) -> list[str]:
+    async def timers(self, count: int, turn: int = 0) -> list[str]:
         """See `Work.timers`."""
-        found = answered(await self._redis.send([["ZRANGE", keys.timers, 0, count - 1] for keys in self._keys]))
+        totals = answered(await self._redis.send([["ZCARD", keys.timers] for keys in self._keys]))
+        begins = [begin_of(turn, count, total or 0) for total in totals]
+        pages = [
+            ["ZRANGE", keys.timers, begin, begin + count - 1] for keys, begin in zip(self._keys, begins, strict=True)
+        ]
+        found = answered(await self._redis.send(pages))
         return [order_id for partition in found for order_id in partition or ()]
 
     async def hasten(self, order_ids: Sequence[str]) -> None:

@@ -19,8 +19,9 @@ from libs.quoting.venues import Venues
 from services.router import observe
 
 LOOK_EVERY_S = 1.0
-WAITING_MAX = 50_000  # orders of all partitions that are known at once; the rest waits its turn
+WAITING_MAX = 50_000  # orders of all partitions that are known at once; beyond: they take turns
 LEARNED_AT_ONCE = 200  # reading one takes a tenth of a millisecond, and orders on their way to a route wait meanwhile
+LOOKS_PER_TURN = 60  # then those that are not known have their turn; to know others takes seconds
 OTHERS_KEPT_LOOKS = 10
 PROBES_PER_PAIR = 16  # orders of a pair asked about in one look
 # So many of them want least; the others take turns. A large order moves the price against itself, so that it may want
@@ -36,7 +37,7 @@ class Log(Protocol):
     @property
     def partitions(self) -> int: ...
 
-    async def timers(self, count: int) -> list[str]: ...
+    async def timers(self, count: int, turn: int = 0) -> list[str]: ...
 
     async def hasten(self, order_ids: Sequence[str]) -> None: ...
 
@@ -87,7 +88,8 @@ class PriceWatch:
         return len(met)
 
     async def _learn(self) -> None:
-        waiting = await self._log.timers(WAITING_MAX // self._log.partitions)
+        turn = self._looks // LOOKS_PER_TURN
+        waiting = await self._log.timers(WAITING_MAX // self._log.partitions, turn)
         there = set(waiting)
         self._open = {order_id: order for order_id, order in self._open.items() if order_id in there}
         self._looks += 1
@@ -127,8 +129,20 @@ class PriceWatch:
 
 
 def _probes(orders: Sequence[Order], look: int) -> list[Order]:
-    least = nsmallest(LEAST_PER_PAIR, orders, key=lambda order: (wanted_out(order) / order.amount_in, order.id))
+    """Users have equal parts of them: thousands of one user's orders must not hide those of others."""
+    by_user: dict[str, list[Order]] = {}
+    for order in orders:
+        by_user.setdefault(order.user, []).append(order)
+    users = list(by_user.values())
+    firsts = [ranked for own in users for ranked in enumerate(nsmallest(LEAST_PER_PAIR, own, key=_wanted))]
+    least = [
+        order for _, order in nsmallest(LEAST_PER_PAIR, firsts, key=lambda ranked: (ranked[0], *_wanted(ranked[1])))
+    ]
     turns = PROBES_PER_PAIR - LEAST_PER_PAIR
-    begin = look * turns % len(orders)
-    in_turn = [*orders[begin:], *orders[:begin]][:turns]
+    places = [divmod(place, len(users)) for place in range(look * turns, (look + 1) * turns)]
+    in_turn = [users[user][lap % len(users[user])] for lap, user in places]
     return list({order.id: order for order in (*least, *in_turn)}.values())
+
+
+def _wanted(order: Order) -> tuple[float, str]:
+    return wanted_out(order) / order.amount_in, order.id

@@ -60,6 +60,7 @@ async def placed(
     *,
     sells: int = SELLS,
     seconds: float = 60,
+    user: str = "ann",
     price: str | None = "1",
     tif: Any = "GTT",
 ) -> str:
@@ -75,7 +76,7 @@ async def placed(
         expires_at=now + timedelta(seconds=seconds),
         terms=Terms(limit_price=price, min_out=least, time_in_force=tif),
     )
-    step, made = request(body, order_id=new_order_id(0), user="ann", source="gateway", now=now)
+    step, made = request(body, order_id=new_order_id(0), user=user, source="gateway", now=now)
     assert isinstance(await log.commit(step), Committed)
     return made.order.id
 
@@ -187,6 +188,32 @@ async def test_orders_too_large_for_their_price_hide_no_other(log: EventLog) -> 
         await becomes(log, small, Status.BUILDING)
 
 
+async def test_many_orders_of_one_user_hide_none_of_anothers(log: EventLog) -> None:
+    market = Shallow(150_000_000)
+    async with routing(log, market) as watch:
+        many = [await placed(log, 160_000_000, sells=10_000 * SELLS) for _ in range(200)]
+        one = await placed(log, 155_000_000, user="bob")
+        for order_id in [*many, one]:
+            await becomes(log, order_id, Status.OPEN)
+        market.price = 156_000_000
+        assert any([await watch.look() for _ in range(3)])
+        await becomes(log, one, Status.BUILDING)
+
+
+async def test_more_orders_than_a_watch_can_know_take_turns(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prices, "WAITING_MAX", 10 * PARTITIONS)
+    monkeypatch.setattr(prices, "LOOKS_PER_TURN", 1)
+    market = Market(150_000_000)
+    async with routing(log, market) as watch:
+        soon = [await placed(log, 160_000_000) for _ in range(25)]
+        later = await placed(log, 155_000_000, seconds=600)
+        for order_id in [*soon, later]:
+            await becomes(log, order_id, Status.OPEN)
+        market.price = 156_000_000
+        assert any([await watch.look() for _ in range(6)])
+        await becomes(log, later, Status.BUILDING)
+
+
 class Odd:
     """A log that holds an order which this release cannot read."""
 
@@ -195,8 +222,8 @@ class Odd:
     def __init__(self, log: EventLog, odd: str) -> None:
         self._log, self._odd = log, odd
 
-    async def timers(self, count: int) -> list[str]:
-        return await self._log.timers(count)
+    async def timers(self, count: int, turn: int = 0) -> list[str]:
+        return await self._log.timers(count, turn)
 
     async def hasten(self, order_ids: Sequence[str]) -> None:
         await self._log.hasten(order_ids)
@@ -215,7 +242,7 @@ class Crowded:
     def __init__(self) -> None:
         self.told, self.asked = 0, list[int]()
 
-    async def timers(self, count: int) -> list[str]:
+    async def timers(self, count: int, turn: int = 0) -> list[str]:
         self.told = count * self.partitions
         return [f"order-{number}" for number in range(self.told)]
 

@@ -87,7 +87,7 @@ def bounds() -> tuple[Bound, ...]:
         Bound("orders in hand of one", gateway.ENTRY_MESSAGES_IN_HAND_MAX, "gateway limits", "it is not read"),
         Bound("streams of quotes", gateway.QUOTE_STREAMS_MAX, "services/gateway/limits.py", "503"),
         Bound("of them, of a user", gateway.QUOTE_STREAMS_PER_USER_MAX, "services/gateway/limits.py", "429"),
-        Bound("open orders watched", prices.WAITING_MAX, "services/router/prices.py", "the soonest to end first"),
+        Bound("open orders watched", prices.WAITING_MAX, "services/router/prices.py", "turns of a minute"),
         Bound("orders of a pair, in a look", prices.PROBES_PER_PAIR, "services/router/prices.py", "next look"),
         Bound("inbound message, bytes", n.message_bytes_max, "notifier Limits.message_bytes_max", "closed, 1009"),
         Bound("requests to the chain at once", rpc.REQUESTS_IN_FLIGHT_MAX, "services/executor/rpc.py", "calls share"),

@@ -28,7 +28,7 @@ class Waiting:
             )
             self.held[order.id] = Snapshot(order, now.event)
 
-    async def timers(self, count: int) -> list[str]:
+    async def timers(self, count: int, turn: int = 0) -> list[str]:
         return list(self.held)
 
     async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
