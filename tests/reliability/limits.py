@@ -5,7 +5,7 @@ from typing import Any
 
 from libs.events import log, parked, redis_taking, upkeep, worker_limits
 from libs.orders import connection as postgres, folding
-from libs.service import http, settings, tokens
+from libs.service import http, lifecycle, settings, tokens
 from services.executor import rpc
 from services.gateway import limits as gateway
 from services.notifier import limits as notifier
@@ -64,6 +64,8 @@ def bounds() -> tuple[Bound, ...]:
         ),
         Bound("body of a request, bytes", gateway.BODY_BYTES_MAX, "services/gateway/limits.py", "413"),
         Bound("passwords waiting", gateway.PASSWORDS_WAITING_MAX, "services/gateway/limits.py", "503"),
+        Bound("files a process opens", lifecycle.OPEN_FILES_WANTED, "libs/service/lifecycle.py", "the system refuses"),
+        Bound("orders of a user lists have before Postgres", log.RECENT_MAX, "libs/events/log.py", "older pages: 503"),
         Bound("sockets through one gateway", gateway.TUNNELS_MAX, "services/gateway/limits.py", "503"),
         Bound("tokens remembered as verified", tokens.VERIFIED_MAX, "libs/service/tokens.py", "verified again"),
         Bound("sockets of one notifier", n.sockets_max, "notifier Limits.sockets_max", "503"),
