@@ -235,6 +235,25 @@ async def test_nobody_can_lock_another_out(shared: Shared, database_url: str) ->
         assert [await tried(other) for other in ("2001:db8:0:2::1", "::ffff:203.0.113.3", "unknown")] == [401] * 3
 
 
+async def test_with_the_port_some_proxies_write_behind_it_an_address_is_the_same(
+    shared: Shared, database_url: str
+) -> None:
+    body = {"email": f"{uuid4().hex}@example.com", "password": "wrong password"}
+    async with (
+        open_database(database_url) as pool,
+        gateway(shared=shared, accounts=Accounts(pool), proxies=1) as client,
+    ):
+
+        async def tried(seen: str) -> int:
+            headers = {"Authorization": "", "X_Forwarded_For": seen}
+            return (await client.post(body, "/api/auth/login", **headers)).status
+
+        assert [await tried(f"203.0.113.1:{n}") for n in range(50_000, 50_012)] == [401] * 10 + [429] * 2
+        assert await tried("203.0.113.1") == 429
+        assert [await tried(f"[2001:db8:0:1::{n}]:{n + 1}") for n in range(12)] == [401] * 10 + [429] * 2
+        assert await tried("2001:db8:0:1::1") == 429
+
+
 class Silent(Shared):
     """A Redis that answers nobody."""
 
