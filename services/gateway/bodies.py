@@ -105,11 +105,21 @@ B = TypeVar("B", bound=Body)
 
 
 def validate(model: type[B], value: dict[str, Any]) -> B:
+    _check_size(value)
+    for name, part in value.items():
+        _check_size(part, name)
     try:
         return model.model_validate(value)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
         raise Invalid(*(_told(fault["loc"], fault["type"], fault["msg"]) for fault in faults)) from None
+
+
+def _check_size(part: object, *path: str) -> None:
+    if isinstance(part, dict) and len(part) > limits.MEMBERS_MAX:
+        raise Invalid(
+            FieldError(_pointer(path), "too_long", f"An object has at most {limits.MEMBERS_MAX} members here.")
+        )
 
 
 def _told(path: tuple[int | str, ...], code: str, said: str) -> FieldError:

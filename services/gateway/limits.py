@@ -8,6 +8,7 @@ from libs.service.shared import Rate
 BODY_BYTES_MAX = 64 * 1024
 BODY_DEADLINE_S = 10.0  # to arrive; beyond: 408
 NUMBER_CHARS_MAX = 64
+MEMBERS_MAX = 100  # of an object: to find what is wrong with each of thousands would cost as much as as many orders
 ERRORS_SHOWN_MAX = 10
 ECHO_CHARS_MAX = 64  # of what the client sent, when an error quotes it
 

@@ -52,7 +52,7 @@ FIELD_CODES: Mapping[str, str] = {
     "dict_type": "an object is expected",
     "list_type": "a list is expected",
     "too_short": "the list is too short",
-    "too_long": "the list is too long",
+    "too_long": "the list, or the object, is too long",
     "object_expected": "an object is expected",
     "list_expected": "a list under exactly this name is expected",
     "list_length": "the list is empty or too long",

@@ -195,3 +195,15 @@ def test_a_password_is_not_shown_by_a_body_that_is_printed() -> None:
     signup = dto_accounts.read_signup(b'{"email":"a@b.cd","password":"do not show me"}')
     login = dto_accounts.read_login(b'{"email":"a@b.cd","password":"do not show me"}')
     assert "show" not in repr(signup) + repr(login)
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [("{%s}", "#"), ('{"tokenIn":"SOL","tokenOut":"USDC","amount":1,"metadata":{%s}}', "#/metadata")],
+)
+def test_what_is_wrong_is_not_looked_for_in_thousands_of_members(body: str, pointer: str) -> None:
+    """Each fault found costs as much as an order, and a body of them would be counted as one."""
+    members = ",".join(f'"{number}":1' for number in range(5_000))
+    with pytest.raises(bodies.Invalid) as refused:
+        dto.read_order((body % members).encode(), NOW)
+    assert [(error.pointer, error.code) for error in refused.value.errors] == [(pointer, "too_long")]
