@@ -48,7 +48,8 @@ class OrderEntry:
         check_handshake(request)
         text = credential_of(request)
         caller = await self._parts.callers.by_text(text, _SCOPE) if text else None
-        if len(self._open) >= limits.ENTRY_SOCKETS_MAX:
+        strangers = 0 if caller else sum(talk.caller is None for talk in self._open)
+        if len(self._open) >= limits.ENTRY_SOCKETS_MAX or strangers >= limits.ENTRY_STRANGERS_MAX:
             raise Problem("busy", "Too many sockets for orders are open.")
         ws = web.WebSocketResponse(
             heartbeat=limits.ENTRY_PING_S, max_msg_size=limits.BODY_BYTES_MAX, compress=False, timeout=limits.LINGER_S

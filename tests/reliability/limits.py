@@ -85,6 +85,7 @@ def bounds() -> tuple[Bound, ...]:
         Bound("the same, for snapshots", n.ended_orders_kept, "notifier Limits.ended_orders_kept", "read again"),
         Bound("sessions of a user", gateway.SESSIONS_MAX, "services/gateway/limits.py", "the oldest ends"),
         Bound("sockets for orders", gateway.ENTRY_SOCKETS_MAX, "services/gateway/limits.py", "503"),
+        Bound("of them, that say not yet whose", gateway.ENTRY_STRANGERS_MAX, "services/gateway/limits.py", "503"),
         Bound("of them, of a user", gateway.ENTRY_SOCKETS_PER_USER_MAX, "services/gateway/limits.py", "429"),
         Bound("orders in hand of one", gateway.ENTRY_MESSAGES_IN_HAND_MAX, "gateway limits", "it is not read"),
         Bound("streams of quotes", gateway.QUOTE_STREAMS_MAX, "services/gateway/limits.py", "503"),
