@@ -4,16 +4,12 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from aiohttp import (
-    ClientConnectionResetError,
     ClientSession,
     ClientWebSocketResponse,
-    WSMsgType,
-    WSServerHandshakeError,
 )
 
 from libs.events.log import Outcome, Step
@@ -21,11 +17,10 @@ from libs.events.memory_log import MemoryLog
 from libs.service.shared import Rate, open_shared
 from libs.service.tokens import issue_token
 from services.gateway import limits
-from tests.contract.http_gateway import ORDER, PARTITIONS, SECRET, Client, gateway
+from tests.contract.entry_rig import PATH, asked, closed_with, connect, place
+from tests.contract.http_gateway import PARTITIONS, SECRET, Client, gateway
 from tests.contract.notifier_rig import UPGRADE
 from tests.waiting import eventually
-
-PATH = "/api/ws/entry"
 
 
 @pytest.fixture
@@ -37,24 +32,6 @@ def log() -> MemoryLog:
 async def client(log: MemoryLog) -> AsyncIterator[Client]:
     async with gateway(log=log) as client:
         yield client
-
-
-def connect(client: Client, token: str | None = None) -> Any:
-    token = client.token if token is None else token
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return client.session.ws_connect(client.url + PATH, headers=headers)
-
-
-def place(name: str, key: str | None = None, **fields: object) -> dict[str, object]:
-    order = {**ORDER, **fields, **({"idempotencyKey": key} if key else {})}
-    return {"op": "order.place", "id": name, "order": order}
-
-
-async def asked(ws: ClientWebSocketResponse, *messages: dict[str, object]) -> list[dict[str, Any]]:
-    """Everything is sent before anything is read."""
-    for message in messages:
-        await ws.send_json(message)
-    return [await ws.receive_json(timeout=60) for _ in messages]
 
 
 async def test_orders_are_in_the_log_when_they_are_answered_and_answered_in_order(client: Client) -> None:
@@ -126,45 +103,6 @@ async def test_odd_messages_are_answered_in_their_place(client: Client) -> None:
     assert codes == [bad, bad, bad, ("error", "unknown_op"), bad, ("pong", None), bad]
 
 
-async def closed_with(ws: ClientWebSocketResponse) -> tuple[int | None, str]:
-    while (message := await ws.receive(timeout=60)).type is WSMsgType.TEXT:
-        pass
-    return ws.close_code, str(message.extra or "")
-
-
-async def test_who_may_not_place_orders_is_not_let_in(client: Client) -> None:
-    with pytest.raises(WSServerHandshakeError) as refused:
-        await connect(client, "nonsense")
-    assert refused.value.status == 401
-    for first in ({"op": "auth", "token": "nonsense"}, place("1")):
-        async with connect(client, "") as ws:
-            await ws.send_json(first)
-            assert (await closed_with(ws))[0] == 4401
-    async with connect(client, "") as ws:
-        told, result = await asked(ws, {"op": "auth", "id": "me", "token": client.token}, place("1"))
-        assert (told["type"], told["id"]) == ("authenticated", "me")
-        assert datetime.fromisoformat(told["expiresAt"]) > datetime.now(UTC)
-        assert result["status"] == 202
-
-
-async def test_a_token_ends_and_can_be_renewed_in_time(client: Client) -> None:
-    short = issue_token(client.user, SECRET, lifetime=timedelta(seconds=2))
-    async with connect(client, short) as left, connect(client, short) as renewed:
-        (told,) = await asked(renewed, {"op": "auth", "id": "again", "token": client.token})
-        assert (told["type"], told["id"]) == ("authenticated", "again")
-        assert await closed_with(left) == (4401, "token expired, reconnect")
-        assert (await asked(renewed, place("1")))[0]["status"] == 202
-        await renewed.send_json({"op": "auth", "token": issue_token("bob", SECRET)})
-        assert (await closed_with(renewed))[0] == 4401
-
-
-@pytest.mark.parametrize("name", [None, 3, "x" * 256])
-async def test_who_says_who_he_is_under_no_name_is_let_in_all_the_same(client: Client, name: object) -> None:
-    async with connect(client, "") as ws:
-        (told,) = await asked(ws, {"op": "auth", "id": name, "token": client.token})
-        assert (told["type"], told["id"]) == ("authenticated", None)
-
-
 async def test_rates_are_those_of_http(redis_url: str) -> None:
     async with open_shared(redis_url) as shared, gateway(shared=shared, rate=Rate(20, 60)) as client:
         client.user = f"user-{id(client)}"
@@ -173,15 +111,6 @@ async def test_rates_are_those_of_http(redis_url: str) -> None:
             answers = await asked(ws, *(place(str(n)) for n in range(22)))
     assert [answer["status"] for answer in answers] == [202] * 20 + [429] * 2
     assert answers[-1]["problem"]["retryAfter"] >= 1
-
-
-async def test_as_many_sockets_as_may_be(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "ENTRY_SOCKETS_PER_USER_MAX", 1)
-    async with connect(client) as ws:
-        assert (await asked(ws, {"op": "ping"}))[0]["type"] == "pong"
-        with pytest.raises(WSServerHandshakeError) as refused:
-            await connect(client)
-        assert refused.value.status == 429
 
 
 class Slow(MemoryLog):
@@ -195,38 +124,6 @@ class Slow(MemoryLog):
         self.waiting.set()
         await self.through.wait()
         return await super().commit(step)
-
-
-async def test_strangers_keep_nobody_out_who_says_who_he_is(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "ENTRY_SOCKETS_MAX", 3)
-    monkeypatch.setattr(limits, "ENTRY_STRANGERS_MAX", 1)
-    async with connect(client, token="") as ws:
-        for _ in range(3):
-            with pytest.raises(WSServerHandshakeError) as refused:
-                await connect(client, token="")
-            assert refused.value.status == 503
-        async with connect(client) as known:
-            assert (await asked(known, {"op": "ping"}))[0]["type"] == "pong"
-        assert (await asked(ws, {"op": "auth", "token": client.token}))[0]["type"] == "authenticated"
-        async with connect(client, token=""):  # there is room for another
-            pass
-
-
-async def test_who_only_pings_and_never_says_who_he_is_is_not_kept(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "ENTRY_AUTH_WAIT_S", 0.5)
-    async with connect(client, token="") as ws:
-
-        async def closed() -> bool:
-            with suppress(ClientConnectionResetError):
-                await ws.ping()
-            with suppress(TimeoutError):
-                await ws.receive(timeout=0.1)
-            return bool(ws.closed)
-
-        await eventually(closed, within_s=30)
-        assert ws.close_code == 4401
 
 
 async def test_a_restart_answers_what_is_in_hand_and_tells_when_to_come_back() -> None:
@@ -262,16 +159,6 @@ async def test_half_a_character_is_answered_in_its_place_and_the_rest_goes_on(cl
     assert name["code"] == "bad_message"
     assert [one["problem"]["code"] for one in (token, key)] == ["token_invalid"] * 2
     assert placed["status"] == 202
-
-
-async def test_who_says_who_he_is_has_as_many_sockets_as_may_be(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "ENTRY_SOCKETS_PER_USER_MAX", 1)
-    async with connect(client, "") as first, connect(client, "") as second:
-        assert (await asked(first, {"op": "auth", "token": client.token}))[0]["type"] == "authenticated"
-        await second.send_json({"op": "auth", "token": client.token})
-        assert await closed_with(second) == (4429, "too many connections of this user")
 
 
 @asynccontextmanager
