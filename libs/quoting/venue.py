@@ -17,7 +17,7 @@ from libs.service.http import LIST_REFUSED, PeerNonsense, PeerUnavailable, ask
 
 QUOTES_PER_CALL_MAX = 100
 CALLS_IN_FLIGHT_MAX = 2  # per venue: one slow answer does not hold up every other order
-BRACKETS_MAX = 256  # so is its nesting
+BRACKETS_MAX = 128  # and so deep may it be nested: readers of the log read JSON of up to 200 levels (pydantic)
 HOPS_MAX = 16
 MESSAGE_CHARS_MAX = 200
 DIGITS_MAX = 20

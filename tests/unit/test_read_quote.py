@@ -5,10 +5,13 @@ from typing import Any
 import orjson
 import pytest
 
+from libs.events.envelope import event_of
 from libs.events.model import U64_MAX, Reason
-from libs.quoting.answer import QUOTE_BYTES_MAX, NoQuote, Quote
+from libs.events.retry import RetryPolicy
+from libs.quoting.answer import QUOTE_BYTES_MAX, Answer, NoQuote, Quote
+from libs.quoting.choice import decide
 from libs.quoting.venue import BRACKETS_MAX, HOPS_MAX, Question, read_quote
-from tests.builders import SOL, USDC
+from tests.builders import NOW, SOL, USDC, a_request
 
 POOL, OTHER_POOL = "9sdTB1ZuChheS7jgfD6UWA4qP8bQXosJFRUcV5R1YMZY", "H4Yx9HT5DyJ857119SXLfcmTc6wpf8zGNE762W8imQh3"
 QUESTION = Question(SOL, USDC, 10**9, 50, "SOL/USDC")
@@ -90,6 +93,17 @@ def test_a_quote_may_have_so_many_brackets_and_no_more() -> None:
     room = BRACKETS_MAX - raw.count(b"{") - raw.count(b"[")
     assert taken(a_body(padding=[[]] * room))
     assert nonsense(a_body(padding=[[]] * (room + 1))) == "the quote is too long to keep"
+
+
+def test_a_quote_nested_as_deep_as_it_may_be_is_read_again_from_the_log() -> None:
+    raw = orjson.dumps(a_body(padding=0))
+    room = BRACKETS_MAX - raw.count(b"{") - raw.count(b"[")
+    quote = taken(orjson.loads(raw.replace(b'"padding":0', b'"padding":' + b"[" * room + b"]" * room)))
+    _, now = a_request(4)
+    selected = decide(
+        now.order, [Answer("raydium", 1, quote)], now=NOW, fraction=0, policy=RetryPolicy(1, 1, 1), attempt=1
+    )
+    assert event_of("RouteSelected", 1, selected.model_dump_json()) == selected
 
 
 def test_a_way_may_have_so_many_hops_and_no_more() -> None:
