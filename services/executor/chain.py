@@ -10,6 +10,7 @@ STATUSES_PER_CALL_MAX = 256  # a node's limit
 SENDS_PER_CALL_MAX = 64
 _CONFIRMED = {"commitment": "confirmed"}
 _BALANCES = {**_CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": 0}
+_HEADER = {**_CONFIRMED, "transactionDetails": "none", "rewards": False, "maxSupportedTransactionVersion": 0}
 _SEND = {"encoding": "base64", "skipPreflight": True, "maxRetries": 0}
 _MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
 _COMMITMENTS: dict[object, Commitment] = {
@@ -64,14 +65,35 @@ class Chain:
         self._quick = any(sending.look and sending.look.status for sending in sendings)
         return sendings
 
-    async def look(self, signatures: Sequence[str], *, history: bool = False) -> list[Look]:
-        """What the chain knows of at most `STATUSES_PER_CALL_MAX` signatures; `history`: also of old ones."""
-        options = ({"searchTransactionHistory": True},) if history else ()
+    async def look(self, signatures: Sequence[str]) -> list[Look]:
+        """What the chain knows of at most `STATUSES_PER_CALL_MAX` signatures that are not old."""
+        return _known_of(await self._rpc.together(Call("getSignatureStatuses", (list(signatures),))), len(signatures))
+
+    async def look_back(self, signature: str, blocks_from: int | None) -> Look:
+        """What the chain knows of a signature, however old.
+
+        `blocks_from`: that a node does not show it counts only if it has every block from this height on. One that was
+        set up since, or has let its oldest go, says the same of what landed before.
+        """
+        calls = [Call("getSignatureStatuses", ([signature], {"searchTransactionHistory": True}))]
+        if blocks_from is not None:
+            calls.append(Call("getFirstAvailableBlock"))
+        answers = await self._rpc.together(*calls)
+        (look,) = _known_of(answers, 1)
+        if blocks_from is not None and look.status is None:
+            await self._check_reaches(answers[1], blocks_from)
+        return look
+
+    async def _check_reaches(self, first: Any, height: int) -> None:
+        if first == 0 or (isinstance(first, RpcRefused) and first.code == METHOD_NOT_FOUND):
+            return
         try:
-            answer = await self._rpc.call("getSignatureStatuses", list(signatures), *options)
-            return _looks(answer, len(signatures))
+            block = await self._rpc.call("getBlock", first, _HEADER)
+            begins = int(block["blockHeight"])
         except (RpcRefused, *_MALFORMED) as error:
-            raise ChainUnavailable(f"getSignatureStatuses: {error}") from error
+            raise ChainUnavailable(f"getBlock of its first, {first!s:.20}: {error}") from error
+        if begins > height:
+            raise ChainUnavailable(f"its blocks begin at height {begins}, and it may have landed from {height} on")
 
     async def view(self, blockhash: str) -> ChainView:
         """Where the chain stands, by one answer of one node, and whether `blockhash` would still be taken then."""
@@ -138,6 +160,14 @@ def _at_slot(valid: Any, slot: int) -> bool | None:
         return holds if isinstance(holds, bool) and (holds or seen >= slot) else None
     except _MALFORMED:
         return None
+
+
+def _known_of(answers: Results, count: int) -> list[Look]:
+    try:
+        return _looks(answers[0], count)
+    except _MALFORMED as error:
+        why = answers[0] if isinstance(answers[0], RpcRefused) else error
+        raise ChainUnavailable(f"getSignatureStatuses: {why}") from error
 
 
 def _looks(answer: Any, count: int) -> list[Look]:

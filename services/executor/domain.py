@@ -116,6 +116,16 @@ def past(view: ChainView, last_valid_block_height: int) -> bool:
     return view.block_height > last_valid_block_height and view.blockhash_valid is not True
 
 
+def needs_blocks_from(view: ChainView, last_valid_block_height: int) -> int | None:
+    """The height from which on a node must have every block, or that it shows no signature proves nothing.
+
+    None: a node remembers the signatures of twice as many blocks as a transaction has to land in, whenever it began.
+    """
+    if view.block_height <= last_valid_block_height + BLOCKHASH_HEIGHTS:
+        return None
+    return max(0, last_valid_block_height - AHEAD_MAX)
+
+
 def chain_error(error: Any) -> tuple[Reason, str]:
     """The reason behind a transaction's error, and one sentence for people."""
     cause = error

@@ -26,6 +26,7 @@ from services.executor.domain import (
     against_quote_ppm,
     amount_received,
     conclude,
+    needs_blocks_from,
     past,
 )
 from services.executor.outage import Outage
@@ -190,7 +191,8 @@ class Settling:
                 return StillPending()
             # The order matters: a look from before the height was seen could miss the last valid block.
             with crossing("chain.last_look"):
-                look: Look = (await self.chain.look([sent.signature], history=True))[0]
+                blocks_from = needs_blocks_from(view, sent.last_valid_block_height)
+                look: Look = await self.chain.look_back(sent.signature, blocks_from)
         except ChainUnavailable as trouble:
             observe.look_trouble(order, sent, str(trouble), news=self._looking.met(order))
             return StillPending()

@@ -47,6 +47,7 @@ class Rpc:
             "getGenesisHash": lambda _: self._chain.genesis_hash,
             "getSlot": lambda _: self._chain.tip.slot,
             "getBlockHeight": lambda _: self._chain.tip.height,
+            "getFirstAvailableBlock": lambda _: 0,
             "getEpochInfo": self._epoch_info,
             "getLatestBlockhash": self._latest_blockhash,
             "isBlockhashValid": lambda params: self._at_tip(self._chain.is_valid(_text(params, 0, "blockhash"))),

@@ -50,6 +50,8 @@ class FakeChain:
     seen_from_height_on: bool = False  # until somebody asks for the height
     hidden_transactions: int = 0  # getTransaction answers null although it is there
     knows_blockhash_valid: bool = True
+    first_height: int = 0  # of the blocks it has
+    tells_first_block: bool = True
     status_slot_lag: int = 0
     refuses: str = ""  # this method
     slow_s: float = 0  # each answer
@@ -154,6 +156,16 @@ class FakeChain:
                 return {"result": self._at_tip([self._status(signature) for signature in params[0]])}
             case "getTransaction":
                 return {"result": self._transaction(params[0])}
+            case name:
+                return self._history(name, params)
+
+    def _history(self, name: str, params: list[Any]) -> dict[str, Any]:
+        behind = self.slot - self.height
+        match name:
+            case "getFirstAvailableBlock" if self.tells_first_block:
+                return {"result": self.first_height and self.first_height + behind}
+            case "getBlock":
+                return {"result": {"blockHeight": params[0] - behind}}
             case _:
                 return {"error": {"code": -32601, "message": "Method not found"}}
 

@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant(
         "signed again without a last look after the height was seen",
         "services/executor/settling.py",
-        "(await self.chain.look([sent.signature], history=True))[0]",
+        "await self.chain.look_back(sent.signature, blocks_from)",
         "Look(view.slot, None)",
         ("tests/contract/test_chain_client.py", SIMULATION),
     ),

@@ -127,6 +127,9 @@ class SimulatedChain:
             return None
         return landing
 
+    def _getFirstAvailableBlock(self, _node: int) -> Any:  # noqa: N802
+        return 0
+
     def _getEpochInfo(self, node: int, _options: Any) -> Any:  # noqa: N802
         return {"absoluteSlot": node, "blockHeight": node}
 
