@@ -53,9 +53,9 @@ CANCELLABLE = frozenset({Status.PENDING, Status.ROUTING, Status.OPEN, Status.BUI
 # Trying again cannot help: the order fails at once.
 PERMANENT = frozenset({Reason.NO_ROUTE, Reason.AMOUNT_TOO_SMALL, Reason.UNKNOWN_TOKEN, Reason.INSUFFICIENT_FUNDS})
 
-# Of the execution of an order split over venues: its transaction may have been too much for the chain, or one of the
-# venues be at fault. The next attempt is over one alone.
-PERHAPS_BY_SPLITTING = frozenset({Reason.VENUE_REFUSED, Reason.VENUES_UNAVAILABLE, Reason.TRANSACTION_REJECTED})
+# Of an execution: its venue may be at fault, or of several together the transaction have been too much for the chain.
+# The next attempt goes over another, or over one alone.
+PERHAPS_BY_THE_ROUTE = frozenset({Reason.VENUE_REFUSED, Reason.VENUES_UNAVAILABLE, Reason.TRANSACTION_REJECTED})
 
 
 def next_actor(event: Event) -> str | None:

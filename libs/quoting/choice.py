@@ -18,6 +18,7 @@ from libs.events.order import Order
 from libs.events.retry import RetryPolicy, after_failure
 from libs.events.trusted import changed, trusted
 from libs.quoting.answer import Answer, NoQuote, Part, Quote
+from libs.quoting.passed_over import least_instead, venue_before
 from libs.venues.tokens import TOKENS, find_token, to_decimal_text
 
 WHOLE_BPS = 10_000
@@ -40,6 +41,10 @@ class _Offer(NamedTuple):
     quote: Quote
 
 
+def _rank(offer: _Offer) -> tuple[int, str]:
+    return -offer.net, offer.venue
+
+
 def decide(
     order: Order,
     answers: Sequence[Answer],
@@ -51,6 +56,7 @@ def decide(
 ) -> RouteSelected | OrderOpened | AttemptFailed | OrderFailed:
     """The best net output that is enough wins, ties by venue name; nobody quoted: the attempt or the order fails.
 
+    A venue over which the attempt before failed is passed over, if another will do.
     `attempt`: the one this is about, when the order has not begun it yet.
     """
     offers = [_Offer(venue, _net(order, result), result) for venue, _, result in answers if isinstance(result, Quote)]
@@ -61,18 +67,24 @@ def decide(
         return after_failure(order, "routing", reason, detail, now=now, fraction=fraction, policy=policy)
     # What is left after the network fee ranks; what comes out must be enough, and a dearer venue may give more.
     enough = [offer for offer in offers if offer.quote.amount_out >= wanted_out(order)]
-    best = min(enough or offers, key=lambda offer: (-offer.net, offer.venue))
+    before, least = venue_before(order), least_instead(order, attempt, policy)
+    others = [offer for offer in enough if before not in {None, offer.venue} and offer.quote.amount_out >= least]
+    best = min(others or enough or offers, key=_rank)
     if not enough:
         return _not_met(
             _in(order, attempt), best.venue, best.quote.amount_out, now=now, fraction=fraction, policy=policy
         )
     why_won = _why_shared(best, offers) if best.quote.parts else _why_won(len(enough), len(offers))
+    better = [offer.venue for offer in enough if others and _rank(offer) < _rank(best)]
+    passed_over = before if before in better else None
+    if passed_over:
+        why_won += f" but that of {passed_over}, over which the attempt before failed"
     return trusted(
         RouteSelected,
         {
             "attempt": attempt,
             "route": _route(order, best),
-            "candidates": tuple(_candidate(order, answer, best, why_won) for answer in answers),
+            "candidates": tuple(_candidate(order, answer, best, why_won, passed_over) for answer in answers),
         },
     )
 
@@ -162,13 +174,15 @@ def _leg(part: Part) -> Leg:
     )
 
 
-def _candidate(order: Order, answer: Answer, best: _Offer, why_won: str) -> Candidate:
+def _candidate(order: Order, answer: Answer, best: _Offer, why_won: str, passed_over: str | None) -> Candidate:
     venue, took_ms, quote = answer
     if isinstance(quote, NoQuote):
         return trusted(Candidate, {"venue": venue, "outcome": "failed", "why": quote.why, "took_ms": took_ms})
     selected, net = quote is best.quote, _net(order, quote)
     if quote.amount_out < wanted_out(order):
         why = f"less than the {_shown(order, wanted_out(order))} that are wanted"
+    elif venue == passed_over:
+        why = "the attempt before was over it, and failed"
     else:
         why = why_won if selected else _why_lost(net, best.venue, best.net)
     return trusted(
@@ -214,6 +228,8 @@ def _why_shared(best: _Offer, offers: Sequence[_Offer]) -> str:
 
 
 def _why_lost(net: int, winner: str, best_net: int) -> str:
+    if net > best_net:  # after fees: what comes out decides whether it may stand in for one passed over
+        return "less comes out than was to at the least in the attempt before"
     if net == best_net:
         return f"equal to {winner}, which comes first by name"
     if best_net <= 0:

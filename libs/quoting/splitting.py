@@ -10,9 +10,9 @@ import orjson
 
 from libs.events.model import U64_MAX, Reason
 from libs.events.order import Order
-from libs.events.reactions import PERHAPS_BY_SPLITTING
 from libs.quoting.answer import NETWORK_FEE_LAMPORTS, QUOTE_BYTES_MAX, Answer, Part, Quote
 from libs.quoting.choice import WHOLE_BPS, wanted_out
+from libs.quoting.passed_over import failed_by_its_route
 
 TENTHS = 10
 LEGS_MAX = 3  # a transaction is one packet
@@ -41,8 +41,7 @@ def rivals(order: Order, answers: Sequence[Answer], from_bps: int) -> list[str]:
 
 def _may_fail_so(order: Order, *, alone_will_do: bool) -> bool:
     """Whether it can bear a transaction that the chain may not take, or a venue not build."""
-    failed = order.failure
-    if failed and failed.stage == "execution" and failed.reason in PERHAPS_BY_SPLITTING:
+    if failed_by_its_route(order):
         return False
     has_one_attempt = order.terms is not None and order.terms.time_in_force in {"IOC", "FOK"}
     return order.attempts_before < PRICES_MISSED_MAX and not (has_one_attempt and alone_will_do)
