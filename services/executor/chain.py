@@ -9,6 +9,8 @@ from services.executor.rpc import METHOD_NOT_FOUND, Call, ChainUnavailable, Resu
 STATUSES_PER_CALL_MAX = 256  # a node's limit
 SENDS_PER_CALL_MAX = 64
 _CONFIRMED = {"commitment": "confirmed"}
+# Where a signature is looked for a node may be on a fork, and not have the last blocks that the others have.
+_FINALIZED = {"commitment": "finalized"}
 _BALANCES = {**_CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": 0}
 _HEADER = {**_CONFIRMED, "transactionDetails": "none", "rewards": False, "maxSupportedTransactionVersion": 0}
 _SEND = {"encoding": "base64", "skipPreflight": True, "maxRetries": 0}
@@ -96,9 +98,9 @@ class Chain:
             raise ChainUnavailable(f"its blocks begin at height {begins}, and it may have landed from {height} on")
 
     async def view(self, blockhash: str) -> ChainView:
-        """Where the chain stands, by one answer of one node, and whether `blockhash` would still be taken then."""
+        """Where the chain stands for good, by one answer of one node, and whether `blockhash` would be taken then."""
         info, valid = await self._rpc.together(
-            Call("getEpochInfo", (_CONFIRMED,)), Call("isBlockhashValid", (blockhash, _CONFIRMED))
+            Call("getEpochInfo", (_FINALIZED,)), Call("isBlockhashValid", (blockhash, _FINALIZED))
         )
         slot, height = (info.get(name) if isinstance(info, dict) else None for name in ("absoluteSlot", "blockHeight"))
         if type(slot) is not int or type(height) is not int:

@@ -52,6 +52,7 @@ class FakeChain:
     knows_blockhash_valid: bool = True
     first_height: int = 0  # of the blocks it has
     tells_first_block: bool = True
+    finalized_lag: int = 0  # blocks that a fork may still take back
     status_slot_lag: int = 0
     refuses: str = ""  # this method
     slow_s: float = 0  # each answer
@@ -146,9 +147,11 @@ class FakeChain:
             case "getEpochInfo":
                 if self.seen_from_height_on:
                     self.nulls = 0
-                return {"result": {"absoluteSlot": self.slot, "blockHeight": self.height}}
+                lag = self._lag(params[0])
+                return {"result": {"absoluteSlot": self.slot - lag, "blockHeight": self.height - lag}}
             case "isBlockhashValid" if self.knows_blockhash_valid:
-                return {"result": self._at_tip(self.blockhashes.get(params[0], -1) >= self.height)}
+                there = self.height - self._lag(params[1])
+                return {"result": self._at_tip(self.blockhashes.get(params[0], -1) >= there)}
             case "sendTransaction":
                 return self._send(params[0])
             case "getSignatureStatuses":
@@ -168,6 +171,9 @@ class FakeChain:
                 return {"result": {"blockHeight": params[0] - behind}}
             case _:
                 return {"error": {"code": -32601, "message": "Method not found"}}
+
+    def _lag(self, options: dict[str, Any]) -> int:
+        return self.finalized_lag if options.get("commitment") == "finalized" else 0
 
     def _at_tip(self, value: Any) -> dict[str, Any]:
         return {"context": {"slot": self.slot - self.status_slot_lag}, "value": value}

@@ -1,4 +1,4 @@
-"""A node that began its blocks after a transaction was signed does not know whether it landed: it proves nothing."""
+"""When a signature that is not found never landed: not by a node that began later, nor by one that may be on a fork."""
 
 from collections.abc import AsyncIterator
 
@@ -55,3 +55,23 @@ async def test_soon_after_its_time_every_node_remembers_and_is_asked_nothing_mor
     rig.fake.first_height = SIGNED_AT + 100
     assert isinstance(await rig.settled(await submitted(rig)), AttemptFailed)
     assert "getFirstAvailableBlock" not in rig.fake.calls
+
+
+async def test_what_a_fork_may_hide_is_not_signed_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = await submitted(rig)
+    await rig.chain.send(intent(now).transaction)  # into the last block that takes it
+    rig.fake.expire()
+    rig.fake.finalized_lag, rig.fake.nulls = 32, 1_000_000  # who is asked is on a fork without that block
+    monkeypatch.setattr(settling, "SETTLE_SECONDS_MAX", 0.3)
+    assert await rig.handle(now) == []
+
+    rig.fake.nulls = 0
+    assert isinstance(await rig.settled(now), TxConfirmed)
+
+
+async def test_what_no_fork_can_take_back_is_proof(rig: Rig) -> None:
+    rig.fake.drop, rig.fake.on_drop, rig.fake.finalized_lag = 1, rig.fake.expire, 32
+    now = await submitted(rig)
+    rig.fake.height += 32
+    rig.fake.slot += 32
+    assert isinstance(await rig.settled(now), AttemptFailed)
