@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from services.executor.domain import ChainView, Commitment, Look, TxStatus
+from services.executor.domain import NUMBER_MAX, ChainView, Commitment, Look, TxStatus
 from services.executor.rpc import METHOD_NOT_FOUND, Call, ChainUnavailable, Results, Rpc, RpcRefused
 
 STATUSES_PER_CALL_MAX = 256  # a node's limit
@@ -173,7 +173,7 @@ def _known_of(answers: Results, count: int) -> list[Look]:
 
 
 def _looks(answer: Any, count: int) -> list[Look]:
-    slot, statuses = int(answer["context"]["slot"]), answer["value"]
+    slot, statuses = _slot(answer["context"]["slot"]), answer["value"]
     if len(statuses) != count:
         raise ValueError(f"{len(statuses)} statuses for {count} signatures")
     return [_look(slot, value) for value in statuses]
@@ -194,4 +194,18 @@ def _meta(answer: Any) -> dict[str, Any] | None:
 def _status(value: Any) -> TxStatus | None:
     if value is None:
         return None
-    return TxStatus(int(value["slot"]), _COMMITMENTS[value.get("confirmationStatus")], value.get("err"))
+    return TxStatus(_slot(value["slot"]), _COMMITMENTS[value.get("confirmationStatus")], _error(value["err"]))
+
+
+def _slot(said: Any) -> int:
+    if type(said) is not int or not 0 <= said <= NUMBER_MAX:
+        raise ValueError("no slot")
+    return said
+
+
+def _error(said: Any) -> Any:
+    """None, or what the chain says of a transaction that failed: a name, or one with its details."""
+    name = next(iter(said)) if isinstance(said, dict) and len(said) == 1 else said
+    if said is not None and not (isinstance(name, str) and name.isidentifier()):
+        raise ValueError("no error of a transaction")
+    return said

@@ -15,6 +15,7 @@ from libs.venues.tokens import TOKENS
 Commitment = Literal["processed", "confirmed", "finalized"]
 
 PPM = 1_000_000
+NUMBER_MAX = 2**53 - 1  # of a number that is not an amount: every reader of JSON holds it exactly
 BLOCKHASH_HEIGHTS = 150  # a chain's rule: for how long a transaction may name a block
 AHEAD_MAX = 2 * BLOCKHASH_HEIGHTS  # our node may be behind the venue's
 SOL_MINT = TOKENS["SOL"].mint
@@ -155,7 +156,7 @@ def amount_received(meta: Mapping[str, Any], owner: str, mint: str) -> int | Non
 
 def against_quote_ppm(amount_out: int, quoted_out: int) -> int:
     """Amount out against the quote in millionths, rounded down; negative: less than quoted."""
-    return (amount_out - quoted_out) * PPM // quoted_out
+    return min((amount_out - quoted_out) * PPM // quoted_out, NUMBER_MAX)
 
 
 def _held(balances: Any, owner: str, mint: str) -> int | None:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from libs.events.crash import crossing
-from libs.events.model import Event, Reason, TxConfirmed, TxSubmitted
+from libs.events.model import U64_MAX, Event, Reason, TxConfirmed, TxSubmitted
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy, after_failure
 from services.executor import observe
@@ -229,7 +229,7 @@ class Settling:
                 amount_out = amount_received(meta, payer_of(sent.transaction), order.mint_out)
         except (AttributeError, LookupError, TypeError, ValueError):
             amount_out = None
-        if amount_out is None or amount_out < 0:
+        if amount_out is None or not 0 <= amount_out <= U64_MAX:
             wanted = f"no {order.token_out} for the wallet"
             raise AmountUnknown(f"{sent.signature} is confirmed, but its balances show {wanted}")
         event = TxConfirmed(

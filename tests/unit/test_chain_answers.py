@@ -61,7 +61,21 @@ async def test_as_many_statuses_as_were_asked_for_or_none(answer: Any) -> None:
         await chain_of(answer).look(["a", "b"])
 
 
-@pytest.mark.parametrize("odd", [7, {}, {"slot": "x"}, {"slot": 7, "confirmationStatus": "sure"}])
+NO_ERRORS: list[Any] = [False, 0, -5, "", "-5", [], ["AccountNotFound"], {}, {"": 1}, {"InstructionError": [], "x": 1}]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        7,
+        {},
+        {"slot": "x"},
+        LANDED | {"confirmationStatus": "sure"},
+        *(LANDED | {"slot": slot} for slot in (True, -1, 7.0, 2**53)),
+        {"slot": 7, "confirmationStatus": "confirmed"},
+        *(LANDED | {"err": odd} for odd in NO_ERRORS),
+    ],
+)
 async def test_a_status_that_cannot_be_read_is_of_before_every_height(odd: Any) -> None:
     assert await chain_of(statuses(odd, None)).look(["a", "b"]) == [Look(-1, None), Look(9, None)]
 

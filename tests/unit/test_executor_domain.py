@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from libs.events.model import Reason
+from libs.events.model import U64_MAX, Reason
 from services.executor.domain import (
     ChainView,
     Commitment,
@@ -164,6 +164,10 @@ def test_against_the_quote_is_in_millionths_and_never_flattered() -> None:
     assert against_quote_ppm(101, 100) == 10_000
     assert against_quote_ppm(995, 1_000) == -5_000
     assert against_quote_ppm(2_999_999, 3_000_000) == -1
+
+
+def test_against_the_quote_is_a_number_that_readers_of_json_hold() -> None:
+    assert against_quote_ppm(U64_MAX, 1) == 2**53 - 1
 
 
 @pytest.mark.parametrize(("ahead", "is_believed"), [(-1, False), (0, True), (150, True), (300, True), (301, False)])
