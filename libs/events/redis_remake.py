@@ -5,8 +5,8 @@ from itertools import chain
 from typing import Any
 
 from libs.events.log import RECENT_MAX, Entry
-from libs.events.model import AttemptFailed, OrderOpened, OrderRequested
-from libs.events.reactions import TERMINAL, next_actor
+from libs.events.model import OrderRequested
+from libs.events.reactions import TERMINAL, delay_ms, next_actor
 from libs.events.record import RETIRED_FIELDS, item_fields, record
 from libs.events.redis_keys import Keys
 from libs.events.repair import KEPT, Restored
@@ -33,9 +33,9 @@ def order_again(keys: Keys, restored: Restored, now: datetime) -> Commands:
 def work_again(keys: Keys, restored: Restored) -> Commands:
     order, last = restored.order, restored.entries[-1]
     event = last.decode().data
-    if isinstance(event, AttemptFailed | OrderOpened):
-        due = event.retry_at if isinstance(event, AttemptFailed) else event.until
-        return [["ZADD", keys.timers, int(due.timestamp() * 1_000), order.id]]
+    if (delay := delay_ms(event)) is not None:
+        # By the log's own clock, as when it was committed: its writer's may be another.
+        return [["ZADD", keys.timers, last.at.ms + delay, order.id]]
     actor = next_actor(event)
     if actor is None:
         return []

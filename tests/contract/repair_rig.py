@@ -31,7 +31,8 @@ from tests.builders import (
 PARTITIONS = 2
 USERS = ("user-1", "user-2", "user-3")
 LATER = attempt_failed(delay_ms=3_600_000)
-LATER = LATER.model_copy(update={"retry_at": datetime.now(UTC) + timedelta(hours=1)})
+# As by a clock that is an hour ahead of Redis'.
+LATER = LATER.model_copy(update={"retry_at": datetime.now(UTC) + timedelta(hours=2)})
 # One order in each state it can be in.
 JOURNEYS: tuple[tuple[Event, ...], ...] = (
     (),
