@@ -80,12 +80,18 @@ class PriceWatch:
         probes = [order for orders in (*pairs[first:], *pairs[:first]) for order in _probes(orders, self._looks)]
         best = await self._best(probes)
         met = [order.id for order in probes if best[order.id] >= wanted_out(order) > 0]
-        if met:
-            await self._log.hasten(met)
-            for order_id in met:
-                del self._open[order_id]
-            observe.woken(len(met))
-        return len(met)
+        waiting = await self._still_open(met) if met else []
+        if waiting:
+            await self._log.hasten(waiting)
+            observe.woken(len(waiting))
+        for order_id in met:
+            del self._open[order_id]
+        return len(waiting)
+
+    async def _still_open(self, order_ids: Sequence[str]) -> list[str]:
+        """Woken by another router one may have failed since, and its timer be the pause before its next attempt."""
+        held = await self._found(order_ids)
+        return [each for each in order_ids if (now := held.get(each)) and now.order.status is Status.OPEN]
 
     async def _learn(self) -> None:
         turn = self._looks // LOOKS_PER_TURN

@@ -13,7 +13,7 @@ from libs.events.ids import new_order_id
 from libs.events.log import Committed, EventLog, Snapshot
 from libs.events.model import OrderRequested, Reason, Status, Terms
 from libs.events.order import Order
-from libs.events.reactions import ROUTER
+from libs.events.reactions import EXECUTOR, ROUTER
 from libs.events.retry import RetryPolicy
 from libs.events.trusted import changed
 from libs.events.worker import Worker
@@ -23,7 +23,7 @@ from libs.service.health import Health
 from services.router import prices
 from services.router.handlers import Router
 from services.router.prices import PriceWatch
-from tests.builders import SOL, USDC, as_one
+from tests.builders import SOL, USDC, as_one, attempt_failed, then
 from tests.contract.event_log_rig import new_log
 from tests.waiting import eventually
 
@@ -119,6 +119,25 @@ async def test_an_order_waits_for_its_price_and_goes_on_when_it_is_met(log: Even
         routed = await becomes(log, order_id, Status.BUILDING)
     assert routed.route
     assert (routed.attempt, routed.route.min_out) == (1, 160_195_000)
+
+
+async def test_a_pause_after_a_failure_is_kept_whoever_watches(log: EventLog) -> None:
+    market = Market(150_000_000)
+    async with routing(log, market) as watch:
+        order_id = await placed(log, 160_000_000)
+        await becomes(log, order_id, Status.OPEN)
+        another = PriceWatch(log, as_one(market))
+        assert [await watch.look(), await another.look()] == [0, 0]
+        market.price = 161_000_000
+        assert await watch.look() == 1
+        await becomes(log, order_id, Status.BUILDING)
+        held = await log.find(order_id)
+        assert held
+        step, _ = then(held, attempt_failed(delay_ms=3_600_000), source=EXECUTOR)
+        assert isinstance(await log.commit(step), Committed)
+        assert await another.look() == 0
+        assert await log.move_due() == 0
+        assert (await becomes(log, order_id, Status.RETRYING)).attempt == 1
 
 
 async def test_the_price_is_a_floor_below_which_no_slippage_goes(log: EventLog) -> None:
