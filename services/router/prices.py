@@ -27,6 +27,9 @@ PROBES_PER_PAIR = 16  # orders of a pair asked about in one look
 # So many of them want least; the others take turns. A large order moves the price against itself, so that it may want
 # least per unit and wait for ever: it must not hide those that want more.
 LEAST_PER_PAIR = 8
+# Between two times that an order is woken which came back each time, at the most: twice as many after each. What a
+# router is told may differ for ever from what the watch is, as where shares of large orders are answered just in time.
+IN_VAIN_LOOKS_MAX = 16
 
 Pair = tuple[str, str]
 
@@ -52,6 +55,7 @@ class PriceWatch:
         self._open: dict[str, Order] = {}
         self._others: set[str] = set()
         self._looks = 0
+        self._woken: dict[str, tuple[int, int]] = {}  # from which look on again, and how many to wait after that
 
     async def run(self) -> None:
         """Look until cancelled. While the log is away nothing can be woken, and nothing is lost."""
@@ -79,14 +83,19 @@ class PriceWatch:
         first = self._looks % len(pairs)
         probes = [order for orders in (*pairs[first:], *pairs[:first]) for order in _probes(orders, self._looks)]
         best = await self._best(probes)
-        met = [order.id for order in probes if best[order.id] >= wanted_out(order) > 0]
+        met = [order.id for order in probes if best[order.id] >= wanted_out(order) > 0 and self._may_be_woken(order.id)]
         waiting = await self._still_open(met) if met else []
         if waiting:
             await self._log.hasten(waiting)
             observe.woken(len(waiting))
         for order_id in met:
             del self._open[order_id]
+            _, pause = self._woken.get(order_id, (0, 1))
+            self._woken[order_id] = self._looks + pause, min(2 * pause, IN_VAIN_LOOKS_MAX)
         return len(waiting)
+
+    def _may_be_woken(self, order_id: str) -> bool:
+        return self._woken.get(order_id, (0, 1))[0] <= self._looks
 
     async def _still_open(self, order_ids: Sequence[str]) -> list[str]:
         """Woken by another router one may have failed since, and its timer be the pause before its next attempt."""
@@ -99,6 +108,8 @@ class PriceWatch:
         there = set(waiting)
         self._open = {order_id: order for order_id, order in self._open.items() if order_id in there}
         self._looks += 1
+        long_ago = self._looks - IN_VAIN_LOOKS_MAX
+        self._woken = {one: again for one, again in self._woken.items() if again[0] > long_ago}
         # What waits for a retry now may wait for its price a moment later.
         self._others = set() if self._looks % OTHERS_KEPT_LOOKS == 0 else self._others & there
         unknown = [order_id for order_id in waiting if order_id not in self._open and order_id not in self._others]

@@ -1,12 +1,13 @@
 """Which of the orders that wait for their price a watch asks about."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from libs.events.log import Snapshot
 from libs.events.model import Reason, Status, Terms
 from libs.events.order import Order
 from libs.quoting.answer import Answer, NoQuote, Quote
-from services.router.prices import PriceWatch
+from services.router.prices import IN_VAIN_LOOKS_MAX, PriceWatch
 from tests.builders import SOL, a_request, as_one
 
 ANSWERED_IN_TIME = 5
@@ -55,3 +56,39 @@ async def test_of_more_pairs_than_a_venue_answers_in_time_each_has_its_turn() ->
     woken = [await watch.look() for _ in range(20)]
     assert sum(woken) >= 1
     assert set(log.hastened) == {list(log.held)[-1]}
+
+
+class Everybody:
+    """Gives what is wanted to whoever watches; whoever is woken finds that it does not, and waits again."""
+
+    name = "raydium"
+    gives = 10**9
+
+    async def quote_many(self, orders: Sequence[Order]) -> list[Answer]:
+        return [Answer("raydium", 1, Quote(self.gives, "pool", 1, SOL, 5_000, None, {})) for _ in orders]
+
+
+async def test_who_is_woken_in_vain_again_and_again_is_woken_less_and_less_but_not_too_seldom() -> None:
+    log = Waiting()
+    watch = PriceWatch(log, as_one(Everybody()))
+    looks: dict[str, list[int]] = {}
+    for look in range(120):
+        log.hastened.clear()
+        await watch.look()
+        for order_id in log.hastened:
+            looks.setdefault(order_id, []).append(look)
+    assert len(looks) == 20
+    for woken in looks.values():
+        assert [after - before for before, after in pairwise(woken)] == [1, 2, 4, 8, 16, 16, 16, 16, 16, 16]
+
+
+async def test_after_a_while_without_the_price_he_is_woken_as_at_first() -> None:
+    log, market = Waiting(), Everybody()
+    watch = PriceWatch(log, as_one(market))
+    for _ in range(20):
+        await watch.look()
+    market.gives = 0
+    for _ in range(2 * IN_VAIN_LOOKS_MAX):
+        await watch.look()
+    market.gives = 10**9
+    assert [await watch.look() for _ in range(3)] == [20, 20, 0]
