@@ -45,6 +45,7 @@ UNSENT_PAUSE_MS = 250  # until the next try when the node did not take them
 # calls begun within them, stay below the runtime's limit per call (30 s).
 SETTLE_SECONDS_MAX = 6
 AMOUNT_SECONDS_MAX = 5
+SHOWN_WITHIN = timedelta(minutes=10)  # after that it is for an operator; some nodes show transactions minutes late
 AMOUNT_PAUSE_MS = 50  # until it is asked again: a node tells nobody when it has it
 
 Pending = tuple[Order, TxSubmitted]
@@ -200,7 +201,7 @@ class Settling:
         return conclude(look, view, sent.last_valid_block_height)
 
     async def _with_amount(self, order: Order, sent: TxSubmitted, slot: int) -> Sequence[Event]:
-        """A node may know a signature's status a moment before it shows the transaction."""
+        """A node may know a signature's status long before it shows the transaction."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + AMOUNT_SECONDS_MAX
         while True:
@@ -218,6 +219,8 @@ class Settling:
             await asyncio.sleep(AMOUNT_PAUSE_MS / 1000)
         if unavailable:
             observe.look_trouble(order, sent, unavailable, news=self._showing.met(order))
+            return []
+        if self.failing.now() - order.updated_at < SHOWN_WITHIN:
             return []
         raise AmountUnknown(f"{sent.signature} is confirmed, but the node does not show the transaction")
 
