@@ -144,14 +144,16 @@ def chain_error(error: Any) -> tuple[Reason, str]:
 def amount_received(meta: Mapping[str, Any], owner: str, mint: str) -> int | None:
     """What `owner` got of `mint`, from a transaction's balances before and after; None when it does not show.
 
-    SOL bought may arrive as lamports of the fee payer instead of as wrapped tokens; the fee it paid is added back.
+    SOL bought may arrive as lamports of the fee payer instead of as wrapped tokens; the fee it paid is added back. What
+    he had wrapped before is paid out with it, where the venue closes that account.
     """
     before, after = (_held(meta.get(key), owner, mint) for key in ("preTokenBalances", "postTokenBalances"))
     if after is not None:
         return after - (before or 0)
     if mint != SOL_MINT or not meta.get("preBalances") or not meta.get("postBalances"):
         return None
-    return int(meta["postBalances"][0]) - int(meta["preBalances"][0]) + int(meta.get("fee", 0))
+    paid = int(meta["postBalances"][0]) - int(meta["preBalances"][0]) + int(meta.get("fee", 0))
+    return paid - (before or 0)
 
 
 def against_quote_ppm(amount_out: int, quoted_out: int) -> int:

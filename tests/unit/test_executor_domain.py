@@ -159,6 +159,12 @@ def test_sol_may_arrive_as_lamports_with_the_fee_added_back() -> None:
     assert amount_received({}, "me", SOL) is None
 
 
+def test_wrapped_sol_that_is_paid_out_on_the_way_was_there_before() -> None:
+    meta = {"preBalances": [10_000, 900], "postBalances": [104_900, 0], "fee": 6_000, "postTokenBalances": []}
+    assert amount_received(meta | {"preTokenBalances": [balance("me", SOL, 900)]}, "me", SOL) == 100_000
+    assert amount_received(meta | {"preTokenBalances": [balance("pool", SOL, 900)]}, "me", SOL) == 100_900
+
+
 def test_against_the_quote_is_in_millionths_and_never_flattered() -> None:
     assert against_quote_ppm(100, 100) == 0
     assert against_quote_ppm(101, 100) == 10_000
