@@ -1,5 +1,6 @@
 """The chain as the executor uses it."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ _BALANCES = {**_CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion":
 _HEADER = {**_CONFIRMED, "transactionDetails": "none", "rewards": False, "maxSupportedTransactionVersion": 0}
 _SEND = {"encoding": "base64", "skipPreflight": True, "maxRetries": 0}
 _MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
+_ERROR_NAME = re.compile(r"[A-Z][A-Za-z]+")
 _COMMITMENTS: dict[object, Commitment] = {
     None: "processed",
     "processed": "processed",
@@ -204,8 +206,8 @@ def _slot(said: Any) -> int:
 
 
 def _error(said: Any) -> Any:
-    """None, or what the chain says of a transaction that failed: a name, or one with its details."""
+    """None, or what the chain says of a transaction that failed: a name as `AccountInUse`, or one with its details."""
     name = next(iter(said)) if isinstance(said, dict) and len(said) == 1 else said
-    if said is not None and not (isinstance(name, str) and name.isidentifier()):
+    if said is not None and not (isinstance(name, str) and _ERROR_NAME.fullmatch(name)):
         raise ValueError("no error of a transaction")
     return said

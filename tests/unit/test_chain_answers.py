@@ -61,7 +61,8 @@ async def test_as_many_statuses_as_were_asked_for_or_none(answer: Any) -> None:
         await chain_of(answer).look(["a", "b"])
 
 
-NO_ERRORS: list[Any] = [False, 0, -5, "", "-5", [], ["AccountNotFound"], {}, {"": 1}, {"InstructionError": [], "x": 1}]
+NO_ERRORS: list[Any] = [False, 0, -5, "", "-5", [], ["AccountNotFound"], {}, {"a": 1}, "a", "Account In Use"]
+NO_ERRORS += [{"": 1}, {"InstructionError": [], "x": 1}]
 
 
 @pytest.mark.parametrize(
