@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from deploy.local.stack import Stack
 from libs.service.settings import EXIT_USAGE, ConfigurationError, load_settings
@@ -84,9 +85,15 @@ def _ready_text(stack: Stack, seconds: float) -> str:
         redis_from=FROM[redis.rung],
         postgres=postgres,
         postgres_from=FROM[postgres.rung],
-        data=stack.folders.data,
+        data=_where_data_is(stack.folders.data),
         logs=stack.folders.logs,
     )
+
+
+def _where_data_is(data: Path) -> str:
+    """Of a backup both are needed."""
+    postgres = data / "postgres"
+    return f"{data}, and of Postgres {postgres.resolve()}" if postgres.is_symlink() else str(data)
 
 
 def main() -> int:

@@ -69,6 +69,7 @@ def make_folders(data_dir: Path) -> Folders:
     seen = folders.run.lstat()
     if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid() or seen.st_mode & 0o022:
         raise ConfigurationError(f"{folders.run} belongs to somebody else: remove it, or use another DATA_DIR")
+    folders.run.chmod(0o711)  # whatever our umask: a server that runs as somebody else has its socket in there
     return folders
 
 

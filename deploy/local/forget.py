@@ -4,44 +4,56 @@ import shutil
 import sys
 from pathlib import Path
 
-from deploy.local.folders import Held, locked, make_folders, remove_runtime
+from deploy.local.folders import Folders, Held, locked, make_folders, remove_runtime
+from deploy.local.postgres_server import lock_of, made_for
 from libs.service.settings import EXIT_USAGE, ConfigurationError, load_settings
 
 
-def forget(data_dir: Path) -> Path | None:
-    """Remove it; gives the folder, or None if there was none.
+def forget(data_dir: Path) -> str:
+    """Remove it; gives what was done, in a line.
 
     Raises:
         ConfigurationError: a stack runs on it, or it is not a stack's data folder.
     """
     if not data_dir.exists():
-        return None
+        return "nothing to remove"
     if not data_dir.is_dir():
         raise ConfigurationError(f"{data_dir} is no folder: not removed")
     if any(data_dir.iterdir()) and not (data_dir / "secrets.json").exists():
         raise ConfigurationError(f"{data_dir} does not look like a stack's data (no secrets.json): not removed")
     folders = make_folders(data_dir)
+    left = ""
     try:
         with locked(folders.lock):
-            elsewhere = folders.data / "postgres"
-            if elsewhere.is_symlink():
-                shutil.rmtree(elsewhere.resolve(), ignore_errors=True)
+            if (link := folders.data / "postgres").is_symlink():
+                left = _forget_elsewhere(folders, link.resolve())
             remove_runtime(folders)
             shutil.rmtree(folders.data)
     except Held:
         raise ConfigurationError(f"a stack runs on {folders.data}: stop it first") from None
     except OSError as error:  # files of somebody else
         raise ConfigurationError(f"cannot remove {error.filename}: {error.strerror}") from None
-    return folders.data
+    return f"removed {folders.data}{left}"
+
+
+def _forget_elsewhere(folders: Folders, home: Path) -> str:
+    """Files that are another folder's, of which this one is a copy, stay; gives that in words."""
+    if not made_for(folders, home):
+        return f"; {home}, made for a data folder of another place, is left"
+    if home.exists():
+        with locked(lock_of(home)):
+            shutil.rmtree(home)
+    lock_of(home).unlink(missing_ok=True)
+    return ""
 
 
 def main() -> int:
     try:
-        gone = forget(load_settings().data_dir)
+        done = forget(load_settings().data_dir)
     except ConfigurationError as error:
         sys.stderr.write(f"swaplog: {error}\n")
         return EXIT_USAGE
-    sys.stdout.write(f"removed {gone}\n" if gone else "nothing to remove\n")
+    sys.stdout.write(f"{done}\n")
     return 0
 
 

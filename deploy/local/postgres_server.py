@@ -24,7 +24,7 @@ from deploy.local.plan import (
     rungs_to_try,
 )
 from deploy.local.processes import Command, spawn
-from deploy.local.unprivileged import reachable_by, server_user, staged
+from deploy.local.unprivileged import make_enterable, reachable_by, server_user, staged
 from libs.orders.connection import connect
 from libs.service.settings import ConfigurationError
 
@@ -54,22 +54,23 @@ async def planned_postgres(environ: Mapping[str, str], folders: Folders, *, dura
     data = folders.data / "postgres"
     user = server_user(data)
     binary = _choose(rungs, data)
-    refusal = f"another Postgres still uses {data}: end it, or use another DATA_DIR"
-    async with locked_for_child(folders.data / "postgres.lock", FOLDER_FREE_WITHIN_S, refusal) as lock:
+    home = _home(data, folders, user, durable=durable)
+    refusal = f"another Postgres still uses {home}: end it, or use another DATA_DIR"
+    async with locked_for_child(lock_of(home), FOLDER_FREE_WITHIN_S, refusal) as lock:
         programs = await asyncio.to_thread(staged, binary.path, folders.run / "programs", user)
         sockets = folders.socket_folder("postgres")
         if user:
             shutil.chown(sockets, user)
         # The lock proves that no server runs, whatever the numbers in there stand for by now.
-        for stale in (data / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")):
+        for stale in (home / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")):
             stale.unlink(missing_ok=True)
         if not data.exists():
-            await _make_cluster(programs, data, folders, environ, user, durable=durable)
+            await _make_cluster(programs, home, data, folders, environ, user, durable=durable)
         listen = ("-c", "listen_addresses=", "-c", f"unix_socket_directories={sockets}")
         command = Command(
             name="postgres",
             argv=(
-                str(programs / "postgres"), "-D", str(data.resolve()), *listen, *(DURABLE if durable else THROW_AWAY)
+                str(programs / "postgres"), "-D", str(home), *listen, *(DURABLE if durable else THROW_AWAY)
             ),
             log=folders.log("postgres"),
             env=environ,
@@ -99,12 +100,46 @@ def _choose(rungs: set[Rung], data: Path) -> Binary:
     raise refuse_other_product(data, f"PostgreSQL {wrote}")
 
 
+def lock_of(home: Path) -> Path:
+    """What the server of these files holds. It lies beside them: copies of a data folder may lead to the same ones."""
+    return home.with_name(f"{home.name}.lock")
+
+
+def made_for(folders: Folders, home: Path) -> bool:
+    """Whether these files, which are elsewhere, are this data folder's, and not those of one it is a copy of."""
+    return home.name.startswith(folders.run.name)
+
+
+def _home(data: Path, folders: Folders, user: str | None, *, durable: bool) -> Path:
+    """Where the files are, or will be.
+
+    Raises:
+        ConfigurationError: they were elsewhere, and are gone.
+    """
+    if data.is_symlink() and durable and not data.exists():
+        raise ConfigurationError(
+            f"{data} leads to {data.readlink()}, where nothing is any more: bring it back, "
+            "or remove the link to begin without accounts and without an archive"
+        )
+    if data.is_symlink() or data.exists() or reachable_by(user, data.parent):
+        return data.resolve()
+    if not durable:
+        return folders.run / "data"
+    make_enterable(DATA_FOR_NOBODY)
+    return DATA_FOR_NOBODY / f"{folders.run.name}-{token_hex(4)}"
+
+
 async def _make_cluster(
-    programs: Path, data: Path, folders: Folders, environ: Mapping[str, str], user: str | None, *, durable: bool
+    programs: Path,
+    home: Path,
+    data: Path,
+    folders: Folders,
+    environ: Mapping[str, str],
+    user: str | None,
+    *,
+    durable: bool,
 ) -> None:
-    """Make the data folder under another name first: half a cluster must not be taken for one."""
-    elsewhere = DATA_FOR_NOBODY / token_hex(8) if durable else folders.run / "data"
-    home = data if reachable_by(user, data.parent) else elsewhere
+    """Make the files under another name first: half a cluster must not be taken for one."""
     fresh = home.with_name(f"{home.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(mode=0o700, parents=True)

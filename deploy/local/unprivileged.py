@@ -43,6 +43,12 @@ def reachable_by(user: str | None, folder: Path) -> bool:
     return all(one.st_uid == uid or one.st_mode & EVERYONE_ENTERS for one in seen)
 
 
+def make_enterable(folder: Path) -> None:
+    """Have a folder everybody may pass through, whatever umask root has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o711)
+
+
 def staged(programs: Path, to: Path, user: str | None) -> Path:
     """A folder with the same programs that `user` can run: this one, or hard links to it below `to`.
 
@@ -52,6 +58,7 @@ def staged(programs: Path, to: Path, user: str | None) -> Path:
     if user is None or _runs(programs / "postgres", user):
         return programs
     shutil.rmtree(to, ignore_errors=True)
+    make_enterable(to)
     prefix = programs.parent
     in_wheel = prefix.parent / "__init__.py"
     root = prefix.parent if in_wheel.exists() else prefix

@@ -14,10 +14,10 @@ import pytest
 from redis.asyncio import Redis
 
 from deploy.local.binaries import Binary, postgres_binaries, redis_binaries
-from deploy.local.folders import Folders, make_folders
+from deploy.local.folders import Folders
 from deploy.local.plan import NoRung, rungs_to_try
 from deploy.local.stores import postgres_store, redis_store
-from deploy.local.unprivileged import server_user, staged
+from deploy.local.unprivileged import server_user
 from libs.service.settings import ConfigurationError
 from tests.servers import throw_away_folders
 
@@ -96,45 +96,6 @@ async def test_a_socket_of_a_killed_postgres_is_not_taken_for_one_that_runs(fold
                 assert store.pid
         finally:
             other.kill()
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can change user")
-async def test_postgres_has_no_rights_when_we_are_root(folders: Folders) -> None:
-    async with postgres_store(HERE, folders, durable=False) as store:
-        assert psutil.Process(store.pid).username() == "nobody"
-        assert (folders.data / "postgres").owner() == "nobody"
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can change user")
-async def test_postgres_runs_although_nobody_can_enter_our_home(folders: Folders) -> None:
-    home = folders.data / "home"
-    home.mkdir(mode=0o700)
-    inside = make_folders(home / "data")
-    async with postgres_store(HERE, inside, durable=False) as store:
-        connection = await asyncpg.connect(store.url)
-        await connection.close()
-    moved = (home / "data" / "postgres").resolve()
-    assert home not in moved.parents
-    async with postgres_store(HERE, inside, durable=False):
-        pass
-    shutil.rmtree(moved)
-    shutil.rmtree(inside.run)
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can change user")
-def test_programs_in_a_closed_home_are_staged_where_nobody_can_run_them(folders: Folders) -> None:
-    home = folders.data / "home"
-    site = home / "site-packages"
-    programs = POSTGRES["wheel"].path
-    package = programs.parents[1]
-    for tree in (package, package.with_name(f"{package.name}.libs")):
-        shutil.copytree(tree, site / tree.name, symlinks=True)
-    home.chmod(0o700)
-    closed = site / package.name / "pginstall" / "bin"
-    here = staged(closed, folders.run / "programs", "nobody")
-    assert home not in here.parents
-    assert (here / "postgres").samefile(closed / "postgres")
-    assert staged(programs, folders.run / "other", None) == programs
 
 
 async def test_data_of_another_server_is_refused(folders: Folders) -> None:

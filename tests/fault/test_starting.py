@@ -139,7 +139,7 @@ def test_a_folder_is_forgotten_also_when_its_secrets_were_given(data: Path) -> N
     given = {"JWT_SECRET": "given" * 8, "WALLET_SECRET": "given too"}
     assert load_or_make_keys(data / "secrets.json", given) == given
     assert "given" not in (data / "secrets.json").read_text()
-    assert forget(data) == data
+    assert forget(data) == f"removed {data}"
     assert not data.exists()
 
 
