@@ -34,6 +34,8 @@ _AWAY = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.InsufficientPrivilegeError,  # rights that somebody forgot to grant, or a disk that is read-only
+    asyncpg.PostgresSystemError,  # a disk that fails, files that are gone
     asyncpg.TransactionRollbackError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby, or a primary that was demoted
     asyncpg.UndefinedTableError,  # migrations are on their way

@@ -16,7 +16,7 @@ from libs.orders.heads import Head
 from libs.orders.locks import Lock, alone
 from libs.orders.rebuild_report import COMPARE_TIMEOUT_S, Report, note_differences
 from libs.orders.refolding import Heads, folded_by, heads_after
-from libs.orders.store import ORDERS, Checkpoint, Connection, OrderStore, StoreError, open_store
+from libs.orders.store import ORDERS, Checkpoint, Connection, OrderStore, StoreError, StoreUnavailable, open_store
 
 ENTRIES_PER_PARTITION = 2_000
 LOCK_TIMEOUT = "5s"  # how long a switch waits for readers, and everybody else for the switch
@@ -201,8 +201,10 @@ async def open_rebuild(dsn: str, side: Side = NEXT) -> AsyncIterator[Rebuild]:
             alone(live, Lock.REBUILD, "another rebuild is running"),
         ):
             yield Rebuild(live, shadow, side)
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise RebuildRefused(f"Postgres: {error}; come as the user who owns the database") from error
+    except StoreUnavailable as error:
+        if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+            raise RebuildRefused(f"{error}; come as the user who owns the database") from error
+        raise
 
 
 async def rebuild(

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from libs.orders.store import OrderStore, open_store
+from libs.orders.store import OrderStore, StoreUnavailable, open_store
 from libs.service.health import Health
 from tests.contract.projector_rig import StartedMemoryLog, assert_postgres_is_the_fold_of, caught_up, projecting
 from tests.journeys import journey
@@ -61,3 +61,20 @@ async def test_who_may_not_make_the_leaf_that_is_due_waits_until_he_may(
         await eventually(lambda: caught_up(log, store))
         await eventually(lambda: health.ready)
         await assert_postgres_is_the_fold_of(log, store)
+
+
+async def test_who_may_read_nothing_is_told_so_and_projects_when_he_may(
+    own_database: str, owner: asyncpg.Connection
+) -> None:
+    """As after a backup was restored by another user of the database."""
+    health, log = Health("redis", "postgres"), StartedMemoryLog()
+    await journey(log, "user-1")
+    async with as_nobody(own_database, owner) as (store, user):
+        await owner.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {user}")
+        with pytest.raises(StoreUnavailable, match="permission denied for table"):
+            await store.newest("user-1", None, 10)
+        async with projecting(log, store, health) as projector:
+            await eventually(lambda: projector.done() or "permission denied" in health.reasons.get("postgres", ""))
+            assert not projector.done()
+            await owner.execute(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {user}")
+            await eventually(lambda: caught_up(log, store))

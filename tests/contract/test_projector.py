@@ -128,12 +128,16 @@ async def test_events_of_a_later_release_are_archived_and_pass(redis_log: RedisL
 
 
 @pytest.mark.parametrize(
-    "code", ["53100", "53200", "57P03", "40001", "40P01", "25006"], ids=lambda code: f"SQLSTATE {code}"
+    "code",
+    ["53100", "53200", "57P03", "40001", "40P01", "25006", "42501", "58030", "58P01"],
+    ids=lambda code: f"SQLSTATE {code}",
 )
 async def test_a_postgres_that_cannot_write_is_told_and_waited_for(
     redis_log: RedisLog, store: OrderStore, direct: asyncpg.Connection, code: str
 ) -> None:
-    """A full disk, no memory, starting, a rival's transaction, a standby: from the wire on each is real."""
+    """A full disk, no memory, starting, a rival's transaction, a standby, a disk that is read-only (or a user without
+    rights), one that fails, a file that is gone: from the wire on each is real.
+    """
     await direct.execute(
         f"""
         CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
