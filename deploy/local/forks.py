@@ -13,7 +13,7 @@ from pathlib import Path
 from signal import SIGKILL
 
 from deploy.local.fork_server import REQUEST_BYTES_MAX
-from deploy.local.processes import Command, Process, spawn
+from deploy.local.processes import Command, Process, opened, spawn
 
 OURS = ("services.", "libs.")
 START_WITHIN_S = 10
@@ -47,7 +47,7 @@ class Forks:
         """See `processes.spawn`. Without its server, which may have been killed, everything is started anew."""
         if self._gone or not can_fork(command.argv) or command.user or command.cwd:
             return spawn(command)
-        with command.log.open("ab") as log:
+        with opened(command.log) as log:
             start = log.tell()
         asked = json.dumps({"module": command.argv[2], "log": str(command.log), "env": dict(command.env)}).encode()
         if len(asked) > REQUEST_BYTES_MAX:

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 from deploy.local.folders import Folders
@@ -15,6 +17,7 @@ from deploy.local.supervisor import Supervised, Tell
 from libs.service.settings import ConfigurationError
 
 SAY_EVERY_S = 10
+READY_WITHIN_S = 60
 
 
 async def start_stores(
@@ -41,7 +44,7 @@ async def start_stores(
         one = Supervised(plan.command, check, tell, must_start=True)
         kept.append(one)
         one.start()
-        await _ready_or_said_why_not(one, tell)
+        await until_up([one], tell, one.command.log.parent)
         stores[name] = Store(plan.url, plan.rung, version, one.process.pid if one.process else None)
 
     async def stop() -> None:
@@ -56,14 +59,30 @@ async def start_stores(
     return stores, kept
 
 
-async def _ready_or_said_why_not(one: Supervised, tell: Tell) -> None:
-    """However long it takes: a long file is read before the first answer. But nobody waits without knowing for what."""
-    while True:
+async def until_up(started: Sequence[Supervised], tell: Tell, logs: Path) -> None:
+    """Wait until all are ready, however long a file is read or a log restored. Nobody waits without knowing for what.
+
+    Raises:
+        ConfigurationError: one can never be, or ends again and again.
+    """
+    for waited_s in count(SAY_EVERY_S, SAY_EVERY_S):
         try:
             async with asyncio.timeout(SAY_EVERY_S):
-                return await one.until_ready()
+                await all_or_first_failure(*(one.until_ready() for one in started))
+                return
         except TimeoutError:
-            tell(f"still waiting for {one.name}: {one.not_ready_because}; log: {one.command.log}")
+            late = [one for one in started if not one.ready.is_set()]
+            if waited_s >= READY_WITHIN_S and any(one.restarts for one in late):
+                raise not_in_time(late, logs) from None
+            tell(f"still waiting for {_why(late)}; logs: {logs}")
+
+
+def not_in_time(late: Sequence[Supervised], logs: Path) -> ConfigurationError:
+    return ConfigurationError(f"not ready within {READY_WITHIN_S} s: {_why(late)}; logs: {logs}")
+
+
+def _why(late: Sequence[Supervised]) -> str:
+    return "; ".join(f"{one.name}: {one.not_ready_because}" for one in late)
 
 
 async def run_migrations(argv: Sequence[str], folders: Folders, environ: Mapping[str, str], spawn: Spawn) -> None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from deploy.local.death import die_with_parent, libc
 
@@ -94,7 +94,11 @@ class Process:
 
     def last_line(self, having: str = "") -> str:
         """The last thing this run said, with these words in it, or "" if it said nothing such."""
-        with self.command.log.open("rb") as log:
+        try:
+            log = self.command.log.open("rb")
+        except FileNotFoundError:
+            return ""
+        with log:
             size = log.seek(0, os.SEEK_END)
             # It may have started over since.
             start = self._log_start if self._log_start <= size else 0
@@ -103,13 +107,19 @@ class Process:
         return next((line.strip() for line in reversed(lines) if line.strip() and having in line), "")
 
 
+def opened(log: Path) -> BinaryIO:
+    """At its end, to write to; also when somebody who needed room took the folder away."""
+    log.parent.mkdir(mode=0o700, exist_ok=True)
+    return log.open("ab")
+
+
 def spawn(command: Command) -> Process:
     """Start a process in a session of its own, so that Ctrl-C in the terminal reaches only us.
 
     Call it from a thread that lives as long as the child should: the kernel's signal follows the thread.
     """
     user = pwd.getpwnam(command.user) if command.user else None
-    with command.log.open("ab") as log:
+    with opened(command.log) as log:
         start = log.tell()
         popen = subprocess.Popen(  # noqa: S603 - argv is a list we made
             list(command.argv),

@@ -14,7 +14,14 @@ from types import TracebackType
 from deploy.local.folders import Held, locked, make_folders, remove_runtime
 from deploy.local.forks import can_fork, forking
 from deploy.local.keys import load_or_make_keys, write_private
-from deploy.local.launch import all_or_first_failure, run_migrations, start_stores
+from deploy.local.launch import (
+    READY_WITHIN_S,
+    all_or_first_failure,
+    not_in_time,
+    run_migrations,
+    start_stores,
+    until_up,
+)
 from deploy.local.logtail import LogTail
 from deploy.local.ports import Claims
 from deploy.local.processes import Command, Spawn, spawn
@@ -33,7 +40,6 @@ from deploy.local.stores import Store
 from deploy.local.supervisor import Supervised, Tell, nothing, unheard
 from libs.service.settings import ConfigurationError, load_settings, reachable
 
-READY_WITHIN_S = 60
 DRAIN_MARGIN_S = 2
 MIGRATE = (sys.executable, "-m", "libs.orders.migrate")
 
@@ -121,10 +127,7 @@ class Stack:
             async with asyncio.timeout(READY_WITHIN_S):
                 await all_or_first_failure(*(one.until_ready() for one in waited))
         except TimeoutError:
-            late = [f"{one.name} ({one.not_ready_because})" for one in waited if not one.ready.is_set()]
-            raise ConfigurationError(
-                f"not ready within {READY_WITHIN_S} s: {', '.join(late)}; logs: {self.folders.logs}"
-            ) from None
+            raise not_in_time([one for one in waited if not one.ready.is_set()], self.folders.logs) from None
 
     def hurry(self) -> None:
         """Do not let services finish what they have in hand."""
@@ -168,11 +171,13 @@ class Stack:
         if self._migrate:
             await run_migrations(self._migrate, folders, self.env, self._spawn)
         undo.push_async_callback(self._stop_services)
-        self._start_services(claimed)
-        await self.until_ready()
+        self._start_services(claimed, undo)
+        await until_up(list(self._kept.values()), self._tell, folders.logs)
         self._announce(undo)
 
-    def _start_services(self, claimed: Claims) -> None:
+    def _start_services(self, claimed: Claims, undo: AsyncExitStack) -> None:
+        tail = LogTail(self._tell)
+        undo.callback(asyncio.create_task(tail.run(), name="follow logs").cancel)
         admin_host = self.settings.admin_host
         for service in self.roster:
             # Only the gateway listens where other machines may reach it.
@@ -181,6 +186,7 @@ class Stack:
                 port = self.admin_ports[name] = claimed.free(admin_host)
                 env = own_environment(self.env, name, host, port)
                 command = Command(name, service.command, self.folders.log(name), env, nice=service.nice)
+                tail.follow(command.log)
                 check = partial(check_ready, reachable(admin_host), port)
                 self._kept[name] = Supervised(command, check, self._tell, spawn=self._spawn)
                 self._kept[name].start()
@@ -191,15 +197,11 @@ class Stack:
             await asyncio.gather(*(self._kept[name].stop(drain_s) for name in names if name in self._kept))
 
     def _announce(self, undo: AsyncExitStack) -> None:
-        """Leave the file by which others find the stack, keep it true, and repeat what services warn of."""
+        """Leave the file by which others find the stack, and keep it true."""
         undo.callback(self.folders.stack.unlink, missing_ok=True)
         self._write_state()
         for kept in self._kept.values():
             kept.changed = self._write_state
-        tail = LogTail(self._tell)
-        for name in self.admin_ports:
-            tail.follow(self.folders.log(name))
-        undo.callback(asyncio.create_task(tail.run(), name="follow logs").cancel)
         undo.callback(self._leave_state_alone)
 
     def _leave_state_alone(self) -> None:

@@ -120,6 +120,7 @@ class Supervised:
             if loop.time() - started > RESTART_FORGET_S:
                 pause_s = RESTART_FIRST_S
             self.restarts += 1
+            self.not_ready_because = ended
             self.tell(f"{ended}; again in {pause_s:g} s; log: {self.command.log}")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RESTART_CAP_S)

@@ -115,6 +115,7 @@ class Projector:
 
     async def _follow(self, stop: asyncio.Event) -> None:
         if self._mender:
+            self._health.trouble("redis", "the log is being checked, or restored from the archive")
             await self._mender.mend()
         await self._log.start()
         epoch = self._log.epoch

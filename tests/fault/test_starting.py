@@ -17,7 +17,7 @@ from deploy.local.keys import load_or_make_keys
 from deploy.local.roster import Ports
 from deploy.local.stores import postgres_store
 from libs.service.settings import ConfigurationError
-from tests.fault.test_supervisor import PORTS, stack
+from tests.fault.test_supervisor import PORTS, stack, standin
 from tests.servers import throw_away_folders
 from tests.waiting import eventually
 
@@ -107,6 +107,31 @@ async def test_a_store_that_cannot_be_used_is_waited_for_aloud(data: Path, monke
         starting.cancel()
         await asyncio.wait([starting])
     assert said[0].startswith("still waiting for postgres: cannot execute CREATE DATABASE in a read-only transaction; ")
+
+
+async def test_a_service_that_has_much_to_do_is_waited_for_aloud_with_what_it_warns_of(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.local.launch.SAY_EVERY_S", 0.1)
+    monkeypatch.setattr("deploy.local.launch.READY_WITHIN_S", 0.2)
+    monkeypatch.setattr("deploy.local.logtail.LOOK_EVERY_S", 0.02)
+    said: list[str] = []
+    starting = asyncio.create_task(stack(data, standin("projector", "late", "done"), said=said).__aenter__())
+    waits = f"still waiting for projector: log: there is much to do; logs: {data}/logs"
+    await eventually(lambda: starting.done() or said.count(waits) > 5, what="words about the service")
+    assert "projector: warning: low on ideas left=3" in said
+    (data / "done").touch()
+    await (await starting).__aexit__(None, None, None)
+
+
+async def test_a_service_that_ends_again_and_again_is_given_up(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.local.launch.SAY_EVERY_S", 0.1)
+    monkeypatch.setattr("deploy.local.launch.READY_WITHIN_S", 0.2)
+    with pytest.raises(
+        ConfigurationError, match=r"^not ready within 0\.2 s: router: router exited with code 1 \(Value"
+    ):
+        async with stack(data, standin("gateway"), standin("router", "crash")):
+            pass
 
 
 @pytest.mark.parametrize("file", ["lock", "secrets.json", "redis/lock", "postgres.lock"])

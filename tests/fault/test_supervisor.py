@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -63,6 +64,14 @@ async def test_a_killed_service_is_started_again_and_said_so(data: Path) -> None
         assert json.loads((data / "stack.json").read_text())["pids"] == running.pids
     assert said[0].startswith("router was killed by SIGKILL; again in 0.5 s; log: ")
     assert said[1] == "router is ready again"
+
+
+async def test_a_service_is_started_again_also_when_somebody_took_the_logs_away(data: Path) -> None:
+    async with stack(data, standin("router")) as running:
+        shutil.rmtree(running.folders.logs)  # to have room on a full disk
+        await running.kill("router", signal.SIGKILL)
+        await running.until_ready("router")
+        assert running.folders.log("router").exists()
 
 
 async def test_others_go_before_a_service_nobody_waits_for_also_when_it_was_started_again(data: Path) -> None:

@@ -65,6 +65,19 @@ class Once:
         return self.asked == 1
 
 
+class Restoring:
+    """A log that lost much, until it is `done`."""
+
+    def __init__(self) -> None:
+        self.done = asyncio.Event()
+
+    async def mend(self) -> None:
+        await self.done.wait()
+
+    async def glance(self, at: Mapping[int, Position]) -> set[int]:
+        return set(at)
+
+
 async def test_who_stands_by_says_nothing_of_what_was_when_the_place_was_his() -> None:
     log, projection, place, stop = FullLog(), LosesReplies(), Once(), asyncio.Event()
     health = Health("redis", "postgres")
@@ -88,6 +101,17 @@ async def test_what_turns_out_to_be_projected_is_no_lag() -> None:
     running = asyncio.create_task(Projector(log, cast("Projection", projection), Health("redis", "postgres")).run(stop))
     await eventually(lambda: projection.resumed == 2, within_s=20)
     await eventually(lambda: _lag_s() == 0, what="no lag", within_s=10)
+    stop.set()
+    await running
+
+
+async def test_while_the_log_is_restored_it_says_so() -> None:
+    health, stop, restored = Health("redis", "postgres"), asyncio.Event(), Restoring()
+    projector = Projector(OldLog(), cast("Projection", LosesReplies()), health, restored)
+    running = asyncio.create_task(projector.run(stop))
+    await eventually(lambda: "restored from the archive" in health.reasons.get("redis", ""), within_s=10)
+    restored.done.set()
+    await eventually(lambda: health.ready, within_s=20)
     stop.set()
     await running
 
