@@ -7,6 +7,7 @@ from typing import Protocol
 from libs.events.ids import Position
 from libs.events.log import Reads
 
+FULL_AT = 0.9  # of what Redis allows itself: scripts of workers must still find room
 READER_EXPIRES_S = 60  # a registered reader silent for longer holds nothing back any more
 
 
@@ -31,6 +32,10 @@ class Pressure:
     memory_bytes: int
     memory_max_bytes: int
     now_ms: int
+
+    def allowed_bytes(self, ours: int) -> int:
+        """Beyond which the log counts as full: what we allow, or what Redis does, if that is less."""
+        return min(ours, int(self.memory_max_bytes * FULL_AT)) if self.memory_max_bytes else ours
 
 
 class Upkeep(Protocol):

@@ -76,7 +76,11 @@ class Settings(BaseModel):
     consumer: str = Field("", description="name of this worker in its group; default host-pid")
 
     log_keep_s: int = Field(900, ge=60, description="how long archived events stay in Redis, while there is room")
-    redis_memory_mb: int = Field(1_024, ge=16, description="Redis memory beyond which new orders are refused")
+    redis_memory_mb: int = Field(
+        1_024,
+        ge=16,
+        description="Redis memory beyond which new orders are refused; 90 % of its own `maxmemory` if that is less",
+    )
     overload_wait_s: float = Field(15, gt=0, description="new orders are refused while work waits for longer")
 
     # Clients

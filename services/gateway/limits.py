@@ -89,7 +89,6 @@ ENTRY_UNREAD_S = 25.0  # an answer the client does not take; beyond: cut off
 
 # Overload
 PRESSURE_EVERY_S = 1.0
-REDIS_FULL_AT = 0.9  # of what Redis allows itself: scripts of workers must still find room
 OVERLOAD_RETRY_AFTER_S = 5
 
 # Readiness

@@ -49,7 +49,4 @@ class Overload:
     def _judge(self, pressure: Pressure) -> str:
         if pressure.waiting_s > self._wait_s_max:
             return f"Orders wait for longer than {self._wait_s_max:g} s."
-        allowed = self._memory_max_bytes
-        if pressure.memory_max_bytes:
-            allowed = min(allowed, int(pressure.memory_max_bytes * limits.REDIS_FULL_AT))
-        return "The log is full." if pressure.memory_bytes > allowed else ""
+        return "The log is full." if pressure.memory_bytes > pressure.allowed_bytes(self._memory_max_bytes) else ""

@@ -65,7 +65,7 @@ class Janitor:
                 await self._log.forget_reader(reader)
                 observe.reader_expired(reader.name, reader.partition, reader.silent_s)
         pressure = await self._log.pressure()
-        roomy = pressure.memory_bytes < TIGHT_FROM * self._memory_max_bytes
+        roomy = pressure.memory_bytes < TIGHT_FROM * pressure.allowed_bytes(self._memory_max_bytes)
         keep_s = self._keep_s if roomy else min(self._keep_s, RESUME_WINDOW_S)
         old = self._reached_before(keep_s)
         self._reach(archived)

@@ -77,3 +77,20 @@ async def test_who_registered_by_a_clock_that_was_set_back_does_not_keep_it_full
             assert orjson.loads(said)["seen"] <= time.time(), "it is silent from now on, and then nothing is held"
         finally:
             await log._redis.send([["CONFIG", "SET", "maxmemory", 0]])
+
+
+async def test_one_that_allows_itself_less_than_we_do_is_full_the_sooner(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(janitor, "RESUME_WINDOW_S", NOTHING_S)
+    async with open_redis_log(redis_url, 1) as log:
+        await log._redis.send([["FLUSHALL"]])
+        await log.start(create=True)
+        await log.commit_many([a_request(1)[0] for _ in range(1_000)])
+        used = (await log.pressure()).memory_bytes
+        await log._redis.send([["CONFIG", "SET", "maxmemory", int(used / 0.8)]])
+        try:
+            await Janitor(log, keep_s=3_600, memory_max_bytes=10**15).sweep({0: await log.tip(0)})
+            assert await log._redis.ask("XLEN", log._keys[0].log) <= 100
+        finally:
+            await log._redis.send([["CONFIG", "SET", "maxmemory", 0]])
