@@ -13,12 +13,13 @@ from libs.service.settings import Settings
 from services.ops.commands import Commands
 from services.ops.parking import ParkingCommands
 from services.ops.rebuild import rebuild
-from services.ops.stack import EXIT_INTERRUPTED, EXIT_USAGE, Refusal, Stack, refusing, settle
+from services.ops.stack import EXIT_INTERRUPTED, EXIT_UNREACHABLE, EXIT_USAGE, Refusal, Stack, refusing, settle
 
 HELP = """Follow, replay and look after the orders of a running stack.
 
 The stack is found by REDIS_URL and DATABASE_URL, else in DATA_DIR/stack.json (default: data/), which `make run` writes.
-Exit codes: 0 done, 1 no such thing or the stores differ, 2 wrong usage, 3 a store cannot be reached."""
+Exit codes: 0 done, 1 no such thing or the stores differ, 2 wrong usage, 3 a store cannot be reached, or the output
+not be written."""
 
 
 @asynccontextmanager
@@ -70,12 +71,20 @@ def main(arguments: list[str] | None = None) -> int:
     except Refusal as refusal:
         sys.stderr.write(f"swaplog: {refusal}\n")
         return refusal.code
-    except BrokenPipeError:
-        # Whoever reads our output has seen enough; the interpreter must not fail on flushing the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        _drop_what_is_left()
         return 0
+    except OSError as error:  # stores that are away are refusals by now
+        _drop_what_is_left()
+        sys.stderr.write(f"swaplog: cannot write: {error.strerror or error}\n")
+        return EXIT_UNREACHABLE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _drop_what_is_left() -> None:
+    """The interpreter must not fail once more, on flushing it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ class ParkingCommands:
                 moved += done
                 said = "back with" if apply else "would go back to"
                 fate = f"{said} the {item.service}" if done else "left: it or its order is gone"
-                with suppress(BrokenPipeError):  # who has read enough wants all of it done all the same
+                with suppress(OSError):  # who has read enough, or has no room for it, wants all of it done all the same
                     console.print(f"{_name(item)}  order {item.order_id}  {fate}", markup=False)
         _say_how_many(moved, apply, console)
         return 0 if moved == len(chosen) else EXIT_DIFFERS

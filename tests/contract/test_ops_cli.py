@@ -221,6 +221,15 @@ def test_whoever_has_read_enough_is_no_error(swaplog: Callable[..., Told], shape
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="elsewhere than on Linux no disk is full at will")
+@pytest.mark.parametrize("shape", [["--json"], []], ids=["json", "text"])
+def test_a_full_disk_is_told_and_no_difference_of_the_stores(swaplog: Callable[..., Told], shape: list[str]) -> None:
+    with Path("/dev/full").open("w") as report:
+        command = [sys.executable, "-m", "services.ops", "status", *shape]
+        done = subprocess.run(command, stdout=report, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (EXIT_UNREACHABLE, b"swaplog: cannot write: No space left on device\n")
+
+
 def test_other_partitions_than_the_logs_are_a_usage_error(
     swaplog: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
 ) -> None:

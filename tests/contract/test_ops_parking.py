@@ -18,11 +18,12 @@ from libs.events.model import Event, Status
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
 from services.ops.__main__ import main
-from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE
+from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE
 from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
 from tests.servers import flush_redis
 
 PARTITIONS = 4
+FULL = Path("/dev/full")
 T = TypeVar("T")
 
 
@@ -159,6 +160,16 @@ def test_a_redrive_that_is_meant_is_done_also_when_nobody_reads_on(swaplog: Swap
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
     assert (swaplog.items(), swaplog.backlog()) == ([], 6)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="elsewhere than on Linux no disk is full at will")
+def test_a_redrive_that_is_meant_is_done_also_when_the_disk_is_full(swaplog: Swaplog) -> None:
+    swaplog.park(4)
+    command = [sys.executable, "-m", "services.ops", "redrive", "--all", "--rate", "1000", "--apply"]
+    with FULL.open("w") as report:
+        done = subprocess.run(command, stdout=report, stderr=subprocess.PIPE, text=True, check=False)
+    assert swaplog.items() == []
+    assert (done.returncode, done.stderr) == (EXIT_UNREACHABLE, "swaplog: cannot write: No space left on device\n")
 
 
 def test_a_discard_needs_a_reason_and_ends_the_order(swaplog: Swaplog) -> None:
