@@ -3,8 +3,9 @@
 import logging
 import re
 import sys
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 import orjson
 import structlog
@@ -37,11 +38,31 @@ def _json_line(_logger: Any, _method: str, fields: structlog.typing.EventDict) -
     return orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS)
 
 
+def _text_line() -> structlog.typing.Processor:
+    render = structlog.dev.ConsoleRenderer()
+    return lambda logger, method, fields: render(logger, method, fields).encode(errors="replace")
+
+
+class _Dispensable:
+    """A stream that loses what cannot be written: on a full disk every step that is logged would fail."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        # What a buffer keeps for later would be tried again when the process ends, which then would have failed.
+        self._stream: Any = getattr(stream, "raw", stream)
+
+    def write(self, line: bytes) -> None:
+        with suppress(OSError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+
 def configure_logging(service: str, level: str = "info", fmt: Literal["auto", "json", "pretty"] = "auto") -> None:
     """Set up structlog for this process; called once, in `__main__`."""
     pretty = fmt == "pretty" or (fmt == "auto" and sys.stderr.isatty())
-    render: structlog.typing.Processor = structlog.dev.ConsoleRenderer() if pretty else _json_line
-    factory = structlog.PrintLoggerFactory(sys.stderr) if pretty else structlog.BytesLoggerFactory(sys.stderr.buffer)
+    render: structlog.typing.Processor = _text_line() if pretty else _json_line
+    factory = structlog.BytesLoggerFactory(cast("BinaryIO", _Dispensable(sys.stderr.buffer)))
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

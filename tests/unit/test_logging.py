@@ -1,6 +1,10 @@
-"""What libraries log leaves as ours, but for what only says how somebody else behaves."""
+"""What libraries log leaves as ours, but for what only says how somebody else behaves; and no line stops a process."""
 
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from aiohttp import ClientConnectionResetError
@@ -26,3 +30,21 @@ def test_how_a_client_behaves_is_no_error_of_ours(logger: str, error: Exception,
     with capture_logs() as said:
         StdlibToStructlog().emit(record)
     assert [line["log_level"] for line in said] == [level]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="elsewhere than on Linux no disk is full at will")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("fmt", ["json", "pretty"])
+def test_what_cannot_be_logged_stops_nobody(fmt: str, unbuffered: str) -> None:
+    program = (
+        "import structlog; from libs.service.logging import configure_logging\n"
+        f"configure_logging('router', fmt={fmt!r})\n"
+        "for _ in range(1_000): structlog.get_logger().warning('the disk is full')\n"
+        "print('went on')"
+    )
+    with Path("/dev/full").open("w") as log:
+        environ = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environ, stdout=subprocess.PIPE, stderr=log, text=True, check=False
+        )
+    assert (done.returncode, done.stdout) == (0, "went on\n")
