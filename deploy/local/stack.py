@@ -177,6 +177,8 @@ class Stack:
 
     def _start_services(self, claimed: Claims, undo: AsyncExitStack) -> None:
         tail = LogTail(self._tell)
+        for store in self._kept.values():
+            tail.follow(store.command.log)  # for its size: it is no JSON
         undo.callback(asyncio.create_task(tail.run(), name="follow logs").cancel)
         admin_host = self.settings.admin_host
         for service in self.roster:

@@ -143,6 +143,17 @@ async def test_warnings_of_services_are_repeated_shortly(data: Path) -> None:
     assert not [line for line in said if "fine" in line]
 
 
+async def test_what_stores_log_does_not_grow_without_end(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.local.logtail.LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("deploy.local.logtail.LOG_BYTES_MAX", 10_000)
+    async with stack(data) as running:
+        logs = [running.folders.log(name) for name in running.pids]
+        for log in logs:
+            with log.open("a") as file:
+                file.write("FATAL: and once more\n" * 1_000)
+        await eventually(lambda: all(log.stat().st_size < 10_000 for log in logs), what="short logs")
+
+
 async def test_a_second_stack_on_the_same_folder_is_refused(data: Path) -> None:
     async with stack(data):
         with pytest.raises(ConfigurationError, match="another stack already runs on"):
