@@ -104,7 +104,8 @@ async def settle(log: StartableLog, store: OrderStore, settings: Settings) -> St
         # Looked at before `start`, which would make a log where there is none.
         await log.tip(0)
     except LogMismatch:
-        raise Refusal("this Redis holds no log of Swaplog", EXIT_UNREACHABLE) from None
+        text = "this Redis holds no log of Swaplog; if it lost one, a projector restores it from the archive first"
+        raise Refusal(text, EXIT_UNREACHABLE) from None
     try:
         await log.start()
     except LogMismatch as error:
