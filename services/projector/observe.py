@@ -67,6 +67,11 @@ def repair_begun(epoch: str, reasons: Sequence[str]) -> None:
     _log.error("alarm_log_lost: it is restored from the archive, with a new epoch", epoch=epoch, reasons=list(reasons))
 
 
+def brought_up_to_date(epoch: str) -> None:
+    """An earlier release kept it in another way; nothing is lost, but cursors of before get a reset."""
+    _log.warning("log of an earlier release brought up to date, with a new epoch", epoch=epoch)
+
+
 def log_made(epoch: str) -> None:
     """Neither Redis nor Postgres had one."""
     _log.info("log made", epoch=epoch)

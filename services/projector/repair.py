@@ -26,6 +26,7 @@ from services.projector.verdict import (
     check_reach,
     compare,
     is_new,
+    is_outdated_alone,
     judge,
     place_to_compare,
     told,
@@ -112,10 +113,7 @@ class Repair:
     async def _restore(self, held: list[Held], verdicts: Mapping[int, Verdict]) -> str:
         """Facts are missing: another epoch for everybody, and everything from the archive."""
         epoch, checkpoints = new_epoch(), await self._store.checkpoints()
-        if is_new(held, checkpoints):
-            observe.log_made(epoch)
-        else:
-            observe.repair_begun(epoch, told(verdicts))
+        _say_why(epoch, verdicts, new=is_new(held, checkpoints))
         crash_point("repair.adopt.before")
         await self._recovery.adopt(epoch, len(held))
         crash_point("repair.adopt.after")
@@ -202,6 +200,15 @@ class Repair:
             await self._redis.append(held.partition, entries)
             after = entries[-1].at.position
         observe.entries_restored(held.partition, end.position - held.last.position)
+
+
+def _say_why(epoch: str, verdicts: Mapping[int, Verdict], *, new: bool) -> None:
+    if new:
+        observe.log_made(epoch)
+    elif is_outdated_alone(verdicts):
+        observe.brought_up_to_date(epoch)
+    else:
+        observe.repair_begun(epoch, told(verdicts))
 
 
 def _open(held: list[Held]) -> bool:

@@ -18,6 +18,9 @@ class Unreachable(LogMismatch):
     """The log was trimmed beyond what the archive has: events are in neither."""
 
 
+OUTDATED = "an earlier release kept its orders"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`lost`: why facts, or what follows from them, are missing; `alarm`: somebody missed work; neither: whole."""
@@ -49,7 +52,7 @@ def judge(
         f"it ends at position {held.last.position}, and should at {held.position}": held.position
         not in {-1, held.last.position},
         f"its positions {held.first.position} to {held.last.position} have {held.length} entries": not held.is_whole,
-        "an earlier release kept its orders": outdated,
+        OUTDATED: outdated,
         f"a reader was at position {held.farthest_reader}": restarted and held.farthest_reader > held.last.position,
         "it restarted, and may have lost what nobody else has": restarted and not keeps_all and held.position > 0,
     }
@@ -114,6 +117,11 @@ def is_new(held: Sequence[Held], checkpoints: Mapping[int, Checkpoint]) -> bool:
     """Whether nobody ever wrote an event."""
     archived = any(checkpoint.at.position for checkpoint in checkpoints.values())
     return not archived and all(one.last.position == 0 and one.position < 0 for one in held)
+
+
+def is_outdated_alone(verdicts: Mapping[int, Verdict]) -> bool:
+    """Whether nothing is missing, but for what this release keeps in another way."""
+    return all(set(verdict.lost) <= {OUTDATED} for verdict in verdicts.values())
 
 
 def told(verdicts: Mapping[int, Verdict]) -> Sequence[str]:
