@@ -139,9 +139,12 @@ class RedisUpkeep:
         ]
         found = answered(await self._redis.send(looks))
         oldest = [int(rows[0][0].partition("-")[0]) for rows in found if rows]
-        used_bytes, max_bytes = max(map(_memory, memories))
+        used_bytes, max_bytes, evicts = max(map(_memory, memories))
         waiting_s = max(0.0, (now_ms - min(oldest)) / 1_000) if oldest else 0.0
-        return Pressure(waiting_s, used_bytes, max_bytes, now_ms)
+        return Pressure(waiting_s, used_bytes, max_bytes, now_ms, evicts)
+
+
+NO_EVICTION = "noeviction"
 
 
 def _readers(partition: int, flat: list[str], now: int) -> Iterator[Reader]:
@@ -153,10 +156,11 @@ def _readers(partition: int, flat: list[str], now: int) -> Iterator[Reader]:
             continue  # not one of ours
 
 
-def _memory(info: Any) -> tuple[int, int]:
-    """Used, and allowed. Of several nodes the fullest counts: it is the first to refuse."""
+def _memory(info: Any) -> tuple[int, int, str]:
+    """Used, allowed, and what is done then. Of several nodes the fullest counts: it is the first to refuse."""
     lines = dict(line.split(":", 1) for line in str(info).splitlines() if ":" in line)
-    return int(lines["used_memory"]), int(lines["maxmemory"])
+    allowed, policy = int(lines["maxmemory"]), lines.get("maxmemory_policy", NO_EVICTION)
+    return int(lines["used_memory"]), allowed, policy if allowed and policy != NO_EVICTION else ""
 
 
 def _last_taken(groups: Any) -> str:

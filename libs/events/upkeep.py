@@ -26,12 +26,14 @@ class Pressure:
     """How full the log is. `waiting_s`: age of the oldest item nobody has taken, of any service; 0: there is none.
 
     `memory_max_bytes`: what Redis itself allows; 0: no limit. `now_ms`: by the clock that entries are stamped with.
+    `evicts`: by which policy it drops keys when it is full; empty: it does not.
     """
 
     waiting_s: float
     memory_bytes: int
     memory_max_bytes: int
     now_ms: int
+    evicts: str = ""
 
     def allowed_bytes(self, ours: int) -> int:
         """Beyond which the log counts as full: what we allow, or what Redis does, if that is less."""

@@ -27,7 +27,9 @@ class Settings(BaseModel):
 
     # Stores
     redis_url: str = Field(
-        "", description="Redis or Valkey 7.0+, or any node of a cluster; wins over REDIS_HOST and REDIS_PORT"
+        "",
+        description="Redis or Valkey 7.0+ that evicts nothing (`maxmemory-policy noeviction`), "
+        "or any node of a cluster; wins over REDIS_HOST and REDIS_PORT",
     )
     redis_host: str = Field(
         "127.0.0.1", description="host of Redis when REDIS_URL is not set; where neither is, `make run` starts one"

@@ -42,6 +42,7 @@ class Janitor:
         """`keep_s`: how long an entry stays after it was archived, while there is room."""
         self._log, self._keep_s, self._memory_max_bytes = log, keep_s, memory_max_bytes
         self._swept_at = 0.0
+        self._evicts = ""
         self._ended: deque[tuple[float, str]] = deque()
         self._reached: deque[tuple[float, Mapping[int, Position]]] = deque()
 
@@ -65,6 +66,7 @@ class Janitor:
                 await self._log.forget_reader(reader)
                 observe.reader_expired(reader.name, reader.partition, reader.silent_s)
         pressure = await self._log.pressure()
+        self._warn_of(pressure.evicts)
         roomy = pressure.memory_bytes < TIGHT_FROM * pressure.allowed_bytes(self._memory_max_bytes)
         keep_s = self._keep_s if roomy else min(self._keep_s, RESUME_WINDOW_S)
         old = self._reached_before(keep_s)
@@ -74,6 +76,11 @@ class Janitor:
             before = keep_from(at, mine, pressure.now_ms - int(keep_s * 1_000), old.get(partition, START))
             observe.trimmed(partition, await self._log.trim(partition, before))
         await self._retire(time.monotonic())
+
+    def _warn_of(self, evicts: str) -> None:
+        if evicts and evicts != self._evicts:
+            observe.may_be_evicted(evicts)
+        self._evicts = evicts
 
     async def leave(self) -> None:
         """Let go now of what soon would be: whoever comes next does not know of it.

@@ -115,6 +115,13 @@ def not_swept(reason: str) -> None:
     _log.warning("log not trimmed", reason=reason)
 
 
+def may_be_evicted(policy: str) -> None:
+    """Redis is set up as a cache is, and drops what nobody would miss in one, such as the keys of requests."""
+    _log.warning(
+        "redis may drop orders and idempotency keys when it is full: set maxmemory-policy noeviction", policy=policy
+    )
+
+
 def reader_expired(name: str, partition: int, silent_s: float) -> None:
     """It holds nothing back any more; when it comes again it may find its place in the archive only."""
     _log.warning("reader expired", reader=name, partition=partition, silent_s=round(silent_s))

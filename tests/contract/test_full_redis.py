@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from libs.events import redis_upkeep
 from libs.events.errors import LogReplaced, LogUnavailable
@@ -94,3 +95,23 @@ async def test_one_that_allows_itself_less_than_we_do_is_full_the_sooner(
             assert await log._redis.ask("XLEN", log._keys[0].log) <= 100
         finally:
             await log._redis.send([["CONFIG", "SET", "maxmemory", 0]])
+
+
+async def test_one_that_drops_keys_when_it_is_full_is_warned_of_once(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many are set up that are hired: it drops the keys of requests first, which are two orders then."""
+    monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0)
+    async with open_redis_log(redis_url, 1) as log:
+        await log._redis.send([["FLUSHALL"]])
+        await log.start(create=True)
+        sweeper = Janitor(log, keep_s=3_600, memory_max_bytes=10**15)
+        with capture_logs() as said:
+            await sweeper.sweep({})
+            await log._redis.send([["CONFIG", "SET", "maxmemory", 10**9, "maxmemory-policy", "volatile-lru"]])
+            try:
+                await sweeper.sweep({})
+                await sweeper.sweep({})
+            finally:
+                await log._redis.send([["CONFIG", "SET", "maxmemory", 0, "maxmemory-policy", "noeviction"]])
+    assert [line["policy"] for line in said if line["log_level"] == "warning"] == ["volatile-lru"]
