@@ -10,7 +10,7 @@ from typing import Any
 from deploy.local.folders import Folders
 from deploy.local.plan import Plan, check_given
 from deploy.local.postgres_server import planned_postgres
-from deploy.local.processes import Command, Spawn
+from deploy.local.processes import Command, Spawn, how_it_ended
 from deploy.local.redis_server import planned_redis
 from deploy.local.stores import STOP_WITHIN_S, Store
 from deploy.local.supervisor import Supervised, Tell
@@ -85,12 +85,19 @@ def _why(late: Sequence[Supervised]) -> str:
     return "; ".join(f"{one.name}: {one.not_ready_because}" for one in late)
 
 
-async def run_migrations(argv: Sequence[str], folders: Folders, environ: Mapping[str, str], spawn: Spawn) -> None:
+async def run_migrations(
+    argv: Sequence[str], folders: Folders, environ: Mapping[str, str], spawn: Spawn, tell: Tell
+) -> None:
     """Prepare the database. Raises ConfigurationError when that fails."""
     log = folders.log("migrate")
     done = spawn(Command("migrate", argv, log, environ))
-    if await done.exited() != 0:
-        raise ConfigurationError(f"migrations failed: {done.last_line()}; log: {log}")
+    while done.running:
+        try:
+            await asyncio.wait_for(done.exited(), SAY_EVERY_S)
+        except TimeoutError:
+            tell(f"still waiting for the migrations; log: {log}")
+    if code := await done.exited():
+        raise ConfigurationError(f"migrations failed: {done.last_line() or how_it_ended(code)}; log: {log}")
 
 
 async def all_or_first_failure(*work: Awaitable[Any]) -> None:

@@ -169,7 +169,7 @@ class Stack:
         urls = {"REDIS_URL": self.redis_url, "DATABASE_URL": self.database_url}
         self.env = shared_environment(self.env, self.ports, folders.data, urls, keys)
         if self._migrate:
-            await run_migrations(self._migrate, folders, self.env, self._spawn)
+            await run_migrations(self._migrate, folders, self.env, self._spawn, self._tell)
         undo.push_async_callback(self._stop_services)
         self._start_services(claimed, undo)
         await until_up(list(self._kept.values()), self._tell, folders.logs)

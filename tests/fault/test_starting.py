@@ -15,6 +15,7 @@ from deploy.local.folders import make_folders
 from deploy.local.forget import forget
 from deploy.local.keys import load_or_make_keys
 from deploy.local.roster import Ports
+from deploy.local.stack import Stack
 from deploy.local.stores import postgres_store
 from libs.service.settings import ConfigurationError
 from tests.fault.test_supervisor import PORTS, stack, standin
@@ -107,6 +108,20 @@ async def test_a_store_that_cannot_be_used_is_waited_for_aloud(data: Path, monke
         starting.cancel()
         await asyncio.wait([starting])
     assert said[0].startswith("still waiting for postgres: cannot execute CREATE DATABASE in a read-only transaction; ")
+
+
+async def test_migrations_that_take_long_are_waited_for_aloud(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where somebody has locked a table, or there are many rows."""
+    monkeypatch.setattr("deploy.local.launch.SAY_EVERY_S", 0.1)
+    said: list[str] = []
+    until_done = f"until [ -e {data}/done ]; do sleep 0.05; done"
+    planned = Stack(data, env=PORTS, roster=[], migrate=("sh", "-c", until_done), durable=False, tell=said.append)
+    starting = asyncio.create_task(planned.__aenter__())
+    waits = f"still waiting for the migrations; log: {data}/logs/migrate.log"
+    await eventually(lambda: starting.done() or waits in said, what="words about them", within_s=20)
+    (data / "done").touch()
+    await (await starting).__aexit__(None, None, None)
+    assert waits in said
 
 
 async def test_a_service_that_has_much_to_do_is_waited_for_aloud_with_what_it_warns_of(
