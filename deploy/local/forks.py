@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import os
+import select
 import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from signal import SIGKILL
 
@@ -18,25 +21,47 @@ from deploy.local.processes import Command, Process, opened, spawn
 OURS = ("services.", "libs.")
 START_WITHIN_S = 10
 STOP_WITHIN_S = 5
+TOLD_WITHIN_S = 10
 MESSAGE_BYTES_MAX = 4_096
 
 
 class _Forked:
     """One process of the fork server's."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, give_up: Callable[[], None]) -> None:
         self.pid = pid
         self.ending: Future[int] = Future()
+        self._give_up = give_up
 
     def wait(self) -> int:
-        return self.ending.result()
+        """Until the server tells; if it has nothing to tell of an end there is, nobody would hear of any other."""
+        try:
+            return self.ending.result(TOLD_WITHIN_S if _until_ended(self.pid) else None)
+        except TimeoutError:
+            self._give_up()
+            return self.ending.result()
+
+
+def _until_ended(pid: int) -> bool:
+    """Wait for an end nobody need tell of; False where the kernel is too old for that."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    ended = select.poll()
+    ended.register(descriptor, select.POLLIN)
+    ended.poll()
+    os.close(descriptor)
+    return True
 
 
 class Forks:
     """Starts commands: forked where that can be done, else as any other. Made by `forking`."""
 
-    def __init__(self, ours: socket.socket) -> None:
-        self._server = ours
+    def __init__(self, ours: socket.socket, kill: Callable[[], None]) -> None:
+        self._server, self._kill = ours, kill
         self._starting: deque[Future[_Forked]] = deque()
         self._running: dict[int, _Forked] = {}
         self._lock = threading.Lock()
@@ -59,10 +84,15 @@ class Forks:
                 self._starting.append(started)
             return Process(command, started.result(START_WITHIN_S), start)
         except TimeoutError:
-            self.end()  # else it might still start a second one
+            self._give_up()  # else it might still start a second one
             return spawn(command)
         except OSError:
             return spawn(command)
+
+    def _give_up(self) -> None:
+        """Killed, because one that is frozen does not hear that it should end, and what it started would go on."""
+        self._kill()
+        self.end()
 
     def end(self) -> None:
         """Have the server end, and with it whatever it started."""
@@ -73,7 +103,7 @@ class Forks:
         while said := self._hear():
             what = json.loads(said)
             if "started" in what:
-                forked = self._running[what["started"]] = _Forked(what["started"])
+                forked = self._running[what["started"]] = _Forked(what["started"], self._give_up)
                 with self._lock:
                     self._starting.popleft().set_result(forked)
             else:
@@ -108,7 +138,7 @@ async def forking(log: Path, environ: Mapping[str, str]) -> AsyncIterator[Forks]
         server = spawn(Command("fork server", argv, log, environ, keep_fds=(theirs.fileno(),)))
         theirs.close()
         try:
-            yield (forks := Forks(ours))
+            yield (forks := Forks(ours, partial(server.signal, SIGKILL)))
         finally:
             forks.end()
             await asyncio.shield(server.stop(STOP_WITHIN_S))

@@ -96,6 +96,38 @@ async def test_without_its_server_nothing_goes_on_and_everything_can_be_started(
     assert await again.stop(10) == 0
 
 
+async def test_what_a_frozen_server_does_not_tell_is_noticed_and_everything_can_be_started(
+    forks: Forks, localnet: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.local.forks.TOLD_WITHIN_S", 0.2)
+    first, second = forks.spawn(localnet()), forks.spawn(localnet())
+    server = psutil.Process(first.pid).parent()
+    assert server
+    server.suspend()
+    first.signal(signal.SIGKILL)
+    assert await first.exited() == -signal.SIGKILL
+    assert await second.exited() == -signal.SIGKILL, "it goes with its server, or there would be two of it"
+    await eventually(lambda: not alive(server.pid) and not alive(second.pid), what="gone")
+    again = forks.spawn(localnet())
+    await ready(again)
+    assert await again.stop(10) == 0
+
+
+async def test_a_frozen_server_that_starts_nothing_is_given_up(
+    forks: Forks, localnet: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.local.forks.TOLD_WITHIN_S", 600)
+    first = forks.spawn(localnet())
+    monkeypatch.setattr("deploy.local.forks.START_WITHIN_S", 0.2)
+    server = psutil.Process(first.pid).parent()
+    assert server
+    server.suspend()
+    again = forks.spawn(localnet())
+    await eventually(lambda: not alive(server.pid) and not alive(first.pid), what="gone, or there would be two of each")
+    await ready(again)
+    assert await again.stop(10) == 0
+
+
 async def test_nothing_outlives_the_block(tmp_path: Path, localnet: Make) -> None:
     async with AsyncExitStack() as stack:
         forks = await stack.enter_async_context(forking(tmp_path / "fork-server.log", os.environ))
