@@ -83,13 +83,13 @@ class Held(Exception):
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[int]:
-    """Hold a lock file while the block runs; gives its descriptor.
+def locked(path: Path, *, folder: bool = False) -> Iterator[int]:
+    """Hold a lock file, or a whole `folder`, while the block runs; gives its descriptor.
 
     Raises:
         Held: another process holds it.
     """
-    descriptor = _lock(path)
+    descriptor = _lock(path, folder=folder)
     try:
         yield descriptor
     finally:
@@ -97,7 +97,7 @@ def locked(path: Path) -> Iterator[int]:
 
 
 @asynccontextmanager
-async def locked_for_child(path: Path, within_s: float, refusal: str) -> AsyncIterator[int]:
+async def locked_for_child(path: Path, within_s: float, refusal: str, *, folder: bool = False) -> AsyncIterator[int]:
     """A lock that a server process inherits and so holds until it is gone, whoever started it.
 
     Two servers on one folder would destroy its files; one of a killed stack may still be writing its last ones.
@@ -109,7 +109,7 @@ async def locked_for_child(path: Path, within_s: float, refusal: str) -> AsyncIt
     deadline = loop.time() + within_s
     while True:
         try:
-            descriptor = _lock(path)
+            descriptor = _lock(path, folder=folder)
             break
         except Held:
             if loop.time() > deadline:
@@ -121,8 +121,9 @@ async def locked_for_child(path: Path, within_s: float, refusal: str) -> AsyncIt
         os.close(descriptor)
 
 
-def _lock(path: Path) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _lock(path: Path, *, folder: bool) -> int:
+    how = os.O_RDONLY if folder else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(path, how | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from deploy.local.folders import Folders, Held, locked, make_folders, remove_runtime
-from deploy.local.postgres_server import lock_of, made_for
+from deploy.local.postgres_server import made_for
 from libs.service.settings import EXIT_USAGE, ConfigurationError, load_settings
 
 
@@ -39,11 +39,10 @@ def forget(data_dir: Path) -> str:
 def _forget_elsewhere(folders: Folders, home: Path) -> str:
     """Files that are another folder's, of which this one is a copy, stay; gives that in words."""
     if not made_for(folders, home):
-        return f"; {home}, made for a data folder of another place, is left"
+        return f"; {home} may be another data folder's, and is left"
     if home.exists():
-        with locked(lock_of(home)):
+        with locked(home, folder=True):
             shutil.rmtree(home)
-    lock_of(home).unlink(missing_ok=True)
     return ""
 
 

