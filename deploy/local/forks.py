@@ -43,12 +43,12 @@ class _Forked:
 
 
 def _until_ended(pid: int) -> bool:
-    """Wait for an end nobody need tell of; False where the kernel is too old for that."""
+    """Wait for an end nobody need tell of; False where the kernel, or what this Python was built on, is too old."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (AttributeError, OSError):
         return False
     ended = select.poll()
     ended.register(descriptor, select.POLLIN)

@@ -1,5 +1,6 @@
 """Services forked from a process that has imported what they share: each must be as if started by itself."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -80,6 +81,16 @@ async def test_a_killed_one_is_told_with_its_signal(forks: Forks, localnet: Make
     process = forks.spawn(localnet())
     process.signal(signal.SIGKILL)
     assert await process.exited() == -signal.SIGKILL
+
+
+async def test_an_interpreter_built_where_there_were_no_pidfds_hears_of_ends_all_the_same(
+    forks: Forks, localnet: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    process = forks.spawn(localnet())
+    process.signal(signal.SIGKILL)
+    async with asyncio.timeout(30):
+        assert await process.exited() == -signal.SIGKILL
 
 
 async def test_without_its_server_nothing_goes_on_and_everything_can_be_started(forks: Forks, localnet: Make) -> None:
