@@ -145,15 +145,16 @@ def amount_received(meta: Mapping[str, Any], owner: str, mint: str) -> int | Non
     """What `owner` got of `mint`, from a transaction's balances before and after; None when it does not show.
 
     SOL bought may arrive as lamports of the fee payer instead of as wrapped tokens; the fee it paid is added back. What
-    he had wrapped before is paid out with it, where the venue closes that account.
+    he had wrapped before is paid out with it, and what its account was rented for, where the venue closes that account.
     """
     before, after = (_held(meta.get(key), owner, mint) for key in ("preTokenBalances", "postTokenBalances"))
     if after is not None:
         return after - (before or 0)
     if mint != SOL_MINT or not meta.get("preBalances") or not meta.get("postBalances"):
         return None
-    paid = int(meta["postBalances"][0]) - int(meta["preBalances"][0]) + int(meta.get("fee", 0))
-    return paid - (before or 0)
+    closed = [entry["accountIndex"] for entry in _of(meta.get("preTokenBalances"), owner, mint)]
+    paid = (int(meta["postBalances"][each]) - int(meta["preBalances"][each]) for each in (0, *closed))
+    return sum(paid) + int(meta.get("fee", 0))
 
 
 def against_quote_ppm(amount_out: int, quoted_out: int) -> int:
@@ -162,9 +163,9 @@ def against_quote_ppm(amount_out: int, quoted_out: int) -> int:
 
 
 def _held(balances: Any, owner: str, mint: str) -> int | None:
-    held = [
-        int(entry["uiTokenAmount"]["amount"])
-        for entry in balances or ()
-        if entry.get("owner") == owner and entry.get("mint") == mint
-    ]
+    held = [int(entry["uiTokenAmount"]["amount"]) for entry in _of(balances, owner, mint)]
     return sum(held) if held else None
+
+
+def _of(balances: Any, owner: str, mint: str) -> list[Mapping[str, Any]]:
+    return [entry for entry in balances or () if entry.get("owner") == owner and entry.get("mint") == mint]

@@ -165,6 +165,12 @@ def test_wrapped_sol_that_is_paid_out_on_the_way_was_there_before() -> None:
     assert amount_received(meta | {"preTokenBalances": [balance("pool", SOL, 900)]}, "me", SOL) == 100_900
 
 
+def test_what_the_account_of_wrapped_sol_was_rented_for_did_not_come_out_of_the_swap() -> None:
+    held = {"preTokenBalances": [balance("me", SOL, 900)], "postTokenBalances": [], "fee": 6_000}
+    meta = held | {"preBalances": [10_000, 900 + 2_039], "postBalances": [104_900 + 2_039, 0]}
+    assert amount_received(meta, "me", SOL) == 100_000
+
+
 def test_against_the_quote_is_in_millionths_and_never_flattered() -> None:
     assert against_quote_ppm(100, 100) == 0
     assert against_quote_ppm(101, 100) == 10_000
