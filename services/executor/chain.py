@@ -91,6 +91,8 @@ class Chain:
     async def _check_reaches(self, first: Any, height: int) -> None:
         if first == 0 or (isinstance(first, RpcRefused) and first.code == METHOD_NOT_FOUND):
             return
+        if type(first) is not int:
+            raise ChainUnavailable(f"getFirstAvailableBlock: {first!s:.100}")
         try:
             block = await self._rpc.call("getBlock", first, _HEADER)
             begins = int(block["blockHeight"])

@@ -1,11 +1,13 @@
 """When a signature that is not found never landed: not by a node that began later, nor by one that may be on a fork."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from libs.events.model import AttemptFailed, Reason, TxConfirmed
 from services.executor import settling
+from services.executor.rpc import ChainUnavailable
 from tests.contract.executor_rig import Rig, intent, running_rig, submitted
 
 SIGNED_AT, LONG_AGO = 900, 10_000
@@ -75,3 +77,20 @@ async def test_what_no_fork_can_take_back_is_proof(rig: Rig) -> None:
     rig.fake.height += 32
     rig.fake.slot += 32
     assert isinstance(await rig.settled(now), AttemptFailed)
+
+
+async def test_a_node_that_refuses_to_say_where_its_blocks_begin_proves_nothing_and_disturbs_no_other_call(
+    rig: Rig,
+) -> None:
+    rig.fake.refuses = "getFirstAvailableBlock"
+
+    async def heights() -> None:
+        for _ in range(10):
+            assert await rig.chain.height() == rig.fake.height
+
+    looks = [rig.chain.look_back(f"signature{number}", 0) for number in range(50)]
+    found, _ = await asyncio.gather(
+        asyncio.gather(*looks, return_exceptions=True), asyncio.gather(*(heights() for _ in range(20)))
+    )
+    assert {type(one) for one in found} == {ChainUnavailable}
+    assert all("getFirstAvailableBlock" in str(one) for one in found), "it is told what was refused"
