@@ -46,7 +46,8 @@ UNSENT_PAUSE_MS = 250  # until the next try when the node did not take them
 SETTLE_SECONDS_MAX = 6
 AMOUNT_SECONDS_MAX = 5
 SHOWN_WITHIN = timedelta(minutes=10)  # after that it is for an operator; some nodes show transactions minutes late
-AMOUNT_PAUSE_MS = 50  # until it is asked again: a node tells nobody when it has it
+# Until it is asked again: a node tells nobody when it has it. Twice as long each time.
+AMOUNT_PAUSE_MS, AMOUNT_PAUSE_MAX_MS = 50, 1_000
 
 Pending = tuple[Order, TxSubmitted]
 
@@ -203,7 +204,7 @@ class Settling:
     async def _with_amount(self, order: Order, sent: TxSubmitted, slot: int) -> Sequence[Event]:
         """A node may know a signature's status long before it shows the transaction."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + AMOUNT_SECONDS_MAX
+        deadline, pause_ms = loop.time() + AMOUNT_SECONDS_MAX, AMOUNT_PAUSE_MS
         while True:
             unavailable = ""
             try:
@@ -216,7 +217,8 @@ class Settling:
                 unavailable = str(trouble)
             if loop.time() >= deadline:
                 break
-            await asyncio.sleep(AMOUNT_PAUSE_MS / 1000)
+            await asyncio.sleep(pause_ms / 1000)
+            pause_ms = min(2 * pause_ms, AMOUNT_PAUSE_MAX_MS)
         if unavailable:
             observe.look_trouble(order, sent, unavailable, news=self._showing.met(order))
             return []

@@ -209,6 +209,15 @@ async def test_what_a_node_will_not_show_is_waited_for_and_said(rig: Rig, monkey
     assert told == [(confirmed.order.id, f"getTransaction: {why}"), (over.order.id, f"getSignatureStatuses: {why}")]
 
 
+async def test_a_node_that_is_late_with_what_it_shows_is_asked_less_and_less(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "AMOUNT_SECONDS_MAX", 1.5)
+    rig.fake.hidden_transactions = 1_000_000
+    assert await rig.handle(await submitted(rig)) == []
+    assert 1 < rig.fake.calls.count("getTransaction") < 10
+
+
 async def test_an_amount_that_never_shows_is_for_an_operator(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settling, "AMOUNT_SECONDS_MAX", 0.1)
     rig.fake.hidden_transactions = 1_000_000
