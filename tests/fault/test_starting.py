@@ -139,6 +139,23 @@ async def test_a_service_that_has_much_to_do_is_waited_for_aloud_with_what_it_wa
     await (await starting).__aexit__(None, None, None)
 
 
+async def test_a_service_that_ended_once_while_much_is_to_do_is_waited_for(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.local.launch.SAY_EVERY_S", 0.1)
+    monkeypatch.setattr("deploy.local.launch.READY_WITHIN_S", 0.2)
+    said: list[str] = []
+    planned = stack(data, standin("projector", "late", "done"), said=said)
+    starting = asyncio.create_task(planned.__aenter__())
+    waits = f"still waiting for projector: log: there is much to do; logs: {data}/logs"
+    await eventually(lambda: starting.done() or said.count(waits) > 5, what="words about the service")
+    await planned.kill("projector")
+    said.clear()
+    await eventually(lambda: starting.done() or said.count(waits) > 5, what="words about it again")
+    (data / "done").touch()
+    await (await starting).__aexit__(None, None, None)
+
+
 async def test_a_service_that_ends_again_and_again_is_given_up(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deploy.local.launch.SAY_EVERY_S", 0.1)
     monkeypatch.setattr("deploy.local.launch.READY_WITHIN_S", 0.2)
