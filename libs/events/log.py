@@ -184,7 +184,7 @@ class Work(Protocol):
     async def timers(self, count: int, turn: int = 0) -> list[str]:
         """Ids of orders that wait for a time, at most `count` of each partition, the soonest first.
 
-        Where there are more, each `turn` gives the next so many, and after the last the first again.
+        Where there are more, each `turn` gives the next so many, or the last, and after these the first again.
         """
         ...
 
@@ -198,8 +198,8 @@ class Work(Protocol):
 
 
 def begin_of(turn: int, count: int, total: int) -> int:
-    """Where this turn's part of so many begins, `count` in each."""
-    return turn % max(1, -(-total // count)) * count
+    """Where this turn's part of so many begins, `count` in each: the last begins earlier rather than be short."""
+    return min(turn % max(1, -(-total // count)) * count, max(0, total - count))
 
 
 class Reads(Protocol):

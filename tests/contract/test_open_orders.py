@@ -233,6 +233,14 @@ async def test_more_orders_than_a_watch_can_know_take_turns(log: EventLog, monke
         await becomes(log, later, Status.BUILDING)
 
 
+async def test_a_few_more_than_can_be_known_cost_the_others_no_whole_turn(log: EventLog) -> None:
+    async with routing(log, Market(150_000_000)):
+        for order_id in [await placed(log, 160_000_000, seconds=100 + number) for number in range(11)]:
+            await becomes(log, order_id, Status.OPEN)
+        soonest, others = await log.timers(10), await log.timers(10, 1)
+        assert (len(soonest), len(others), len({*soonest, *others})) == (10, 10, 11)
+
+
 class Odd:
     """A log that holds an order which this release cannot read."""
 
