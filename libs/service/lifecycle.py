@@ -6,7 +6,6 @@ import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import structlog
 import uvloop
@@ -47,12 +46,17 @@ def calm_collector() -> None:
 
 
 def permit_open_files() -> None:
-    """As many as are wanted, if the machine lets us: most shells permit 1,024, which 500 sockets use up."""
+    """As many as are wanted, or the machine lets us: most shells permit 1,024, which 500 sockets use up."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = OPEN_FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_WANTED)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        with suppress(ValueError, OSError):  # some systems have a bound of their own, and do not say so
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    wanted = OPEN_FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES_WANTED)
+    # Some systems, such as macOS, have a bound of their own, and say that there is none.
+    while soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):
+            wanted //= 2
+        else:
+            return
 
 
 async def _until_done(settings: Settings, main: Main) -> None:
