@@ -67,7 +67,7 @@ def decide(
         return after_failure(order, "routing", reason, detail, now=now, fraction=fraction, policy=policy)
     # What is left after the network fee ranks; what comes out must be enough, and a dearer venue may give more.
     enough = [offer for offer in offers if offer.quote.amount_out >= wanted_out(order)]
-    before, least = venue_before(order), least_instead(order, attempt, policy)
+    before, least = venue_before(order), least_instead(order)
     others = [offer for offer in enough if before not in {None, offer.venue} and offer.quote.amount_out >= least]
     best = min(others or enough or offers, key=_rank)
     if not enough:

@@ -6,7 +6,6 @@ beside others that would fill it.
 
 from libs.events.order import Order
 from libs.events.reactions import PERHAPS_BY_THE_ROUTE
-from libs.events.retry import RetryPolicy
 
 
 def failed_by_its_route(order: Order) -> bool:
@@ -21,10 +20,9 @@ def venue_before(order: Order) -> str | None:
     return legs[0].venue if len(legs) == 1 else None
 
 
-def least_instead(order: Order, attempt: int, policy: RetryPolicy) -> int:
-    """What another must give to be preferred: what the client would have taken then, and in the last attempt anything.
+def least_instead(order: Order) -> int:
+    """What another must give to be preferred: what the client was to get then at the least.
 
     That venue may be well again in a moment, and nobody is to get far less because it was not at once.
     """
-    is_last = attempt - order.attempts_before >= policy.attempts_max
-    return 0 if is_last or order.route is None else order.route.min_out
+    return order.route.min_out if order.route else 0
