@@ -74,15 +74,13 @@ async def until_up(started: Sequence[Supervised], tell: Tell, logs: Path) -> Non
             late = [one for one in started if not one.ready.is_set()]
             if waited_s >= READY_WITHIN_S and any(one.restarts > 1 for one in late):
                 raise not_in_time(late, logs) from None
-            tell(f"still waiting for {_why(late)}; logs: {logs}")
+            why = "; ".join(f"{one.name}: {one.not_ready_because}" for one in late)
+            tell(f"still waiting for {why}; logs: {logs}")
 
 
 def not_in_time(late: Sequence[Supervised], logs: Path) -> ConfigurationError:
-    return ConfigurationError(f"not ready within {READY_WITHIN_S} s: {_why(late)}; logs: {logs}")
-
-
-def _why(late: Sequence[Supervised]) -> str:
-    return "; ".join(f"{one.name}: {one.not_ready_because}" for one in late)
+    why = "; ".join(f"{one.name}: {one.last_end or one.not_ready_because}" for one in late)
+    return ConfigurationError(f"not ready within {READY_WITHIN_S} s: {why}; logs: {logs}")
 
 
 async def run_migrations(

@@ -48,6 +48,7 @@ class Supervised:
     process: Process | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     not_ready_because: str = "not started"
+    last_end: str = ""  # since it was ready; how it stands now may say nothing
     _failed: asyncio.Event = field(default_factory=asyncio.Event)
     _failure: str = ""
     _was_ready: bool = False
@@ -120,7 +121,7 @@ class Supervised:
             if loop.time() - started > RESTART_FORGET_S:
                 pause_s = RESTART_FIRST_S
             self.restarts += 1
-            self.not_ready_because = ended
+            self.not_ready_because = self.last_end = ended
             self.tell(f"{ended}; again in {pause_s:g} s; log: {self.command.log}")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, RESTART_CAP_S)
@@ -149,7 +150,7 @@ class Supervised:
         if process.running:
             if self._was_ready:
                 self.tell(f"{self.name} is ready again")
-            self._was_ready = True
+            self._was_ready, self.last_end = True, ""
             self.ready.set()
 
     def _is_final(self, code: int) -> bool:

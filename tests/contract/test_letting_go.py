@@ -44,7 +44,9 @@ async def test_an_ended_order_is_let_go_and_can_not_be_made_again(log: AnyLog) -
     await log.retire([now.order.id])
     assert await log.find(now.order.id) is None
     assert await log.version(now.order.id) == 2
-    assert await log.version(f"{now.order.id[:-5]}00{now.order.id[-3:]}") == 0
+    changed = str.maketrans("0123456789abcdef", "123456789abcdef0")
+    another = f"{now.order.id[:-5]}{now.order.id[-5:-3].translate(changed)}{now.order.id[-3:]}"
+    assert await log.version(another) == 0
     assert await log.commit(asked) == Conflict(None)
     assert [entry.fields["version"] for entry in await log.history(now.order.id)] == ["1", "2"]
     assert await place(log, asked) is None, "to whoever asks again after a lost reply it is his order"
