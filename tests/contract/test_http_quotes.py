@@ -104,11 +104,11 @@ async def test_a_quote_cannot_be_changed_or_lent() -> None:
 
 
 async def test_a_quote_is_firm_for_a_moment_and_a_repetition_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "QUOTE_FIRM_FOR", timedelta(seconds=0.3))
+    monkeypatch.setattr(limits, "QUOTE_FIRM_FOR", timedelta(seconds=1.5))
     async with market(Market(1_500_000_000)) as client:
         body = {**ORDER, "quoteId": (await client.get(ASKED)).body["quoteId"]}
         first = await client.post(body, Idempotency_Key="k")
-        await asyncio.sleep(0.4)  # until the quote's time is over
+        await asyncio.sleep(1.6)  # until the quote's time is over
         assert (await client.post(body)).body["errors"][0]["code"] == "quote_expired"
         again = await client.post(body, Idempotency_Key="k")
     assert (again.status, again.body["orderId"]) == (202, first.body["orderId"])
