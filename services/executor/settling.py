@@ -217,7 +217,7 @@ class Settling:
                 unavailable = str(trouble)
             if loop.time() >= deadline:
                 break
-            await asyncio.sleep(pause_ms / 1000)
+            await asyncio.sleep(pause_ms / 1000)  # a node tells nobody when it has it
             pause_ms = min(2 * pause_ms, AMOUNT_PAUSE_MAX_MS)
         if unavailable:
             observe.look_trouble(order, sent, unavailable, news=self._showing.met(order))

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 import asyncpg
-import psutil  # type: ignore[import-untyped]
+import psutil  # type: ignore[import-untyped]  # it brings no types
 import pytest
 
 from deploy.local.folders import Folders, make_folders, remove_runtime

@@ -127,7 +127,7 @@ class SimulatedChain:
             return None
         return landing
 
-    def _getFirstAvailableBlock(self, _node: int) -> Any:  # noqa: N802
+    def _getFirstAvailableBlock(self, _node: int) -> Any:  # noqa: N802 - named as the call
         return 0
 
     def _getEpochInfo(self, node: int, _options: Any) -> Any:  # noqa: N802
