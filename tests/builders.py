@@ -42,11 +42,21 @@ def an_order_requested(**changes: object) -> OrderRequested:
 
 
 def a_request(
-    partitions: int, user: str = "user-1", idempotency: Idempotency | None = None, **changes: object
+    partitions: int,
+    user: str = "user-1",
+    idempotency: Idempotency | None = None,
+    open_max: int | None = None,
+    **changes: object,
 ) -> tuple[Step, Snapshot]:
-    order_id = new_order_id(partition_of_user(user, partitions))
-    body = an_order_requested(**changes)
-    return request(body, order_id=order_id, user=user, source="gateway", now=NOW, idempotency=idempotency)
+    return request(
+        an_order_requested(**changes),
+        order_id=new_order_id(partition_of_user(user, partitions)),
+        user=user,
+        source="gateway",
+        now=NOW,
+        idempotency=idempotency,
+        open_max=open_max,
+    )
 
 
 def then(before: Snapshot, *bodies: Event, source: str = "router", item: Item | None = None) -> tuple[Step, Snapshot]:

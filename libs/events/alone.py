@@ -12,7 +12,7 @@ from libs.events.commands import follow
 from libs.events.envelope import Envelope
 from libs.events.errors import EventLogError
 from libs.events.ids import partition_of
-from libs.events.log import Committed, Conflict, Duplicate, Item, NotYours, Snapshot, Step
+from libs.events.log import Committed, Conflict, Duplicate, Item, NotYours, Snapshot, Step, TooManyOpen
 from libs.events.model import Event, UnknownEvent
 from libs.events.order import Order
 from libs.events.patient_log import PatientLog
@@ -61,7 +61,7 @@ class Alone:
                     now = then
                 case Conflict(now=held):
                     now = held
-                case NotYours() | Duplicate():
+                case NotYours() | Duplicate() | TooManyOpen():
                     return
         await self._release(item, now)
 

@@ -33,11 +33,12 @@ def request(
     now: datetime,
     traceparent: str = "",
     idempotency: Idempotency | None = None,
+    open_max: int | None = None,
 ) -> tuple[Step, Snapshot]:
-    """The step that makes a new order, and the order as it will be then."""
+    """The step that makes a new order, and the order as it will be then; `open_max` as in `Step`."""
     event = _envelope(order_id, user, 1, source, now, "", traceparent, body)
     order = evolve(None, event)
-    return Step(order_id, user, 0, (event,), order, idempotency=idempotency), Snapshot(order, event)
+    return Step(order_id, user, 0, (event,), order, idempotency=idempotency, open_max=open_max), Snapshot(order, event)
 
 
 def _envelope(

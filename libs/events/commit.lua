@@ -2,14 +2,14 @@
 -- because Redis does not roll a script back, and every expected refusal is a value.
 --
 -- KEYS  log, meta, timers, then per step: order hash, [recent orders, idempotency key or order hash again: if created],
---       [work stream of the item], [work stream of the next actor]
+--       [open orders of the user: if created or terminal], [work stream of the item], [work stream of the next actor]
 -- ARGV  run, epoch, number of steps, then per step the HEADER below and the 11 values of each event
 -- reply ms, then per step: the position of its first event, or {'conflict', hash} {'not_yours'}
---       {'duplicate', order, print} {'refused', error};
+--       {'duplicate', order, print} {'too_many', open} {'refused', error};
 --       or, for all, {'epoch', found} or {'fenced'}: another run of Redis than this log was checked in
 -- An order's hash is told in record.py.
 
-local HEADER_WIDTH, EVENT_WIDTH = 12, 11
+local HEADER_WIDTH, EVENT_WIDTH = 13, 11
 local DAY_MS, HOUR_MS = 86400000, 3600000
 local RECENT_MAX, RECENT_SLACK = 1000, 100
 -- An item before which fewer wait is taken at once: it brings its order along, and nobody has to ask for that.
@@ -34,7 +34,7 @@ local key, arg = 4, 4
 local replies = {ms_text}
 local done, waiting, recents = {}, {}, {}
 
-local function check(order_key, expected, idem_key, work_key, service, item, consumer)
+local function check(order_key, expected, idem_key, open_key, open_max, work_key, service, item, consumer)
   local held = redis.pcall('HMGET', order_key, 'version', 'trail')
   if held.err then
     return {'refused', held.err}
@@ -55,6 +55,12 @@ local function check(order_key, expected, idem_key, work_key, service, item, con
     local taken = call('HMGET', idem_key, 'order', 'fingerprint')
     if taken[1] then
       return {'duplicate', taken[1], taken[2]}
+    end
+  end
+  if open_max >= 0 then
+    local open = call('SCARD', open_key)
+    if open >= open_max then
+      return {'too_many', open}
     end
   end
   return nil, held[2] or ''
@@ -101,17 +107,22 @@ for step = 1, tonumber(ARGV[3]) do
   local order, user, status = ARGV[arg + 2], ARGV[arg + 3], ARGV[arg + 4]
   local service, item, consumer = ARGV[arg + 5], ARGV[arg + 6], ARGV[arg + 7]
   local next_service, delay, terminal = ARGV[arg + 8], tonumber(ARGV[arg + 9]), ARGV[arg + 10] == '1'
-  local fingerprint = ARGV[arg + 11]
+  local fingerprint, open_max = ARGV[arg + 11], tonumber(ARGV[arg + 12])
   arg = arg + HEADER_WIDTH
 
-  local order_key, recent_key, idem_key, work_key, next_key = KEYS[key], nil, nil, nil, nil
+  local order_key, recent_key, idem_key, open_key, work_key, next_key = KEYS[key], nil, nil, nil, nil, nil
+  local created = expected == 0 and events > 0
   key = key + 1
-  if expected == 0 and events > 0 then
+  if created then
     recent_key = KEYS[key]
     if fingerprint ~= '' then
       idem_key = KEYS[key + 1]
     end
     key = key + 2
+  end
+  if created or terminal then
+    open_key = KEYS[key]
+    key = key + 1
   end
   if item ~= '' then
     work_key = KEYS[key]
@@ -122,7 +133,7 @@ for step = 1, tonumber(ARGV[3]) do
     key = key + 1
   end
 
-  local refusal, trail = check(order_key, expected, idem_key, work_key, service, item, consumer)
+  local refusal, trail = check(order_key, expected, idem_key, open_key, open_max, work_key, service, item, consumer)
   if refusal then
     replies[step + 1] = refusal
   else
@@ -146,6 +157,7 @@ for step = 1, tonumber(ARGV[3]) do
       if recent_key then
         call('ZADD', recent_key, 0, order)
         recents[recent_key] = true
+        call('SADD', open_key, order)
       end
       if idem_key then
         call('HSET', idem_key, 'order', order, 'fingerprint', fingerprint)
@@ -153,6 +165,7 @@ for step = 1, tonumber(ARGV[3]) do
       end
       if terminal then
         call('PEXPIRE', order_key, DAY_MS)
+        call('SREM', open_key, order)
         call('ZREM', KEYS[3], order)
       elseif delay >= 0 then
         call('ZADD', KEYS[3], now + delay, order)

@@ -73,6 +73,7 @@ class Step:
     """This order, at this version, gets these events and folds to this state; the item, if any, is answered.
 
     No events: the item is finished and nothing is written to the log.
+    `open_max`, of a new order: not while so many of the user's orders have not ended.
     """
 
     order_id: str
@@ -82,6 +83,7 @@ class Step:
     order: Order | None = None
     item: Item | None = None
     idempotency: Idempotency | None = None
+    open_max: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,14 @@ class Duplicate:
     fingerprint: str
 
 
-Outcome = Committed | Conflict | NotYours | Duplicate
+@dataclass(frozen=True, slots=True)
+class TooManyOpen:
+    """So many orders of this user have not ended, as many as may; nothing was written."""
+
+    open: int
+
+
+Outcome = Committed | Conflict | NotYours | Duplicate | TooManyOpen
 
 
 class Commits(Protocol):

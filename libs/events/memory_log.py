@@ -4,7 +4,18 @@ import asyncio
 from collections.abc import Sequence
 
 from libs.events.ids import Position, partition_of
-from libs.events.log import RECENT_MAX, Committed, Conflict, Duplicate, Entry, NotYours, Outcome, Snapshot, Step
+from libs.events.log import (
+    RECENT_MAX,
+    Committed,
+    Conflict,
+    Duplicate,
+    Entry,
+    NotYours,
+    Outcome,
+    Snapshot,
+    Step,
+    TooManyOpen,
+)
 from libs.events.memory_parts import Partition
 from libs.events.memory_reads import MemoryReads
 from libs.events.memory_upkeep import MemoryUpkeep
@@ -45,6 +56,8 @@ class MemoryLog(MemoryReads, MemoryWork, MemoryUpkeep):
             return NotYours()
         if step.idempotency and (taken := part.keys.get((step.user, step.idempotency.key))):
             return Duplicate(*taken)
+        if step.open_max is not None and (count := len(part.open[step.user])) >= step.open_max:
+            return TooManyOpen(count)
         return None
 
     def _write(self, part: Partition, step: Step) -> tuple[Position, ...]:
@@ -63,6 +76,7 @@ class MemoryLog(MemoryReads, MemoryWork, MemoryUpkeep):
             self._remember(part, step, Snapshot(step.order, step.events[-1]))
             if step.order.status in TERMINAL:
                 part.timers.pop(step.order_id, None)
+                part.open[step.user].discard(step.order_id)
             elif delay is not None:
                 part.timers[step.order_id] = self._clock_ms() + delay
             elif actor and not stays:
@@ -72,6 +86,7 @@ class MemoryLog(MemoryReads, MemoryWork, MemoryUpkeep):
     def _remember(self, part: Partition, step: Step, now: Snapshot) -> None:
         part.orders[step.order_id] = now
         if step.expected_version == 0:
+            part.open[step.user].add(step.order_id)
             part.recent[step.user] = sorted([*part.recent[step.user], step.order_id])[-RECENT_MAX:]
             if step.idempotency:
                 part.keys[step.user, step.idempotency.key] = (step.order_id, step.idempotency.fingerprint)

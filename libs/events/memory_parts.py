@@ -33,6 +33,7 @@ class Partition:
     trails: dict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     keys: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     recent: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    open: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     timers: dict[str, int] = field(default_factory=dict)
     work: dict[str, dict[str, dict[str, str]]] = field(default_factory=lambda: {name: {} for name in WORKERS})
     pending: dict[str, dict[str, Pending]] = field(default_factory=lambda: {name: {} for name in WORKERS})

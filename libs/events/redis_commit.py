@@ -22,6 +22,7 @@ from libs.events.log import (
     NotYours,
     Outcome,
     Step,
+    TooManyOpen,
 )
 from libs.events.reactions import TERMINAL, delay_ms, next_actor
 from libs.events.record import snapshot
@@ -182,6 +183,8 @@ def _refusal(step: Step, answer: list[Any]) -> Outcome:
             return NotYours()
         case ["duplicate", order_id, fingerprint]:
             return Duplicate(order_id, fingerprint)
+        case ["too_many", count]:
+            return TooManyOpen(count)
         case ["refused", error]:
             raise translate(ResponseError(error))
     raise LogMismatch(f"commit script answered {answer!r}")
@@ -195,10 +198,14 @@ def encode(keys: Keys, epoch: str, steps: list[Step]) -> tuple[list[str], list[A
         last = step.events[-1] if step.events else None
         actor = next_actor(last.data) if last else None
         delay = delay_ms(last.data) if last else None
+        created = step.expected_version == 0 and bool(step.events)
+        ended = step.order is not None and step.order.status in TERMINAL
         names.append(keys.order(step.order_id))
-        if step.expected_version == 0 and step.events:
+        if created:
             key = step.idempotency.key if step.idempotency else ""
             names += [keys.recent(step.user), keys.idempotency(step.user, key)]
+        if created or ended:
+            names.append(keys.open(step.user))
         if step.item:
             names.append(keys.work(step.item.service))
         if actor:
@@ -214,8 +221,9 @@ def encode(keys: Keys, epoch: str, steps: list[Step]) -> tuple[list[str], list[A
             step.item.consumer if step.item else "",
             actor or "",
             -1 if delay is None else delay,
-            "1" if step.order and step.order.status in TERMINAL else "0",
+            "1" if ended else "0",
             step.idempotency.fingerprint if step.idempotency else "",
+            -1 if step.open_max is None else step.open_max,
         ]
         for event in step.events:
             args += event.values()

@@ -36,3 +36,6 @@ class Keys:
 
     def recent(self, user: str) -> str:
         return f"{self._prefix}:recent:{user}"
+
+    def open(self, user: str) -> str:
+        return f"{self._prefix}:open:{user}"

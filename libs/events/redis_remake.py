@@ -19,7 +19,7 @@ def order_again(keys: Keys, restored: Restored, now: datetime) -> Commands:
     trail = " ".join(str(entry.at) for entry in restored.entries)
     fields = record(order, [entry.fields for entry in restored.entries], trail)
     if order.status not in TERMINAL:
-        return [["DEL", key], ["HSET", key, *chain(*fields.items())]]
+        return [["DEL", key], ["HSET", key, *chain(*fields.items())], ["SADD", keys.open(order.user), order.id]]
     # Let go already: a whole day's orders as they were while they ran are more than Redis has room for.
     kept = {name: value for name, value in fields.items() if name in RETIRED_FIELDS}
     left = KEPT - (now - order.updated_at)
@@ -27,6 +27,7 @@ def order_again(keys: Keys, restored: Restored, now: datetime) -> Commands:
         ["DEL", key],
         ["HSET", key, *chain(*kept.items())],
         ["PEXPIRE", key, max(1, left // timedelta(milliseconds=1))],
+        ["SREM", keys.open(order.user), order.id],
     ]
 
 

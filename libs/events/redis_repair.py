@@ -148,7 +148,7 @@ class RedisRepair:
     async def forget_orders(self, partition: int) -> None:
         """See `LogRepair.forget_orders`."""
         keys = self._keys[partition]
-        for pattern in (keys.order("*"), keys.idempotency("*", "*"), keys.recent("*")):
+        for pattern in (keys.order("*"), keys.idempotency("*", "*"), keys.recent("*"), keys.open("*")):
             await self._forget(partition, pattern)
 
     async def drop_work(self, partition: int) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from libs.events.commands import follow
 from libs.events.envelope import Envelope
-from libs.events.log import Commits, Committed, Conflict, Duplicate, Item, NotYours, Snapshot, Step
+from libs.events.log import Commits, Committed, Conflict, Duplicate, Item, NotYours, Snapshot, Step, TooManyOpen
 from libs.events.model import Event, UnknownEvent
 from libs.events.order import Order
 from libs.events.reactions import delay_ms, next_actor
@@ -70,7 +70,7 @@ async def _write(
                     goes_on.append((item, then))
             case Conflict(now=held):
                 unwritten.append((item, held))
-            case NotYours() | Duplicate():
+            case NotYours() | Duplicate() | TooManyOpen():
                 pass
             case _:
                 unwritten.append((item, before))

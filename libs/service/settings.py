@@ -92,6 +92,9 @@ class Settings(BaseModel):
     proxies: int = Field(0, ge=0, le=10, description="proxies in front of the gateway that add to X-Forwarded-For")
     cors_origins: str = Field("", description="origins whose pages may read answers, by commas; * for all")
     writes_per_min: int = Field(12_000, ge=20, description="orders and cancels of one user or API key")
+    open_orders_per_user: int = Field(
+        10_000, ge=1, description="orders of one user that have not ended, most of them limit orders that wait"
+    )
     reads_per_min: int = Field(12_000, ge=20, description="other requests of one user or API key")
 
     # Orders

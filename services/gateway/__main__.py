@@ -67,6 +67,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             token_lifetime=timedelta(seconds=settings.access_token_s),
             slippage_bps=settings.slippage_bps,
             order_lifetime=timedelta(seconds=settings.order_lifetime_s),
+            open_orders_max=settings.open_orders_per_user,
             proxies=settings.proxies,
             cors_origins=frozenset(filter(None, map(str.strip, settings.cors_origins.split(",")))),
         )

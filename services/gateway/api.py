@@ -32,7 +32,9 @@ class Api:
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._asking = parts, Asking(parts)
-        self._placing = Placing(parts.views, parts.quotes, parts.slippage_bps, parts.order_lifetime, parts.clock)
+        self._placing = Placing(
+            parts.views, parts.quotes, parts.slippage_bps, parts.order_lifetime, parts.open_orders_max, parts.clock
+        )
 
     async def place_order(self, request: web.Request) -> web.Response:
         """POST /api/orders: answered once the order is in the log."""

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from libs.events.commands import follow
 from libs.events.errors import LogReplaced, LogUnavailable, OutcomeUnknown
-from libs.events.log import Commits, Committed, Conflict, Duplicate, Outcome, Snapshot, Step
+from libs.events.log import Commits, Committed, Conflict, Duplicate, Outcome, Snapshot, Step, TooManyOpen
 from libs.events.model import OrderCancelled
 from libs.events.order import Order
 from libs.events.reactions import CANCELLABLE
@@ -35,6 +35,14 @@ class KeyReused(Exception):
         self.order_id = order_id
 
 
+class OpenOrdersFull(Exception):
+    """As many of the user's orders as may have not ended yet."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} of your orders have not ended, as many as may")
+        self.count = count
+
+
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """The same was asked before under the same key: this order came of it."""
@@ -46,7 +54,7 @@ async def place(log: Commits, step: Step) -> Replayed | None:
     """Write a new order; None: it is in the log.
 
     Raises:
-        KeyReused, LogUnavailable, OutcomeUndecided
+        KeyReused, OpenOrdersFull, LogUnavailable, OutcomeUndecided
     """
     return _placed(step, await commit(log, step))
 
@@ -66,8 +74,8 @@ async def place_many(log: Commits, steps: Sequence[Step]) -> list[Replayed | Exc
 def _result(step: Step, outcome: Outcome | Exception) -> Replayed | Exception | None:
     try:
         return outcome if isinstance(outcome, Exception) else _placed(step, outcome)
-    except KeyReused as reused:
-        return reused
+    except (KeyReused, OpenOrdersFull) as refusal:
+        return refusal
 
 
 def _placed(step: Step, outcome: Outcome) -> Replayed | None:
@@ -81,6 +89,8 @@ def _placed(step: Step, outcome: Outcome) -> Replayed | None:
             if step.idempotency is None or step.idempotency.fingerprint != fingerprint:
                 raise KeyReused(order_id)
             return Replayed(order_id)
+        case TooManyOpen(open=count):
+            raise OpenOrdersFull(count)
         case outcome:
             raise AssertionError(f"a new order cannot meet {outcome}")
 

@@ -12,7 +12,7 @@ from services.gateway import observe
 from services.gateway.accounts import DatabaseUnavailable, EmailTaken
 from services.gateway.auth import Busy
 from services.gateway.bodies import Invalid, Malformed
-from services.gateway.commands import KeyReused, OutcomeUndecided
+from services.gateway.commands import KeyReused, OpenOrdersFull, OutcomeUndecided
 from services.gateway.problems import Problem, problem_of_status
 from services.gateway.reading import REQUEST_ID
 from services.gateway.tunnel import NotifierUnavailable, TooManyTunnels
@@ -34,20 +34,17 @@ _FATES: tuple[tuple[type[Exception], str, str], ...] = (
 
 
 def _problem_of(error: Exception) -> Problem:
-    for kind, code, detail in _FATES:
-        if isinstance(error, kind):
-            return Problem(code, detail)
     match error:
         case Problem():
             return error
         case KeyReused():
             detail = "This Idempotency-Key came with another order before."
             return Problem("idempotency_key_reused", detail, existingOrderId=error.order_id)
+        case OpenOrdersFull():
+            detail = f"{error}: wait for one to end, or cancel it."
+            return Problem("too_many_open_orders", detail, openOrders=error.count)
         case OutcomeUndecided():
-            found_by = error.order_id if error.key is None else f"by-client-id/{quote(error.key, safe='')}"
-            # A program repeats what it is told may be, and without a key that would be another order.
-            again = error.key is not None or not error.places
-            return Problem("outcome_unknown", _advice(error), retryable=again, lookUp=f"/api/orders/{found_by}")
+            return _undecided(error)
         case Malformed():
             return Problem("malformed_body", str(error))
         case Invalid():
@@ -56,15 +53,28 @@ def _problem_of(error: Exception) -> Problem:
             return Problem("cursor_gone", f"{error} Read your orders anew, and go on from a new cursor.")
         case web.HTTPException():
             return problem_of_status(error)
+    return _problem_in_fixed_words(error)
+
+
+def _problem_in_fixed_words(error: Exception) -> Problem:
+    for kind, code, detail in _FATES:
+        if isinstance(error, kind):
+            return Problem(code, detail)
     return Problem("internal_error", "The error was recorded under this requestId.")
 
 
-def _advice(unknown: OutcomeUndecided) -> str:
+def _undecided(unknown: OutcomeUndecided) -> Problem:
+    # A program repeats what it is told may be, and without a key that would be another order.
+    again = unknown.key is not None or not unknown.places
+    found_by = unknown.order_id
     if unknown.key is not None:
-        return "Ask again with the same Idempotency-Key, or look it up."
-    if unknown.places:
-        return "Look it up before you ask again: without an Idempotency-Key that would be another order."
-    return "Ask again, or look it up."
+        advice = "Ask again with the same Idempotency-Key, or look it up."
+        found_by = f"by-client-id/{quote(unknown.key, safe='')}"
+    elif unknown.places:
+        advice = "Look it up before you ask again: without an Idempotency-Key that would be another order."
+    else:
+        advice = "Ask again, or look it up."
+    return Problem("outcome_unknown", advice, retryable=again, lookUp=f"/api/orders/{found_by}")
 
 
 def report(error: Exception, request: web.Request) -> Problem:

@@ -109,7 +109,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("get", "/api/tokens", "tokens", "List the tokens orders may name", {200: shapes.TokensShape}, (), None,
               None),
     Operation("post", "/api/orders", "placeOrder", "Place an order: 202 once it is in the log",
-              {202: shapes.OrderShape}, _WRITE, OrderBody, "orders:write", (KEY,)),
+              {202: shapes.OrderShape}, (*_WRITE, 409), OrderBody, "orders:write", (KEY,)),
     Operation("post", "/api/orders/batch", "placeOrders", "Place up to 100 orders, each with its own outcome",
               {202: shapes.BatchShape, 207: shapes.BatchShape}, _WRITE, BatchBody, "orders:write", (KEY,)),
     Operation("post", "/api/orders/cancel", "cancelOrders", "Cancel up to 100 orders, each with its own outcome",

@@ -40,6 +40,7 @@ class Parts:
     token_lifetime: timedelta
     slippage_bps: int
     order_lifetime: timedelta
+    open_orders_max: int
     cors_origins: frozenset[str] = frozenset()
     proxies: int = 0
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)

@@ -40,7 +40,10 @@ class Placed(NamedTuple):
 
 
 class Placing:
-    """`clock` is UTC; `slippage_bps` and `lifetime` are for orders that name none."""
+    """`slippage_bps` and `lifetime` are for orders that name none; `open_max`: of a user's orders that have not ended.
+
+    `clock` is UTC.
+    """
 
     def __init__(
         self,
@@ -48,10 +51,11 @@ class Placing:
         quotes: Quotes,
         slippage_bps: int,
         lifetime: timedelta,
+        open_max: int,
         clock: Callable[[], datetime],
     ) -> None:
         self._views, self._quotes, self._clock = views, quotes, clock
-        self._slippage_bps, self._lifetime = slippage_bps, lifetime
+        self._slippage_bps, self._lifetime, self._open_max = slippage_bps, lifetime, open_max
 
     async def one(self, log: EventLog, asker: Asker, asked: OrderRequest, key: str | None) -> Placed:
         """Write it, or find what its key made before.
@@ -120,6 +124,7 @@ class Placing:
             now=now,
             traceparent=asker.traceparent,
             idempotency=Idempotency(key, fingerprint) if key and fingerprint else None,
+            open_max=self._open_max,
         )
         return step, made.order
 

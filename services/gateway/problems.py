@@ -42,6 +42,7 @@ KINDS: Mapping[str, Kind] = {
     "request_timeout": Kind(408, "The body took too long to arrive", retryable=True),
     "email_taken": Kind(409, "The email is taken"),
     "too_many_api_keys": Kind(409, "As many API keys as may be"),
+    "too_many_open_orders": Kind(409, "As many open orders as may be"),
     "order_not_cancellable": Kind(409, "The order can no longer be cancelled"),
     "cursor_gone": Kind(410, "The cursor cannot be gone on from"),
     "precondition_failed": Kind(412, "The order has changed"),

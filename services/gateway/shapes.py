@@ -138,6 +138,7 @@ class ProblemShape(Shape):
     errors: list[FieldErrorShape]
     current_status: Status | None = Field(None, description="of an order that is not as the request needs it")
     current_version: int | None = Field(None, description="likewise, with If-Match")
+    open_orders: int | None = Field(None, description="how many of your orders have not ended, where that is too many")
     existing_order_id: str | None = Field(None, description="the order an idempotency key made before")
     look_up: str | None = Field(None, description="where to find out what became of a request whose outcome is unknown")
     needs: str | None = Field(None, description="the scope an API key lacks")

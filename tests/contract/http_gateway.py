@@ -133,6 +133,7 @@ async def gateway(
     cors_origins: frozenset[str] = frozenset(),
     proxies: int = 0,
     venues: Sequence[Venue] = (),
+    open_orders_max: int = 10_000,
 ) -> AsyncIterator[Client]:
     """Serve while the block runs; gives a client with a valid token of user-1."""
     log = log or MemoryLog(PARTITIONS)
@@ -160,6 +161,7 @@ async def gateway(
         token_lifetime=timedelta(minutes=15),
         slippage_bps=50,
         order_lifetime=timedelta(minutes=10),
+        open_orders_max=open_orders_max,
         cors_origins=cors_origins,
         proxies=proxies,
     )

@@ -144,6 +144,8 @@ async def remembered(world: World) -> dict[str, Any]:
                 value: Any = as_let_go(await world.redis.hgetall(name))
             case "zset":
                 value = await world.redis.zrange(name, 0, -1)
+            case "set":
+                value = await world.redis.smembers(name)
             case _:
                 rows = await world.redis.xrange(name)
                 value = await waiting(world, name, rows) if ":work:" in name else rows

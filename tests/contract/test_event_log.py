@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from libs.events.ids import START, partition_of
-from libs.events.log import Committed, Conflict, Duplicate, EventLog, Idempotency, Only
+from libs.events.log import Committed, Conflict, Duplicate, EventLog, Idempotency, Only, TooManyOpen
 from libs.events.model import OrderCancelled
 from libs.events.order import evolve
 from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
@@ -73,6 +73,26 @@ async def test_a_taken_idempotency_key_answers_with_its_order_and_fingerprint(lo
     assert outcomes[1] == Duplicate(first.order_id, "print-1")
     assert isinstance(outcomes[2], Committed)
     assert await log.find(second.order_id) is None
+
+
+async def test_of_one_user_only_so_many_orders_are_open_and_each_end_makes_room(log: EventLog) -> None:
+    first, made = a_request(PARTITIONS, idempotency=Idempotency("key-1", "print"), open_max=2)
+    again, _ = a_request(PARTITIONS, idempotency=Idempotency("key-1", "print"), open_max=2)
+    keys = [None, Idempotency("key-2", "print"), None]
+    more = [a_request(PARTITIONS, idempotency=key, open_max=2)[0] for key in keys]
+    other, _ = a_request(PARTITIONS, user="user-2", open_max=2)
+    outcomes = await log.commit_many([first, *more, again, other])
+    assert [type(outcome) for outcome in outcomes] == [
+        Committed, Committed, TooManyOpen, TooManyOpen, Duplicate, Committed,
+    ]  # fmt: skip
+    assert outcomes[2] == TooManyOpen(2)
+    assert await log.find(more[1].order_id) is None
+    assert await log.commit(first) == Conflict(made)
+
+    ended, _ = then(made, OrderCancelled(), source="gateway")
+    assert isinstance(await log.commit(ended), Committed)
+    assert isinstance(await log.commit(more[1]), Committed)
+    assert await log.commit(more[2]) == TooManyOpen(2)
 
 
 async def test_a_wrong_version_is_a_conflict_that_tells_the_present_state(log: EventLog) -> None:

@@ -107,6 +107,21 @@ async def test_a_log_that_is_away_is_the_outcome_of_each() -> None:
         assert [result["problem"]["code"] for result in answer.body["results"]] == ["log_unavailable"] * 2
 
 
+async def test_a_user_with_as_many_open_orders_as_may_be_is_told_and_one_cancel_makes_room() -> None:
+    async with gateway(open_orders_max=2) as client:
+        first = await client.post(ORDER, Idempotency_Key="k")
+        answer = await client.post(batch(ORDER, ORDER, {**ORDER, "idempotencyKey": "k"}), PATH)
+        assert [result["status"] for result in answer.body["results"]] == [202, 409, 202]
+        problem = answer.body["results"][1]["problem"]
+        assert (problem["code"], problem["openOrders"], problem["retryable"]) == ("too_many_open_orders", 2, False)
+
+        refused = await client.post(ORDER, Idempotency_Key="l")
+        assert (refused.status, refused.code) == (409, "too_many_open_orders")
+        assert (await client.other("user-2").post(ORDER)).status == 202
+        await client.ask("DELETE", f"/api/orders/{first.body['orderId']}")
+        assert (await client.post(ORDER, Idempotency_Key="l")).status == 202
+
+
 async def test_it_needs_a_token() -> None:
     async with gateway() as client:
         assert (await client.post(batch(ORDER), PATH, Authorization="")).status == 401

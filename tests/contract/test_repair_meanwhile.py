@@ -84,6 +84,7 @@ async def test_a_repair_of_a_half_commit_that_is_cut_short_is_begun_anew(
     await world.redis.hset(keys.meta, "position", position)
     await world.redis.xdel(keys.work(ROUTER), item)
     await world.redis.zrem(keys.recent("user-1"), half.order.id)
+    await world.redis.srem(keys.open("user-1"), half.order.id)
     for name in copy:
         await world.redis.delete(name.decode())
     await asyncio.sleep(0.002)  # in another millisecond than the half, so that both can stand in the log

@@ -8,7 +8,20 @@ from libs.events.model import Status
 from libs.orders.views import OrderViews
 from services.projector import repair
 from tests.builders import route_selected, tx_confirmed, tx_submitted
-from tests.contract.repair_rig import JOURNEYS, World, an_order, gone_on
+from tests.contract.repair_rig import JOURNEYS, World, an_order, gone_on, remembered
+
+
+async def test_an_order_that_was_open_in_a_copy_of_a_moment_ago_is_open_no_more(world: World) -> None:
+    order = await an_order(world.log, "user-1", JOURNEYS[1])
+    copy = await world.copy()
+    for event in (route_selected(), tx_submitted(), tx_confirmed()):
+        order = await gone_on(world.log, order, event)
+    await world.archive()
+    before = await remembered(world)
+    await world.lose_everything()
+    await world.bring_back(copy)
+    await world.mended()
+    assert await remembered(world) == before
 
 
 async def test_an_order_that_was_open_in_a_copy_of_days_ago_is_as_it_ended(

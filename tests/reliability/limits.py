@@ -78,6 +78,12 @@ def bounds() -> tuple[Bound, ...]:
         Bound("other requests of a user, in a minute", _SETTINGS["reads_per_min"].default, "`READS_PER_MIN`", "429"),
         Bound("tries to log in, of an account in 10 min", gateway.LOGINS_PER_ACCOUNT.count, "gateway limits", "429"),
         Bound("accounts made from an address, in an hour", gateway.SIGNUPS_FROM.count, "gateway limits", "429"),
+        Bound(
+            "open orders of a user",
+            _SETTINGS["open_orders_per_user"].default,
+            "`OPEN_ORDERS_PER_USER`",
+            "new ones: 409",
+        ),
         Bound("API keys of a user", gateway.API_KEYS_MAX, "services/gateway/limits.py", "409"),
         Bound("orders of a batch", gateway.ORDERS_PER_BATCH_MAX, "services/gateway/limits.py", "422"),
         Bound("orders seen for a page", gateway.SCANNED_ORDERS_MAX, "services/gateway/limits.py", "short page"),
