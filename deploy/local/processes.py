@@ -23,9 +23,17 @@ from deploy.local.death import die_with_parent, libc
 LAST_LINE_BYTES_MAX = 8_192
 
 
+def never() -> bool:
+    """Of a process that ends when it is asked to."""
+    return False
+
+
 @dataclass(frozen=True)
 class Command:
-    """How to run one process; everything it says goes to the end of `log`. `nice`: added to our own niceness."""
+    """How to run one process; everything it says goes to the end of `log`. `nice`: added to our own niceness.
+
+    `waits_to_end`: whether it was asked to end, and waits for its clients to leave first.
+    """
 
     name: str
     argv: Sequence[str]
@@ -37,6 +45,7 @@ class Command:
     death_signal: signal.Signals = signal.SIGKILL
     keep_fds: tuple[int, ...] = ()
     nice: int = 0
+    waits_to_end: Callable[[], bool] = never
 
 
 class Child(Protocol):

@@ -15,6 +15,7 @@ RESTART_CAP_S = 30.0
 RESTART_FORGET_S = 60.0  # a run this long was a good one: the next pause is the first again
 READY_POLL_FIRST_S = 0.02
 READY_POLL_CAP_S = 0.2
+WAITS_TO_END_POLL_S = 1.0
 NOT_DEADLY = {signal.SIGSTOP, signal.SIGCONT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 LINE_CHARS_MAX = 200
 
@@ -129,14 +130,24 @@ class Supervised:
     async def _run_once(self) -> int:
         self.process = self.spawn(self.command)
         self.changed()
-        watch = asyncio.create_task(self._watch_until_ready(self.process))
+        watch = asyncio.create_task(self._watch(self.process))
         try:
             return await self.process.exited()
         finally:
             watch.cancel()
             self.ready.clear()
 
-    async def _watch_until_ready(self, process: Process) -> None:
+    async def _watch(self, process: Process) -> None:
+        await self._until_ready(process)
+        while process.running:
+            if self.command.waits_to_end():
+                # Its clients are our services, which would never leave it.
+                self.tell(f"{self.name} was asked to end, and waits for its clients: it ends at once")
+                process.signal(self.command.stop_signal)
+                return
+            await asyncio.sleep(WAITS_TO_END_POLL_S)
+
+    async def _until_ready(self, process: Process) -> None:
         pause_s = READY_POLL_FIRST_S
         while process.running:
             try:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import asyncpg
 import psutil  # type: ignore[import-untyped]
 import pytest
 from redis.asyncio import Redis
@@ -103,6 +104,19 @@ async def test_redis_is_started_again_with_its_data(data: Path) -> None:
         await running.until_ready("redis")
         async with Redis.from_url(running.redis_url) as client:
             assert await client.get("kept") == b"yes"
+
+
+async def test_a_postgres_that_was_asked_to_end_does_not_wait_for_the_services(data: Path) -> None:
+    """It would refuse new connections for ever, and the services keep theirs."""
+    said: list[str] = []
+    async with stack(data, said=said) as running:
+        held = await asyncpg.connect(running.database_url)
+        os.kill(running.pids["postgres"], signal.SIGTERM)
+        await eventually(lambda: running.restarts["postgres"] == 1, what="another Postgres")
+        await running.until_ready("postgres")
+        held.terminate()
+        await (await asyncpg.connect(running.database_url)).close()
+    assert said[0] == "postgres was asked to end, and waits for its clients: it ends at once"
 
 
 async def test_a_stopped_service_stays_down_until_started(data: Path) -> None:
