@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from libs.events.ids import Position
 from libs.events.log import Reads
 
 FULL_AT = 0.9  # of what Redis allows itself: scripts of workers must still find room
+TIGHT_FROM = 0.8  # of what orders may take; from here on entries stay only as long as who comes back needs them
 READER_EXPIRES_S = 60  # a registered reader silent for longer holds nothing back any more
 
 
@@ -38,6 +40,11 @@ class Pressure:
     def allowed_bytes(self, ours: int) -> int:
         """Beyond which the log counts as full: what we allow, or what Redis does, if that is less."""
         return min(ours, int(self.memory_max_bytes * FULL_AT)) if self.memory_max_bytes else ours
+
+    def fullness(self, ours: int) -> float:
+        """Of what is allowed, how much is used; beyond 1 new orders are refused."""
+        allowed = self.allowed_bytes(ours)
+        return self.memory_bytes / allowed if allowed else inf
 
 
 class Upkeep(Protocol):

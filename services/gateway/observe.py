@@ -14,6 +14,8 @@ _SIGNUPS = Counter("swaplog_gateway_signups", "accounts made")
 _LOGINS = Counter("swaplog_gateway_logins", "attempts to log in", ["outcome"])
 _TUNNELS = Gauge("swaplog_gateway_tunnels", "WebSockets handed over to the notifier and still open")
 _OVERLOADED = Gauge("swaplog_gateway_overloaded", "1 while new orders are refused")
+_WAITING = Gauge("swaplog_gateway_log_waiting_seconds", "age of the oldest work nobody has taken")
+_FULLNESS = Gauge("swaplog_gateway_log_fullness", "share of the memory that orders may take in Redis; beyond 1 refused")
 _COMMIT = Histogram(
     "swaplog_gateway_commit_seconds",
     "wait for the log to accept an order, or a batch of them",
@@ -127,6 +129,11 @@ def need_away(need: str, reason: str, wait_s: float) -> None:
 
 def need_back(need: str) -> None:
     _log.info("need_there", need=need)
+
+
+def pressure_measured(waiting_s: float, fullness: float) -> None:
+    _WAITING.set(waiting_s)
+    _FULLNESS.set(fullness)
 
 
 def overload_changed(reason: str) -> None:

@@ -41,6 +41,7 @@ class Overload:
             LogUnavailable
         """
         pressure = await self._log.pressure()
+        observe.pressure_measured(pressure.waiting_s, pressure.fullness(self._memory_max_bytes))
         reason = self._judge(pressure)
         if bool(reason) != bool(self._reason):
             observe.overload_changed(reason)
@@ -49,4 +50,4 @@ class Overload:
     def _judge(self, pressure: Pressure) -> str:
         if pressure.waiting_s > self._wait_s_max:
             return f"Orders wait for longer than {self._wait_s_max:g} s."
-        return "The log is full." if pressure.memory_bytes > pressure.allowed_bytes(self._memory_max_bytes) else ""
+        return "The log is full." if pressure.fullness(self._memory_max_bytes) > 1 else ""

@@ -23,7 +23,7 @@ from services.ops.show import (
     replay_table,
 )
 from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE, Refusal, Stack, find_settings
-from services.ops.status import print_status, read_status
+from services.ops.status import MIB, print_status, read_status
 from services.ops.times import to_ms
 
 AsJson = Annotated[bool, Parameter(name="--json")]
@@ -155,7 +155,7 @@ class Commands:
         """
         settings, _ = find_settings()
         async with self._open(settings) as stack:
-            numbers = await read_status(stack)
+            numbers = await read_status(stack, settings.redis_memory_mb * MIB)
         if as_json:
             json_line(numbers)
         else:

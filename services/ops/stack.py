@@ -11,6 +11,7 @@ from typing import Protocol
 from libs.events.errors import LogMismatch, LogReplaced, LogUnavailable
 from libs.events.log import EventLog
 from libs.events.order import Order
+from libs.events.upkeep import Upkeep
 from libs.orders.store import OrderStore, StoreUnavailable
 from libs.service.settings import ConfigurationError, Settings, load_settings
 
@@ -25,7 +26,7 @@ class Refusal(Exception):
         self.code = code
 
 
-class StartableLog(EventLog, Protocol):
+class StartableLog(EventLog, Upkeep, Protocol):
     """A log as it is opened."""
 
     async def start(self) -> None: ...
@@ -35,7 +36,7 @@ class StartableLog(EventLog, Protocol):
 class Stack:
     """An open log, and the archive unless it is away (`why_no_store` says why)."""
 
-    log: EventLog
+    log: StartableLog
     store: OrderStore | None
     why_no_store: str = ""
 

@@ -9,7 +9,7 @@ from itertools import islice
 from libs.events.ids import START, Position
 from libs.events.log import Entry
 from libs.events.reactions import STATUS_AFTER, TERMINAL
-from libs.events.upkeep import READER_EXPIRES_S, Reader, TrimmableLog
+from libs.events.upkeep import READER_EXPIRES_S, TIGHT_FROM, Pressure, Reader, TrimmableLog
 from services.projector import observe
 
 SWEEP_EVERY_S = 5.0
@@ -18,8 +18,6 @@ RESUME_WINDOW_S = 60
 # Clients ask for an order most often right after it ended; later Postgres answers.
 ENDED_KEPT_S = 60
 RETIRED_PER_CALL = 500
-# Of the memory orders may take; from here on entries stay only as long as the resume window asks.
-TIGHT_FROM = 0.8
 
 
 def keep_from(archived: Position, readers: Iterable[Reader], floor_ms: int, old: Position = START) -> Position:
@@ -42,7 +40,7 @@ class Janitor:
         """`keep_s`: how long an entry stays after it was archived, while there is room."""
         self._log, self._keep_s, self._memory_max_bytes = log, keep_s, memory_max_bytes
         self._swept_at = 0.0
-        self._evicts = ""
+        self._evicts, self._tight = "", False
         self._ended: deque[tuple[float, str]] = deque()
         self._reached: deque[tuple[float, Mapping[int, Position]]] = deque()
 
@@ -67,8 +65,7 @@ class Janitor:
                 observe.reader_expired(reader.name, reader.partition, reader.silent_s)
         pressure = await self._log.pressure()
         self._warn_of(pressure.evicts)
-        roomy = pressure.memory_bytes < TIGHT_FROM * pressure.allowed_bytes(self._memory_max_bytes)
-        keep_s = self._keep_s if roomy else min(self._keep_s, RESUME_WINDOW_S)
+        keep_s = min(self._keep_s, RESUME_WINDOW_S) if self._is_tight(pressure) else self._keep_s
         old = self._reached_before(keep_s)
         self._reach(archived)
         for partition, at in archived.items():
@@ -76,6 +73,13 @@ class Janitor:
             before = keep_from(at, mine, pressure.now_ms - int(keep_s * 1_000), old.get(partition, START))
             observe.trimmed(partition, await self._log.trim(partition, before))
         await self._retire(time.monotonic())
+
+    def _is_tight(self, pressure: Pressure) -> bool:
+        tight = pressure.fullness(self._memory_max_bytes) >= TIGHT_FROM
+        if tight != self._tight:
+            self._tight = tight
+            observe.room_changed(pressure.memory_bytes, pressure.allowed_bytes(self._memory_max_bytes), tight=tight)
+        return tight
 
     def _warn_of(self, evicts: str) -> None:
         if evicts and evicts != self._evicts:

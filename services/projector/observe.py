@@ -115,6 +115,19 @@ def not_swept(reason: str) -> None:
     _log.warning("log not trimmed", reason=reason)
 
 
+def room_changed(used_bytes: int, allowed_bytes: int, *, tight: bool) -> None:
+    """Of the memory orders may take so much is used that new ones will soon be refused, or no longer."""
+    used_mb, allowed_mb = used_bytes >> 20, allowed_bytes >> 20
+    if tight:
+        _log.warning(
+            "redis is nearly full: beyond allowed_mb new orders are refused, and events are trimmed early",
+            used_mb=used_mb,
+            allowed_mb=allowed_mb,
+        )
+    else:
+        _log.info("redis has room again", used_mb=used_mb, allowed_mb=allowed_mb)
+
+
 def may_be_evicted(policy: str) -> None:
     """Redis is set up as a cache is, and drops what nobody would miss in one, such as the keys of requests."""
     _log.warning(

@@ -174,6 +174,8 @@ def test_status_tells_how_far_the_projection_is(stack: Stack, swaplog: Callable[
     assert sum(row["lag"] for row in status["partitions"]) == len(STORY) + 1
     assert status["backlog"] == {"router": 7, "executor": 0}
     assert status["parked"] == 0
+    assert 0 < status["memory"]["used"] < status["memory"]["allowed"] == 1024 * 1024 * 1024
+    assert status["memory"]["state"] == "ok"
 
 
 @pytest.mark.parametrize("command", ["events", "status", "parked"])

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from libs.events.errors import PositionGap, Trimmed
 from libs.events.ids import START, Position, partition_of
@@ -270,6 +271,24 @@ async def test_orders_are_refused_while_work_waits_and_taken_again(log: AnyLog) 
         await log.take("router", "a", 100, 0)
         await overload.measure()
         assert (await client.post()).status == 202
+
+
+async def test_operators_hear_once_that_redis_is_nearly_full_and_once_that_it_has_room(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0)
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log._redis.send([["FLUSHALL"]])
+        await log.start(create=True)
+        sweeper = Janitor(log, keep_s=900, memory_max_bytes=int((await log.pressure()).memory_bytes * 1.1))
+        with capture_logs() as said:
+            await sweeper.sweep({})
+            await sweeper.sweep({})
+            sweeper._memory_max_bytes = 10**15
+            await sweeper.sweep({})
+            await sweeper.sweep({})
+    told = [line["log_level"] for line in said if line["event"].startswith("redis ")]
+    assert told == ["warning", "info"]
 
 
 async def test_orders_are_refused_while_redis_is_full(redis_url: str) -> None:

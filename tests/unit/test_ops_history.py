@@ -5,11 +5,11 @@ from typing import cast
 import pytest
 
 from libs.events.errors import PositionGap
-from libs.events.log import Entry, EventLog
+from libs.events.log import Entry
 from libs.events.memory_log import MemoryLog
 from services.ops.history import Selection, past, tips
 from services.ops.output import Output, print_past
-from services.ops.stack import Stack
+from services.ops.stack import Stack, StartableLog
 from tests.journeys import JOURNEY, journey
 from tests.unit.ops_rig import Archive, Clock, TrimmedLog, as_store, everything
 
@@ -122,7 +122,7 @@ async def test_what_an_archive_has_let_go_is_not_passed_over_unsaid(
     await journey(log)
     whole = await everything(log)
     log.first = 7
-    stack = Stack(cast("EventLog", log), as_store(Archive(whole[3:])))
+    stack = Stack(cast("StartableLog", log), as_store(Archive(whole[3:])))
     output = Output(stack, as_json=True, one_order=False)
     await print_past(stack, await tips(log, [0]), Selection(since_ms=since_ms), output)
     told = f"partition 0: what was before {whole[3].fields['time']} was let go\n"
