@@ -12,9 +12,9 @@ MEMO_PROGRAM = Pubkey.from_string("MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr")
 _ORDER_ID = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-def names_one(message: bytes) -> bool:
-    """Whether a message holds the id of any order."""
-    return _ORDER_ID.search(message) is not None
+def orders_named(message: bytes) -> set[str]:
+    """The ids of all orders that a message holds."""
+    return {found.decode() for found in _ORDER_ID.findall(message)}
 
 
 def named(transaction: VersionedTransaction, order_id: str) -> VersionedTransaction:

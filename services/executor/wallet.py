@@ -12,7 +12,7 @@ from solders.signature import Signature
 from solders.transaction import SanitizeError, VersionedTransaction
 
 from services.executor.joining import joined
-from services.executor.memo import named, names_one
+from services.executor.memo import named, orders_named
 
 SIGNATURE_BYTES = 64
 TRANSACTION_BYTES_MAX = 1_232  # one packet: the chain takes nothing larger
@@ -88,11 +88,9 @@ class Wallet:
 
 def _is_named(plain: bytes, order_id: str) -> bool:
     """Raises UnacceptableTransaction: it names another order."""
-    if order_id.encode() in plain:
-        return True
-    if names_one(plain):
+    if orders_named(plain) - {order_id}:  # beside this one, too: it would be signed for both
         raise UnacceptableTransaction("the transaction names another order")
-    return False
+    return order_id.encode() in plain
 
 
 def _with_memo(transaction: VersionedTransaction, order_id: str) -> bytes:

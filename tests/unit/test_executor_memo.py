@@ -115,9 +115,14 @@ def test_what_names_its_order_is_signed_as_it_is() -> None:
     assert signed(message).message == message
 
 
-def test_what_names_another_order_is_not_signed() -> None:
+@pytest.mark.parametrize("beside", ["", ORDER, f"{ORDER}{OTHER}"])
+def test_what_names_another_order_is_not_signed_for_either(beside: str) -> None:
+    message = versioned(swap(beside.encode()), memo(OTHER))
     with pytest.raises(UnacceptableTransaction, match="names another order"):
-        WALLET.sign(text_of(versioned(swap(), memo(OTHER))), ORDER)
+        WALLET.sign(text_of(message), ORDER)
+    if beside:
+        with pytest.raises(UnacceptableTransaction, match="names another order"):
+            WALLET.sign(text_of(message), OTHER)
 
 
 def test_where_a_packet_has_no_room_for_the_memo_it_is_not_signed() -> None:
