@@ -13,7 +13,7 @@ from libs.events.model import U64_MAX, Reason
 from libs.events.order import Order
 from libs.quoting.answer import NETWORK_FEE_LAMPORTS, QUOTE_BYTES_MAX, Answer, NoQuote, Quote
 from libs.service.coalesce import Coalescer, each
-from libs.service.http import LIST_REFUSED, PeerNonsense, PeerUnavailable, ask
+from libs.service.http import LIST_REFUSED, PeerNonsense, PeerUnavailable, ask, in_short
 
 QUOTES_PER_CALL_MAX = 100
 CALLS_IN_FLIGHT_MAX = 2  # per venue: one slow answer does not hold up every other order
@@ -133,7 +133,7 @@ def read_quote(question: Question, body: Any, status: int = 200) -> Quote | NoQu
         return _quote(question, body)
     except _Odd as odd:
         return _nonsense(str(odd))
-    except (TypeError, RecursionError):
+    except TypeError:
         return _nonsense("nested too deep")
 
 
@@ -202,7 +202,7 @@ def _refusal(question: Question, body: dict[str, Any], status: int) -> NoQuote:
     reason = _CODES.get(code, Reason.VENUE_REFUSED) if isinstance(code, str) else Reason.VENUE_REFUSED
     if reason is Reason.NO_ROUTE:
         return NoQuote(reason, f"no pool for {question.pair}")
-    said = _UNPRINTABLE.sub(" ", str(body["error"])[:MESSAGE_CHARS_MAX]) or "no reason given"
+    said = _UNPRINTABLE.sub(" ", in_short(body["error"], MESSAGE_CHARS_MAX)) or "no reason given"
     return NoQuote(reason, said if reason is not Reason.VENUE_REFUSED else f"refused, HTTP {status}: {said}")
 
 

@@ -105,6 +105,14 @@ async def _limited(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
     return bytes(raw)
 
 
+def in_short(said: Any, chars_max: int) -> str:
+    """What a peer said, as the beginning of a text for people."""
+    try:
+        return str(said)[:chars_max]
+    except RecursionError:  # JSON is read deeper than it is shown
+        return "something nested too deep to show"
+
+
 def _parsed(status: int, raw: bytes) -> Any:
     try:
         return orjson.loads(raw)

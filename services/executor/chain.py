@@ -4,6 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
+import orjson
+
+from libs.service.http import in_short
 from services.executor.domain import NUMBER_MAX, ChainView, Commitment, Look, TxStatus
 from services.executor.rpc import METHOD_NOT_FOUND, Call, ChainUnavailable, Results, Rpc, RpcRefused
 
@@ -92,7 +95,7 @@ class Chain:
         if first == 0 or (isinstance(first, RpcRefused) and first.code == METHOD_NOT_FOUND):
             return
         if type(first) is not int:
-            raise ChainUnavailable(f"getFirstAvailableBlock: {first!s:.100}")
+            raise ChainUnavailable(f"getFirstAvailableBlock: {in_short(first, 100)}")
         try:
             block = await self._rpc.call("getBlock", first, _HEADER)
             begins = int(block["blockHeight"])
@@ -108,12 +111,12 @@ class Chain:
         )
         slot, height = (info.get(name) if isinstance(info, dict) else None for name in ("absoluteSlot", "blockHeight"))
         if type(slot) is not int or type(height) is not int:
-            raise ChainUnavailable(f"getEpochInfo: {info!s:.100}")
+            raise ChainUnavailable(f"getEpochInfo: {in_short(info, 100)}")
         if isinstance(valid, RpcRefused) and valid.code == METHOD_NOT_FOUND:
             return ChainView(slot, height, None)
         holds = _at_slot(valid, slot)
         if holds is None:
-            raise ChainUnavailable(f"isBlockhashValid, at slot {slot}: {valid!s:.100}")
+            raise ChainUnavailable(f"isBlockhashValid, at slot {slot}: {in_short(valid, 100)}")
         return ChainView(slot, height, holds)
 
     async def height(self) -> int:
@@ -212,4 +215,5 @@ def _error(said: Any) -> Any:
     name = next(iter(said)) if isinstance(said, dict) and len(said) == 1 else said
     if said is not None and not (isinstance(name, str) and _ERROR_NAME.fullmatch(name)):
         raise ValueError("no error of a transaction")
+    orjson.dumps(said)  # it will be shown: TypeError where that goes too deep
     return said

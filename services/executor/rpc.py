@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from libs.service.coalesce import Coalescer, each
-from libs.service.http import LIST_REFUSED, PeerTrouble, ask
+from libs.service.http import LIST_REFUSED, PeerTrouble, ask, in_short
 from services.executor import observe
 
 RPC_DEADLINE_MS = 3_000
@@ -101,7 +101,7 @@ class Rpc:
         )
         if len(calls) > 1 and _is_refused(status, answer):
             half = len(calls) // 2
-            self._shorten(half, f"HTTP {status}: {answer!s:.100}")
+            self._shorten(half, f"HTTP {status}: {in_short(answer, 100)}")
             # One after the other: the first finds out how long a list may be.
             return [*await self._apart([calls[:half]]), *await self._apart([calls[half:]])]
         if status != 200:
@@ -161,9 +161,9 @@ def _by_id(answers: list[Any], count: int) -> Results:
         error = answer.get("error")
         if isinstance(error, dict):
             code = error.get("code")
-            found[number] = RpcRefused(code if isinstance(code, int) else 0, str(error.get("message"))[:200])
+            found[number] = RpcRefused(code if isinstance(code, int) else 0, in_short(error.get("message"), 200))
         else:
             found[number] = answer.get("result")
     if not found:
-        raise ChainUnavailable(f"not JSON-RPC, or no answer to any of {count} calls: {str(answers[:1])[:100]}")
+        raise ChainUnavailable(f"not JSON-RPC, or no answer to any of {count} calls: {in_short(answers[:1], 100)}")
     return [found[number] if number in found else RpcRefused(0, "left out by the node") for number in range(count)]

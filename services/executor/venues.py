@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 from libs.events.model import U64_MAX, Reason
 from libs.quoting.choice import WHOLE_BPS
 from libs.service.coalesce import Coalescer, each
-from libs.service.http import LIST_REFUSED, PeerNonsense, PeerUnavailable, ask
+from libs.service.http import LIST_REFUSED, PeerNonsense, PeerUnavailable, ask, in_short
 
 SWAPS_PER_CALL_MAX = 100
 CALLS_IN_FLIGHT_MAX = 2  # per venue
@@ -128,11 +128,8 @@ def _outcome(swap: Any) -> Built | Exception:
 
 def _built(answer: Any, status: int) -> Built:
     if status >= 400 or (isinstance(answer, dict) and "error" in answer):
-        try:
-            said = str(answer.get("error") if isinstance(answer, dict) else "no reason given")[:MESSAGE_CHARS_MAX]
-            said = _UNPRINTABLE.sub(" ", said)
-        except RecursionError:
-            raise _nonsense("nested too deep") from None
+        error = answer.get("error") if isinstance(answer, dict) else "no reason given"
+        said = _UNPRINTABLE.sub(" ", in_short(error, MESSAGE_CHARS_MAX))
         code = answer.get("errorCode") if isinstance(answer, dict) else None
         # New quotes come next: the router then says for good whether the pair or the amount is at fault.
         reason = Reason.INSUFFICIENT_LIQUIDITY if code == "INSUFFICIENT_LIQUIDITY" else Reason.VENUE_REFUSED

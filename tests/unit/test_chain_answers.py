@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+import orjson
 import pytest
 
 from services.executor.chain import Chain, Sending
 from services.executor.domain import ChainView, Look, TxStatus
+from services.executor import rpc
 from services.executor.rpc import METHOD_NOT_FOUND, Call, ChainUnavailable, Results, Rpc, RpcRefused
 
 LANDED = {"slot": 7, "confirmationStatus": "confirmed", "err": None}
+LEVELS = 1_020  # that JSON is read of, and Python does not show
+DEEP = orjson.loads(b"[" * LEVELS + b"]" * LEVELS)
 
 
 class Node:
@@ -74,7 +78,8 @@ NO_ERRORS += [{"": 1}, {"InstructionError": [], "x": 1}]
         LANDED | {"confirmationStatus": "sure"},
         *(LANDED | {"slot": slot} for slot in (True, -1, 7.0, 2**53)),
         {"slot": 7, "confirmationStatus": "confirmed"},
-        *(LANDED | {"err": odd} for odd in NO_ERRORS),
+        *(LANDED | {"err": odd} for odd in [*NO_ERRORS, {"InstructionError": DEEP}]),
+        DEEP,
     ],
 )
 async def test_a_status_that_cannot_be_read_is_of_before_every_height(odd: Any) -> None:
@@ -91,14 +96,14 @@ def valid(value: Any, slot: Any = 9) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "told",
-    [info(slot=None), info(slot="9"), info(slot=9.0), info(slot=True), info(height=None), {}, RpcRefused(-1, "no")],
+    [info(slot=None), info(slot="9"), info(slot=9.0), info(slot=True), info(height=None), {}, DEEP, RpcRefused(-1, "no")],
 )
 async def test_a_view_without_its_numbers_is_none(told: Any) -> None:
     with pytest.raises(ChainUnavailable, match="getEpochInfo"):
         await chain_of(told, valid(True)).view("hash")
 
 
-@pytest.mark.parametrize("told", [None, {}, valid("yes"), valid(False, slot="x"), RpcRefused(-32_000, "busy")])
+@pytest.mark.parametrize("told", [None, {}, DEEP, valid("yes"), valid(False, slot="x"), RpcRefused(-32_000, "busy")])
 async def test_whether_a_blockhash_holds_is_said_in_so_many_words_or_not_at_all(told: Any) -> None:
     with pytest.raises(ChainUnavailable, match="isBlockhashValid"):
         await chain_of(info(), told).view("hash")
@@ -115,6 +120,21 @@ async def test_only_a_node_that_does_not_know_the_question_is_judged_by_height()
     unknown = RpcRefused(METHOD_NOT_FOUND, "no such method")
     assert await chain_of(info(), unknown).view("hash") == ChainView(9, 5, None)
     assert await chain_of(info(), valid(False)).view("hash") == ChainView(9, 5, False)
+
+
+@pytest.mark.parametrize("first", [None, "x", DEEP, RpcRefused(-1, "no")])
+async def test_where_a_nodes_blocks_begin_is_said_in_a_number_or_proves_nothing(first: Any) -> None:
+    with pytest.raises(ChainUnavailable, match="getFirstAvailableBlock"):
+        await chain_of(statuses(None), first).look_back("a", 5)
+
+
+def test_an_answer_that_cannot_be_shown_is_its_own_calls_trouble() -> None:
+    said = [{"id": 0, "error": {"code": -1, "message": DEEP}}, {"id": 1, "result": 7}]
+    refused, height = rpc._by_id(said, 2)
+    assert isinstance(refused, RpcRefused)
+    assert height == 7
+    with pytest.raises(ChainUnavailable, match="not JSON-RPC"):
+        rpc._by_id([DEEP], 1)
 
 
 @pytest.mark.parametrize("height", [None, "x", {}, RpcRefused(-1, "no")])

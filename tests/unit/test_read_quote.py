@@ -106,6 +106,10 @@ def test_a_quote_nested_as_deep_as_it_may_be_is_read_again_from_the_log() -> Non
     assert event_of("RouteSelected", 1, selected.model_dump_json()) == selected
 
 
+def test_a_refusal_nested_deeper_than_can_be_shown_is_a_refusal() -> None:
+    assert nonsense({"error": orjson.loads(b"[" * 1_020 + b"]" * 1_020)}).startswith("refused, HTTP 200: something")
+
+
 def test_a_way_may_have_so_many_hops_and_no_more() -> None:
     assert taken(a_body(*[a_hop()] * HOPS_MAX)).pool.count("+") == HOPS_MAX - 1
     assert nonsense(a_body(*[a_hop()] * (HOPS_MAX + 1))).startswith("routePlan is not a list of 1 to")
