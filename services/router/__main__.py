@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
 
 import structlog
+from aiohttp import ClientSession
 
 from libs.events.errors import LogMismatch
 from libs.events.opening import keep_working
@@ -36,11 +37,8 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(admin_server(health, settings.admin_host, settings.admin_port))
         log = await stack.enter_async_context(open_redis_log(settings.redis(), settings.partitions))
         session = await stack.enter_async_context(open_session())
-        venues = [Venue(name, url, session, settings.quote_deadline_ms) for name, url in settings.venue_urls().items()]
-        for venue in venues:
-            await stack.enter_async_context(aclosing(venue))
         router = Router(
-            venues=Venues(venues, settings.split_from_bps),
+            venues=await market(settings, session, stack),
             policy=RetryPolicy(settings.attempts_max, settings.retry_base_ms, settings.retry_cap_ms),
             now=lambda: datetime.now(UTC),
             fraction=random.random,
@@ -57,14 +55,22 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             handle_many=router.handle_many,
         )
         try:
-            # Of its own: what it has split leaves orders on their way the room for theirs.
-            watched = Venues(venues, settings.split_from_bps)
+            # Of its own: orders on their way neither queue behind its questions nor want for room to be split.
+            watched = await market(settings, session, stack)
             watching = asyncio.create_task(PriceWatch(log, watched).run())
             stack.callback(watching.cancel)
             await keep_working(log, worker, health, limits, stop)
         except LogMismatch as error:
             structlog.get_logger().error("stopped_by_the_log", reason=str(error))
             sys.exit(EXIT_STOPPED)
+
+
+async def market(settings: Settings, session: ClientSession, stack: AsyncExitStack) -> Venues:
+    """All venues that are configured, with as many calls under way at each as one who asks may have."""
+    venues = [Venue(name, url, session, settings.quote_deadline_ms) for name, url in settings.venue_urls().items()]
+    for venue in venues:
+        await stack.enter_async_context(aclosing(venue))
+    return Venues(venues, settings.split_from_bps)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from socket import socket
 from typing import Any
 
@@ -17,8 +18,11 @@ from libs.events.model import (
     RouteSelected,
     RoutingStarted,
 )
-from libs.quoting.venue import Venue
+from libs.quoting.venue import CALLS_IN_FLIGHT_MAX, QUOTES_PER_CALL_MAX, Venue
+from libs.service.http import open_session
+from libs.service.settings import Settings
 from services.router import handlers
+from services.router.__main__ import market
 from services.router.handlers import Router
 from tests.builders import NOW, as_one, attempt_failed, then
 from tests.contract.fake_venue import POLICY, FakeVenue, World, a_quote, a_snapshot, answers, running_world
@@ -127,6 +131,29 @@ async def test_orders_that_go_on_with_routing_share_a_question(world: World) -> 
     events = await a_router(await world.venue(fake)).handle_many([(now.order, now.event) for now in starts])
     assert [type(event) for (event,) in events] == [RouteSelected] * 10
     assert (fake.singles, fake.lists) == ([], [10])
+
+
+async def test_orders_on_their_way_do_not_queue_behind_the_watch_of_prices(world: World) -> None:
+    fake, free = FakeVenue(), asyncio.Event()
+
+    async def answered(body: dict[str, Any]) -> web.Response:
+        await free.wait()
+        return web.json_response({"quotes": [a_quote(question) for question in body["quotes"]]})
+
+    fake.list_reply = answered
+    there = await world.venue(fake)
+    settings = Settings(venues=f"raydium={there._url}", quote_deadline_ms=30_000)
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(open_session())
+        watched, venues = [await market(settings, session, stack) for _ in range(2)]
+        orders = [a_snapshot().order for _ in range(CALLS_IN_FLIGHT_MAX * QUOTES_PER_CALL_MAX)]
+        looking = asyncio.create_task(watched.ask(orders))
+        await eventually(lambda: len(fake.lists) == CALLS_IN_FLIGHT_MAX)
+        router = Router(venues, POLICY, lambda: NOW, lambda: 0.5)
+        assert isinstance(await routed(router), RouteSelected)
+        assert not looking.done()
+        free.set()
+        await looking
 
 
 async def test_an_order_whose_time_is_over_expires_at_any_step_of_the_router() -> None:
