@@ -11,8 +11,8 @@ import orjson
 from libs.events.model import U64_MAX, Reason
 from libs.events.order import Order
 from libs.quoting.answer import NETWORK_FEE_LAMPORTS, QUOTE_BYTES_MAX, Answer, Part, Quote
-from libs.quoting.choice import WHOLE_BPS, wanted_out
-from libs.quoting.passed_over import failed_by_its_route
+from libs.quoting.choice import WHOLE_BPS, is_limit, wanted_out
+from libs.quoting.passed_over import failed_by_its_route, least_instead
 
 TENTHS = 10
 LEGS_MAX = 3  # a transaction is one packet
@@ -31,19 +31,19 @@ def rivals(order: Order, answers: Sequence[Answer], from_bps: int) -> list[str]:
     best = max(quotes, key=lambda quote: quote[0].amount_out)[0] if quotes else None
     if best and (best.price_impact_ppm or 0) * WHOLE_BPS < from_bps * _PPM:
         return []
-    alone_will_do = best is not None and best.amount_out >= wanted_out(order)
-    if from_bps >= WHOLE_BPS or not _may_fail_so(order, alone_will_do=alone_will_do):
+    if from_bps >= WHOLE_BPS or not _may_fail_so(order, best):
         return []
     able = [venue for _, venue in sorted(quotes, key=lambda quote: (-quote[0].amount_out, quote[1]))]
     able += [answer.venue for answer in answers if _has_some(answer)]
     return able[:LEGS_MAX] if len(able) > 1 and order.amount_in >= TENTHS else []
 
 
-def _may_fail_so(order: Order, *, alone_will_do: bool) -> bool:
-    """Whether it can bear a transaction that the chain may not take, or a venue not build."""
-    if failed_by_its_route(order):
-        return False
+def _may_fail_so(order: Order, alone: Quote | None) -> bool:
+    """Whether it can bear a transaction that the chain may not take, or a venue not build. `alone`: the best."""
+    if failed_by_its_route(order) and (is_limit(order) or (alone and alone.amount_out >= least_instead(order))):
+        return False  # a limit order takes no less, or waits: split at once again it might use up its attempts
     has_one_attempt = order.terms is not None and order.terms.time_in_force in {"IOC", "FOK"}
+    alone_will_do = alone is not None and alone.amount_out >= wanted_out(order)
     return order.attempts_before < PRICES_MISSED_MAX and not (has_one_attempt and alone_will_do)
 
 

@@ -10,7 +10,7 @@ from libs.events.retry import RetryPolicy, after_failure
 from libs.quoting.answer import QUOTE_BYTES_MAX, Answer, NoQuote, Quote
 from libs.quoting.choice import decide
 from libs.quoting.splitting import PRICES_MISSED_MAX, rivals, shares, split
-from tests.builders import NOW, SOL, USDC, a_request, then
+from tests.builders import NOW, SOL, USDC, a_request, route_selected, then
 
 POLICY = RetryPolicy(attempts_max=3, base_ms=100, cap_ms=1_000)
 TEN_SOL = 10 * 10**9
@@ -141,7 +141,26 @@ def test_after_a_failure_that_may_come_from_splitting_one_venue_does_it(
 ) -> None:
     answers, _ = halved()
     failure = Failure.model_validate({"stage": stage, "reason": reason, "detail": "x"})
-    assert bool(rivals(an_order(failure=failure), answers, 10)) is again
+    before = route_selected(out=900).route
+    assert bool(rivals(an_order(failure=failure, route=before), answers, 10)) is again
+
+
+def test_after_it_failed_one_venue_does_it_only_if_that_gives_what_was_to_come_out_at_the_least() -> None:
+    answers, ladders = halved()
+    together = split(an_order(), answers, ladders)
+    assert together
+    _, now = a_request(4)
+    _, now = then(now, RoutingStarted(attempt=1))
+    selected = decide(now.order, [*answers, together], now=NOW, fraction=0, policy=POLICY)
+    assert isinstance(selected, RouteSelected)
+    assert (selected.route.quoted_out, selected.route.min_out) == (950, 945)
+    _, now = then(now, selected)
+    refused = after_failure(now.order, "execution", Reason.VENUE_REFUSED, "x", now=NOW, fraction=0, policy=POLICY)
+    _, now = then(now, refused, RoutingStarted(attempt=2))
+    assert rivals(now.order, answers, 10) == ["a", "b"]
+    assert rivals(now.order, [declines(venue, Reason.INSUFFICIENT_LIQUIDITY) for venue in "ab"], 10) == ["a", "b"]
+    assert rivals(now.order, [offers("a", 944), offers("b", 900)], 10) == ["a", "b"]
+    assert rivals(now.order, [offers("a", 945), offers("b", 900)], 10) == []
 
 
 @pytest.mark.parametrize("time_in_force", ["IOC", "FOK"])
