@@ -8,10 +8,22 @@ import orjson
 
 from libs.service.http import in_short
 from services.executor.domain import NUMBER_MAX, ChainView, Commitment, Look, TxStatus
-from services.executor.rpc import METHOD_NOT_FOUND, Call, ChainUnavailable, Results, Rpc, RpcRefused
+from services.executor.rpc import (
+    LEFT_OUT,
+    METHOD_NOT_FOUND,
+    NODE_UNHEALTHY,
+    Call,
+    ChainUnavailable,
+    Results,
+    Rpc,
+    RpcRefused,
+)
 
 STATUSES_PER_CALL_MAX = 256  # a node's limit
 SENDS_PER_CALL_MAX = 64
+# In a row, for nodes behind a balancer: of one call's status and the next one's history neither proves anything about
+# the other. Where some have it all and some do not, so many that agree have never met one which found it.
+LOOKS_BACK = 8
 _CONFIRMED = {"commitment": "confirmed"}
 # Where a signature is looked for a node may be on a fork, and not have the last blocks that the others have.
 _FINALIZED = {"commitment": "finalized"}
@@ -30,6 +42,10 @@ _COMMITMENTS: dict[object, Commitment] = {
 
 Sent = Exception | Literal[True]
 """Taken by the node, or why not: neither proves anything."""
+
+
+class HistoryMissing(Exception):
+    """The node cannot tell what became of a transaction: another one must, or an operator look."""
 
 
 class Sending(NamedTuple):
@@ -81,28 +97,42 @@ class Chain:
 
         `blocks_from`: that a node does not show it counts only if it has every block from this height on. One that was
         set up since, or has let its oldest go, says the same of what landed before.
+
+        Raises:
+            HistoryMissing: asked for that, it has not, or will not say.
         """
-        calls = [Call("getSignatureStatuses", ([signature], {"searchTransactionHistory": True}))]
-        if blocks_from is not None:
-            calls.append(Call("getFirstAvailableBlock"))
-        answers = await self._rpc.together(*calls)
-        (look,) = _known_of(answers, 1)
-        if blocks_from is not None and look.status is None:
-            await self._check_reaches(answers[1], blocks_from)
-        return look
+        status = Call("getSignatureStatuses", ([signature], {"searchTransactionHistory": True}))
+        if blocks_from is None:
+            (look,) = _known_of(await self._rpc.together(status), 1)
+            return look
+        calls = (status, Call("getFirstAvailableBlock"))
+        looks: list[Look] = []
+        for turn in range(LOOKS_BACK):
+            # In no order that repeats: a balancer's turns must not always lead the second to the node that has it all.
+            order = -1 if turn.bit_count() % 2 else 1
+            known, first = (await self._rpc.together(*calls[::order]))[::order]
+            (look,) = _known_of([known], 1)
+            if look.status:
+                return look
+            await self._check_reaches(first, blocks_from)
+            looks.append(look)
+        return min(looks, key=lambda look: look.slot)
 
     async def _check_reaches(self, first: Any, height: int) -> None:
         if first == 0 or (isinstance(first, RpcRefused) and first.code == METHOD_NOT_FOUND):
             return
+        _check_told("getFirstAvailableBlock", first)
         if type(first) is not int:
             raise ChainUnavailable(f"getFirstAvailableBlock: {in_short(first, 100)}")
+        block: Any
+        (block,) = await self._rpc.together(Call("getBlock", (first, _HEADER)))
+        _check_told(f"getBlock of its first, {first!s:.20}", block)
         try:
-            block = await self._rpc.call("getBlock", first, _HEADER)
             begins = int(block["blockHeight"])
-        except (RpcRefused, *_MALFORMED) as error:
+        except _MALFORMED as error:
             raise ChainUnavailable(f"getBlock of its first, {first!s:.20}: {error}") from error
         if begins > height:
-            raise ChainUnavailable(f"its blocks begin at height {begins}, and it may have landed from {height} on")
+            raise HistoryMissing(f"its blocks begin at height {begins}, and it may have landed from {height} on")
 
     async def view(self, blockhash: str) -> ChainView:
         """Where the chain stands for good, by one answer of one node, and whether `blockhash` would be taken then."""
@@ -138,6 +168,13 @@ class Chain:
         groups = [(Call("getTransaction", (signature, _BALANCES)),) for signature in signatures]
         answers = await self._rpc.gather(groups)
         return [None if isinstance(answer, Exception) else _meta(answer[0]) for answer in answers]
+
+
+def _check_told(what: str, answer: Any) -> None:
+    """Raises HistoryMissing: the node refuses it, and is not in other trouble."""
+    if isinstance(answer, RpcRefused):
+        passing = answer.code in {LEFT_OUT, NODE_UNHEALTHY}
+        raise (ChainUnavailable if passing else HistoryMissing)(f"{what}: {answer}")
 
 
 def _sending(transactions: Sequence[tuple[str, str]], with_balances: bool) -> list[Call]:

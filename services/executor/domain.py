@@ -113,8 +113,12 @@ def believable(last_valid_block_height: int, block_height: int) -> bool:
 
 
 def past(view: ChainView, last_valid_block_height: int) -> bool:
-    """No block can take the transaction any more. The blockhash itself is asked too: a venue may err in its height."""
-    return view.block_height > last_valid_block_height and view.blockhash_valid is not True
+    """No block can take the transaction any more.
+
+    The blockhash itself is asked too: a venue may err in its height, where the node cannot say as far as is believed.
+    """
+    may_err_by = AHEAD_MAX if view.blockhash_valid is None else 0
+    return view.block_height > last_valid_block_height + may_err_by and view.blockhash_valid is not True
 
 
 def needs_blocks_from(view: ChainView, last_valid_block_height: int) -> int | None:

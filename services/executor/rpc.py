@@ -16,6 +16,7 @@ REQUESTS_IN_FLIGHT_MAX = 4
 LONGER_AGAIN_S = 600.0  # after a list was refused, until one as long is tried again
 METHOD_NOT_FOUND = -32601
 NODE_UNHEALTHY = -32005
+LEFT_OUT = 0  # our own: the node gave no code, or no answer to this one
 _TOO_MANY_CALLS = LIST_REFUSED | {403, 405}
 
 
@@ -161,9 +162,11 @@ def _by_id(answers: list[Any], count: int) -> Results:
         error = answer.get("error")
         if isinstance(error, dict):
             code = error.get("code")
-            found[number] = RpcRefused(code if isinstance(code, int) else 0, in_short(error.get("message"), 200))
+            found[number] = RpcRefused(code if isinstance(code, int) else LEFT_OUT, in_short(error.get("message"), 200))
         else:
             found[number] = answer.get("result")
     if not found:
         raise ChainUnavailable(f"not JSON-RPC, or no answer to any of {count} calls: {in_short(answers[:1], 100)}")
-    return [found[number] if number in found else RpcRefused(0, "left out by the node") for number in range(count)]
+    return [
+        found[number] if number in found else RpcRefused(LEFT_OUT, "left out by the node") for number in range(count)
+    ]

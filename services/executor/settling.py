@@ -17,6 +17,7 @@ from libs.events.retry import RetryPolicy, after_failure
 from services.executor import observe
 from services.executor.chain import Chain, Sent
 from services.executor.domain import (
+    ChainView,
     Confirmed,
     Evidence,
     Expired,
@@ -45,6 +46,7 @@ UNSENT_PAUSE_MS = 250  # until the next try when the node did not take them
 # calls begun within them, stay below the runtime's limit per call (30 s).
 SETTLE_SECONDS_MAX = 6
 AMOUNT_SECONDS_MAX = 5
+DECIDED_WITHIN = timedelta(minutes=3)  # twice as long as a chain takes; a node that stands still says nothing of it
 SHOWN_WITHIN = timedelta(minutes=10)  # after that it is for an operator; some nodes show transactions minutes late
 # Until it is asked again: a node tells nobody when it has it. Twice as long each time.
 AMOUNT_PAUSE_MS, AMOUNT_PAUSE_MAX_MS = 50, 1_000
@@ -189,16 +191,24 @@ class Settling:
         try:
             with crossing("chain.view"):
                 view = await self.chain.view(blockhash_of(sent.transaction))
-            if not past(view, sent.last_valid_block_height):
-                return StillPending()
-            # The order matters: a look from before the height was seen could miss the last valid block.
-            with crossing("chain.last_look"):
-                blocks_from = needs_blocks_from(view, sent.last_valid_block_height)
-                look: Look = await self.chain.look_back(sent.signature, blocks_from)
+            proof = await self._proof_by(view, sent)
+            if isinstance(proof, StillPending):
+                if self.failing.now() - order.updated_at > DECIDED_WITHIN:
+                    raise ChainUnavailable(f"not decided at height {view.block_height}, long after it was sent")
+                return proof
         except ChainUnavailable as trouble:
             observe.look_trouble(order, sent, str(trouble), news=self._looking.met(order))
             return StillPending()
         self._looking.over()
+        return proof
+
+    async def _proof_by(self, view: ChainView, sent: TxSubmitted) -> Evidence:
+        if not past(view, sent.last_valid_block_height):
+            return StillPending()
+        # The order matters: a look from before the height was seen could miss the last valid block.
+        with crossing("chain.last_look"):
+            blocks_from = needs_blocks_from(view, sent.last_valid_block_height)
+            look: Look = await self.chain.look_back(sent.signature, blocks_from)
         return conclude(look, view, sent.last_valid_block_height)
 
     async def _with_amount(self, order: Order, sent: TxSubmitted, slot: int) -> Sequence[Event]:

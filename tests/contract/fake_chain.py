@@ -55,6 +55,7 @@ class FakeChain:
     finalized_lag: int = 0  # blocks that a fork may still take back
     status_slot_lag: int = 0
     refuses: str = ""  # this method
+    refuses_with: int = -32011
     slow_s: float = 0  # each answer
     leaves_out: tuple[str, ...] = ()  # calls with these first parameters get no answer
     on_drop: Callable[[], None] | None = None
@@ -139,7 +140,12 @@ class FakeChain:
         params = call["params"]
         match call["method"]:
             case self.refuses:
-                return {"error": {"code": -32011, "message": "Transaction history is not available from this node"}}
+                return {
+                    "error": {
+                        "code": self.refuses_with,
+                        "message": "Transaction history is not available from this node",
+                    }
+                }
             case "getSlot":
                 return {"result": self.slot}
             case "getBlockHeight":

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from libs.events.log import Snapshot
 from libs.events.model import AttemptFailed, Event, OrderFailed, Reason, TxConfirmed
 from services.executor import settling
+from services.executor.domain import AHEAD_MAX
 from services.executor.handlers import Executor
 from services.executor.settling import AmountUnknown
 from services.executor.wallet import Wallet
@@ -153,10 +154,16 @@ async def test_a_blockhash_still_valid_outlives_the_height_a_venue_told(
     assert isinstance(await rig.settled(now), TxConfirmed)
 
 
-async def test_a_node_that_cannot_judge_blockhashes_is_judged_by_height(rig: Rig) -> None:
+async def test_a_node_that_cannot_judge_blockhashes_is_judged_by_height(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig.fake.knows_blockhash_valid = False
     rig.fake.drop, rig.fake.on_drop = 1, rig.fake.expire
-    event = await rig.settled(await submitted(rig))
+    now = await submitted(rig)
+    assert await handled_for_a_while(rig, now, monkeypatch) == [], "the venue may have told too low a height"
+    rig.fake.height += AHEAD_MAX
+    rig.fake.slot += AHEAD_MAX
+    event = await rig.settled(now)
     assert isinstance(event, AttemptFailed)
     assert event.reason is Reason.TRANSACTION_EXPIRED
 

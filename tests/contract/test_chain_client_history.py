@@ -2,12 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
 
 import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
 
+from libs.events.log import Snapshot
 from libs.events.model import AttemptFailed, Reason, TxConfirmed
 from services.executor import settling
-from services.executor.rpc import ChainUnavailable
+from services.executor.chain import HistoryMissing
+from services.executor.rpc import NODE_UNHEALTHY
+from tests.builders import NOW
 from tests.contract.executor_rig import Rig, intent, running_rig, submitted
 
 SIGNED_AT, LONG_AGO = 900, 10_000
@@ -24,15 +31,13 @@ def long_after(rig: Rig) -> None:
     rig.fake.slot += LONG_AGO
 
 
-async def test_what_landed_before_a_nodes_first_block_is_not_signed_again(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_landed_before_a_nodes_first_block_is_not_signed_again_but_for_an_operator(rig: Rig) -> None:
     now = await submitted(rig)
     await rig.chain.send(intent(now).transaction)
     long_after(rig)
     rig.fake.first_height, rig.fake.nulls = SIGNED_AT + 200, 1_000_000  # set up from a snapshot since
-    monkeypatch.setattr(settling, "SETTLE_SECONDS_MAX", 0.3)
-    assert await rig.handle(now) == []
+    with pytest.raises(HistoryMissing, match="its blocks begin at height 1100, and it may have landed from 750 on"):
+        await rig.handle(now)
 
     rig.fake.first_height, rig.fake.nulls = 0, 0  # another node, which has it all
     assert isinstance(await rig.settled(now), TxConfirmed)
@@ -79,9 +84,7 @@ async def test_what_no_fork_can_take_back_is_proof(rig: Rig) -> None:
     assert isinstance(await rig.settled(now), AttemptFailed)
 
 
-async def test_a_node_that_refuses_to_say_where_its_blocks_begin_proves_nothing_and_disturbs_no_other_call(
-    rig: Rig,
-) -> None:
+async def test_a_node_that_refuses_to_say_where_its_blocks_begin_disturbs_no_other_call(rig: Rig) -> None:
     rig.fake.refuses = "getFirstAvailableBlock"
 
     async def heights() -> None:
@@ -92,5 +95,81 @@ async def test_a_node_that_refuses_to_say_where_its_blocks_begin_proves_nothing_
     found, _ = await asyncio.gather(
         asyncio.gather(*looks, return_exceptions=True), asyncio.gather(*(heights() for _ in range(20)))
     )
-    assert {type(one) for one in found} == {ChainUnavailable}
+    assert {type(one) for one in found} == {HistoryMissing}
     assert all("getFirstAvailableBlock" in str(one) for one in found), "it is told what was refused"
+
+
+@pytest.mark.parametrize("refused", ["getFirstAvailableBlock", "getBlock"])
+async def test_what_no_call_of_the_node_can_decide_is_for_an_operator_and_ends_by_another_node(
+    rig: Rig, refused: str
+) -> None:
+    now = await submitted(rig)
+    rig.fake.drop = 1_000_000
+    long_after(rig)
+    rig.fake.refuses, rig.fake.first_height = refused, 1
+    with pytest.raises(HistoryMissing, match=f"{refused}.*not available from this node"):
+        await rig.handle(now)
+    rig.fake.refuses = ""
+    assert isinstance(await rig.settled(now), AttemptFailed)
+
+
+async def test_a_node_that_is_in_other_trouble_is_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = await submitted(rig)
+    rig.fake.drop = 1_000_000
+    long_after(rig)
+    rig.fake.refuses, rig.fake.refuses_with = "getFirstAvailableBlock", NODE_UNHEALTHY
+    monkeypatch.setattr(settling, "SETTLE_SECONDS_MAX", 0.3)
+    assert await rig.handle(now) == []
+
+
+@pytest.mark.parametrize("pattern", ["first", "second", "turns"])
+async def test_behind_a_balancer_one_nodes_history_proves_nothing_of_what_another_shows(rig: Rig, pattern: str) -> None:
+    """Of a node that takes no lists: the one has it all, the other began since, and each call meets one of them."""
+    now = await submitted(rig)
+    await rig.chain.send(intent(now).transaction)
+    long_after(rig)
+    rig.fake.calls_per_request_max, rig.fake.too_many = 1, lambda: web.Response(status=413)
+    began_since = rig.fake.first_height = SIGNED_AT + 200
+    calls = 0
+
+    def meets_the_one_that_has_it_all(method: str) -> bool:
+        nonlocal calls
+        if method in {"getSignatureStatuses", "getFirstAvailableBlock"}:
+            calls += 1
+        return {"first": calls % 2 == 1, "second": calls % 2 == 0, "turns": calls % 4 < 2}[pattern]
+
+    answer = rig.fake._call
+
+    def balanced(call: dict[str, Any]) -> dict[str, Any]:
+        has_all = meets_the_one_that_has_it_all(call["method"])
+        rig.fake.first_height, rig.fake.nulls = (0, 0) if has_all else (began_since, 1_000_000)
+        return answer(call)
+
+    rig.fake._call = balanced  # type: ignore[method-assign]
+    for _ in range(20):
+        try:
+            look = await rig.chain.look_back(intent(now).signature, SIGNED_AT - 150)
+        except HistoryMissing:
+            continue
+        assert look.status, "it has landed"
+
+
+@pytest.mark.parametrize("odd", ["standing still", "unreadable", "in no block that is kept"])
+async def test_a_node_that_decides_nothing_long_after_a_chain_should_have_is_said_so(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, odd: str
+) -> None:
+    monkeypatch.setattr(settling, "SETTLE_SECONDS_MAX", 0.2)
+    now = await submitted(rig)
+    rig.fake.drop = 1_000_000
+    if odd != "standing still":
+        rig.fake.expire()
+        status = {"slot": 7, "confirmationStatus": "processed", "err": None}
+        rig.fake.landed[intent(now).signature] = status if odd.startswith("in no") else {"slot": "?"}
+    long_ago = now.order.model_copy(update={"updated_at": NOW - timedelta(minutes=4)})
+    with capture_logs() as said:
+        assert await rig.handle(now) == []
+        assert [line for line in said if line["event"] == "transaction_look_trouble"] == []
+        assert await rig.handle(Snapshot(long_ago, now.event)) == []
+    first, *others = [line for line in said if line["event"] == "transaction_look_trouble"]
+    assert first["why"] == f"not decided at height {rig.fake.height}, long after it was sent"
+    assert (first["log_level"], {line["log_level"] for line in others} - {"debug"}) == ("warning", set())

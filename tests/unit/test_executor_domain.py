@@ -8,6 +8,7 @@ from hypothesis import given, strategies as st
 
 from libs.events.model import U64_MAX, Reason
 from services.executor.domain import (
+    AHEAD_MAX,
     ChainView,
     Commitment,
     Confirmed,
@@ -68,11 +69,15 @@ def test_up_to_its_last_valid_block_it_may_still_land(height: int) -> None:
 
 def test_past_its_last_valid_block_and_not_there_it_has_expired() -> None:
     assert conclude(look(), view(151), LAST_VALID) == Expired(151)
-    assert conclude(look(), view(151, valid=None), LAST_VALID) == Expired(151)
 
 
 def test_a_blockhash_the_chain_still_takes_has_not_expired_whatever_the_venue_said() -> None:
     assert conclude(look(), view(151, valid=True), LAST_VALID) == StillPending()
+
+
+def test_where_a_node_cannot_say_whether_a_blockhash_holds_the_height_may_be_as_wrong_as_is_believed() -> None:
+    assert conclude(look(), view(LAST_VALID + AHEAD_MAX, valid=None), LAST_VALID) == StillPending()
+    assert conclude(look(), view(LAST_VALID + AHEAD_MAX + 1, valid=None), LAST_VALID) == Expired(451)
 
 
 def test_a_node_behind_the_one_that_told_the_height_proves_nothing() -> None:
