@@ -8,10 +8,11 @@ from solders.pubkey import Pubkey
 from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
-from libs.events.model import Route
+from libs.events.model import U64_MAX, Route
 
 COMPUTE_BUDGET = Pubkey.from_string("ComputeBudget111111111111111111111111111111")
 UNIT_LIMIT = 2  # what a budget's instruction is about is its first byte, the value the others
+UNIT_PRICE = 3  # paid for each unit of the limit, used or not
 UNITS_BY_DEFAULT = 200_000  # for each instruction of a transaction that sets no limit
 UNITS_MAX = 1_400_000
 LOADED_LIMIT = 4  # bytes of accounts, beyond which it fails; who says nothing may load as many as there may be
@@ -81,17 +82,24 @@ def _apart(
             doing.append(CompiledInstruction(places[keys[one.program_id_index]], data, accounts))
         units.append(_number(budget.get(UNIT_LIMIT)) or UNITS_BY_DEFAULT * (len(doing) - before))
         budgets.append(budget)
-    together = _budget_of_all(budgets, sum(units))
+    together = _budget_of_all(budgets, units)
     said = [CompiledInstruction(places[COMPUTE_BUDGET], bytes([kind]) + data, b"") for kind, data in together.items()]
     return said, doing
 
 
-def _budget_of_all(budgets: Sequence[Mapping[int, bytes]], units: int) -> dict[int, bytes]:
-    """Limits added up, and of all else the highest. `units`: what they may use, said or not."""
+def _budget_of_all(budgets: Sequence[Mapping[int, bytes]], units: Sequence[int]) -> dict[int, bytes]:
+    """Limits added up, a price at which it costs what they cost alone, and of all else the highest.
+
+    `units`: what each may use, said or not.
+    """
     kinds = sorted(set().union(*budgets))
     highest = {kind: max((budget[kind] for budget in budgets if kind in budget), key=_number) for kind in kinds}
+    limit = min(UNITS_MAX, sum(units))
     if UNIT_LIMIT in highest:
-        highest[UNIT_LIMIT] = min(UNITS_MAX, units).to_bytes(4, "little")
+        highest[UNIT_LIMIT] = limit.to_bytes(4, "little")
+    if UNIT_PRICE in highest:
+        paid = sum(_number(budget.get(UNIT_PRICE)) * used for budget, used in zip(budgets, units, strict=True))
+        highest[UNIT_PRICE] = min(U64_MAX, -(-paid // max(1, limit))).to_bytes(8, "little")
     if highest.pop(LOADED_LIMIT, None) and all(loaded := [_number(budget.get(LOADED_LIMIT)) for budget in budgets]):
         highest[LOADED_LIMIT] = min(2**32 - 1, sum(loaded)).to_bytes(4, "little")
     return highest

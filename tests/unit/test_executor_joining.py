@@ -112,6 +112,31 @@ def test_a_budget_is_said_once(
     assert [data for program, data, _ in whole if program != COMPUTE_BUDGET] == [b"one", b"two", b"one"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ((1_400_000, 1_000), (10_000, 1_000_000)),
+        ((10_000, 1_000_000), (600_000, 0)),
+        ((UNITS_MAX, 7), (UNITS_MAX, 9)),
+        ((1, 2**64 - 1), (1, 2**64 - 1)),
+    ],
+)
+def test_together_they_pay_no_more_for_their_priority_than_alone(
+    first: tuple[int, int], second: tuple[int, int]
+) -> None:
+    alone = [(budget(UNIT_LIMIT, units), budget(PRICE, price)) for units, price in (first, second)]
+    whole = does(joined([built(*said, ONE) for said in alone]))
+    said = {data[0]: int.from_bytes(data[1:], "little") for program, data, _ in whole if program == COMPUTE_BUDGET}
+    paid = said[UNIT_LIMIT] * said[PRICE]
+    wanted = sum(units * price for units, price in (first, second))
+    assert wanted <= paid <= wanted + UNITS_MAX  # a price is whole: less than two lamports more
+
+
+def test_what_no_price_can_say_is_the_highest_there_is() -> None:
+    dear = built(budget(UNIT_LIMIT, UNITS_MAX), budget(PRICE, 2**64 - 1), ONE)
+    assert (COMPUTE_BUDGET, bytes([PRICE]) + b"\xff" * 8, []) in does(joined([dear, dear]))
+
+
 def test_what_cannot_be_joined_is_refused() -> None:
     table = AddressLookupTableAccount(Pubkey.new_unique(), [READ, SECOND])
     odd = {
