@@ -1,13 +1,11 @@
 """The chain as the executor uses it."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-import orjson
-
 from libs.service.http import in_short
-from services.executor.domain import NUMBER_MAX, ChainView, Commitment, Look, TxStatus
+from services.executor.answers import MALFORMED, looks_at, looks_of, meta_of, valid_at
+from services.executor.domain import ChainView, Look
 from services.executor.rpc import (
     LEFT_OUT,
     METHOD_NOT_FOUND,
@@ -30,15 +28,6 @@ _FINALIZED = {"commitment": "finalized"}
 _BALANCES = {**_CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": 0}
 _HEADER = {**_CONFIRMED, "transactionDetails": "none", "rewards": False, "maxSupportedTransactionVersion": 0}
 _SEND = {"encoding": "base64", "skipPreflight": True, "maxRetries": 0}
-_MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
-_ERROR_NAME = re.compile(r"[A-Z][A-Za-z]+")
-_COMMITMENTS: dict[object, Commitment] = {
-    None: "processed",
-    "processed": "processed",
-    "confirmed": "confirmed",
-    "finalized": "finalized",
-}
-
 
 Sent = Exception | Literal[True]
 """Taken by the node, or why not: neither proves anything."""
@@ -82,7 +71,9 @@ class Chain:
         ]
         answers = await self._rpc.gather([_sending(group, self._quick) for group in groups])
         sendings = [
-            sending for group, answer in zip(groups, answers, strict=True) for sending in _sent(len(group), answer)
+            sending
+            for group, answer in zip(groups, answers, strict=True)
+            for sending in _sent([signature for _, signature in group], answer)
         ]
         # Asked for only where it is likely to be there: elsewhere it would be a call in vain for every order.
         self._quick = any(sending.look and sending.look.status for sending in sendings)
@@ -90,7 +81,7 @@ class Chain:
 
     async def look(self, signatures: Sequence[str]) -> list[Look]:
         """What the chain knows of at most `STATUSES_PER_CALL_MAX` signatures that are not old."""
-        return _known_of(await self._rpc.together(Call("getSignatureStatuses", (list(signatures),))), len(signatures))
+        return looks_of(await self._rpc.together(Call("getSignatureStatuses", (list(signatures),))), len(signatures))
 
     async def look_back(self, signature: str, blocks_from: int | None) -> Look:
         """What the chain knows of a signature, however old.
@@ -103,7 +94,7 @@ class Chain:
         """
         status = Call("getSignatureStatuses", ([signature], {"searchTransactionHistory": True}))
         if blocks_from is None:
-            (look,) = _known_of(await self._rpc.together(status), 1)
+            (look,) = looks_of(await self._rpc.together(status), 1)
             return look
         calls = (status, Call("getFirstAvailableBlock"))
         looks: list[Look] = []
@@ -111,7 +102,7 @@ class Chain:
             # In no order that repeats: a balancer's turns must not always lead the second to the node that has it all.
             order = -1 if turn.bit_count() % 2 else 1
             known, first = (await self._rpc.together(*calls[::order]))[::order]
-            (look,) = _known_of([known], 1)
+            (look,) = looks_of([known], 1)
             if look.status:
                 return look
             await self._check_reaches(first, blocks_from)
@@ -129,7 +120,7 @@ class Chain:
         _check_told(f"getBlock of its first, {first!s:.20}", block)
         try:
             begins = int(block["blockHeight"])
-        except _MALFORMED as error:
+        except MALFORMED as error:
             raise ChainUnavailable(f"getBlock of its first, {first!s:.20}: {error}") from error
         if begins > height:
             raise HistoryMissing(f"its blocks begin at height {begins}, and it may have landed from {height} on")
@@ -144,7 +135,7 @@ class Chain:
             raise ChainUnavailable(f"getEpochInfo: {in_short(info, 100)}")
         if isinstance(valid, RpcRefused) and valid.code == METHOD_NOT_FOUND:
             return ChainView(slot, height, None)
-        holds = _at_slot(valid, slot)
+        holds = valid_at(valid, slot)
         if holds is None:
             raise ChainUnavailable(f"isBlockhashValid, at slot {slot}: {in_short(valid, 100)}")
         return ChainView(slot, height, holds)
@@ -153,13 +144,13 @@ class Chain:
         """How many blocks the chain has; a node may be behind."""
         try:
             return int(await self._rpc.call("getBlockHeight", _CONFIRMED))
-        except (RpcRefused, *_MALFORMED) as error:
+        except (RpcRefused, *MALFORMED) as error:
             raise ChainUnavailable(f"getBlockHeight: {error}") from error
 
     async def balances(self, signature: str) -> dict[str, Any] | None:
         """The `meta` of a confirmed transaction, or None when this node does not have it (yet)."""
         try:
-            return _meta(await self._rpc.call("getTransaction", signature, _BALANCES))
+            return meta_of(signature, await self._rpc.call("getTransaction", signature, _BALANCES))
         except RpcRefused as error:
             raise ChainUnavailable(f"getTransaction: {error}") from error
 
@@ -167,7 +158,10 @@ class Chain:
         """`balances` of each; None also for what could not be learned just now."""
         groups = [(Call("getTransaction", (signature, _BALANCES)),) for signature in signatures]
         answers = await self._rpc.gather(groups)
-        return [None if isinstance(answer, Exception) else _meta(answer[0]) for answer in answers]
+        return [
+            None if isinstance(answer, Exception) else meta_of(signature, answer[0])
+            for signature, answer in zip(signatures, answers, strict=True)
+        ]
 
 
 def _check_told(what: str, answer: Any) -> None:
@@ -186,71 +180,14 @@ def _sending(transactions: Sequence[tuple[str, str]], with_balances: bool) -> li
     return calls
 
 
-def _sent(count: int, answer: Results | Exception) -> list[Sending]:
+def _sent(signatures: Sequence[str], answer: Results | Exception) -> list[Sending]:
+    count = len(signatures)
     if isinstance(answer, Exception):
         return [Sending(answer, None, None)] * count
     taken: list[Sent] = [sent if isinstance(sent, RpcRefused) else True for sent in answer[:count]]
     try:
-        looks: Sequence[Look | None] = _looks(answer[count], count)
-    except _MALFORMED:
+        looks: Sequence[Look | None] = looks_at(answer[count], count)
+    except MALFORMED:
         looks = [None] * count
-    metas = [_meta(shown) for shown in answer[count + 1 :]] or [None] * count
+    metas = list(map(meta_of, signatures, answer[count + 1 :])) or [None] * count
     return list(map(Sending, taken, looks, metas))
-
-
-def _at_slot(valid: Any, slot: int) -> bool | None:
-    """What a node says of a blockhash; None: nothing that counts at this slot."""
-    try:
-        seen, holds = valid["context"]["slot"], valid["value"]
-        # Another node may have answered, and one that is behind does not know the newest blocks.
-        return holds if isinstance(holds, bool) and (holds or seen >= slot) else None
-    except _MALFORMED:
-        return None
-
-
-def _known_of(answers: Results, count: int) -> list[Look]:
-    try:
-        return _looks(answers[0], count)
-    except _MALFORMED as error:
-        why = answers[0] if isinstance(answers[0], RpcRefused) else error
-        raise ChainUnavailable(f"getSignatureStatuses: {why}") from error
-
-
-def _looks(answer: Any, count: int) -> list[Look]:
-    slot, statuses = _slot(answer["context"]["slot"]), answer["value"]
-    if len(statuses) != count:
-        raise ValueError(f"{len(statuses)} statuses for {count} signatures")
-    return [_look(slot, value) for value in statuses]
-
-
-def _look(slot: int, value: Any) -> Look:
-    try:
-        return Look(slot, _status(value))
-    except _MALFORMED:
-        return Look(-1, None)  # from before every height: others' are as good as ever, and this one proves nothing
-
-
-def _meta(answer: Any) -> dict[str, Any] | None:
-    meta = answer.get("meta") if isinstance(answer, dict) else None
-    return meta if isinstance(meta, dict) else None
-
-
-def _status(value: Any) -> TxStatus | None:
-    if value is None:
-        return None
-    return TxStatus(_slot(value["slot"]), _COMMITMENTS[value.get("confirmationStatus")], _error(value["err"]))
-
-
-def _slot(said: Any) -> int:
-    if type(said) is not int or not 0 <= said <= NUMBER_MAX:
-        raise ValueError("no slot")
-    return said
-
-
-def _error(said: Any) -> Any:
-    """None, or what the chain says of a transaction that failed: a name as `AccountInUse`, or one with its details."""
-    name = next(iter(said)) if isinstance(said, dict) and len(said) == 1 else said
-    if said is not None and not (isinstance(name, str) and _ERROR_NAME.fullmatch(name)):
-        raise ValueError("no error of a transaction")
-    orjson.dumps(said)  # it will be shown: TypeError where that goes too deep
-    return said

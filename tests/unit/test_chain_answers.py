@@ -152,6 +152,33 @@ async def test_what_a_node_says_of_two_it_was_sent_is_told_of_each() -> None:
     assert await chain.send_and_look([("bytes-a", "a"), ("bytes-b", "b")]) == wanted
 
 
+FAILED = {"err": {"InstructionError": [0, {"Custom": 6001}]}}
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_taken"),
+    [
+        ({"meta": {"fee": 5_000}}, True),
+        ({"meta": {"fee": 5_000, "err": None}, "transaction": {"signatures": ["a"]}}, True),
+        ({"meta": {"fee": 5_000, "err": None}, "transaction": {"signatures": ["b"]}}, False),
+        ({"meta": {"fee": 5_000, "err": None}, "transaction": {"signatures": []}}, False),
+        ({"meta": {"fee": 5_000, "err": None}, "transaction": 7}, False),
+        ({"meta": FAILED, "transaction": {"signatures": ["a"]}}, False),
+        ({"meta": None}, False),
+        ({"meta": DEEP}, False),
+        ([], False),
+        (RpcRefused(0, "no"), False),
+    ],
+)
+async def test_what_came_out_is_read_from_no_other_transaction_and_from_none_that_failed(
+    shown: Any, is_taken: bool
+) -> None:
+    alone = [] if isinstance(shown, RpcRefused) else [await chain_of(shown).balances("a")]
+    (among,) = await chain_of(shown).balances_many(["a"])
+    (sent,) = await chain_of("a", statuses(LANDED), shown).send_and_look([("bytes", "a")])
+    assert {meta is not None for meta in (*alone, among, sent.meta)} == {is_taken}
+
+
 @pytest.mark.parametrize("odd", [statuses(LANDED), RpcRefused(-1, "no"), None])
 async def test_what_was_sent_and_cannot_be_looked_at_may_have_landed(odd: Any) -> None:
     sendings = await chain_of("sig", "sig", odd).send_and_look([("bytes-a", "a"), ("bytes-b", "b")])
