@@ -9,13 +9,7 @@ from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
 from libs.events.model import U64_MAX, Route
-
-COMPUTE_BUDGET = Pubkey.from_string("ComputeBudget111111111111111111111111111111")
-UNIT_LIMIT = 2  # what a budget's instruction is about is its first byte, the value the others
-UNIT_PRICE = 3  # paid for each unit of the limit, used or not
-UNITS_BY_DEFAULT = 200_000  # for each instruction of a transaction that sets no limit
-UNITS_MAX = 1_400_000
-LOADED_LIMIT = 4  # bytes of accounts, beyond which it fails; who says nothing may load as many as there may be
+from services.executor.budget import COMPUTE_BUDGET, LOADED_LIMIT, UNIT_LIMIT, UNIT_PRICE, UNITS_BY_DEFAULT, UNITS_MAX
 
 
 def least_of_legs(route: Route) -> list[int]:

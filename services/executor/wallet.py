@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from nacl.bindings import crypto_sign  # half of what the same signature costs in solders
 from solders.hash import Hash
 from solders.keypair import Keypair
+from solders.message import Message, MessageV0
 from solders.signature import Signature
 from solders.transaction import SanitizeError, VersionedTransaction
 
+from services.executor.budget import COMPUTE_BUDGET, priority_lamports
 from services.executor.joining import joined
 from services.executor.memo import named, orders_named
 
 SIGNATURE_BYTES = 64
 TRANSACTION_BYTES_MAX = 1_232  # one packet: the chain takes nothing larger
+# Paid by this wallet whatever comes of the transaction, and by no venue: one that errs in a unit would empty it.
+PRIORITY_LAMPORTS_MAX = 20_000_000
+_BUDGET = bytes(COMPUTE_BUDGET)
 
 
 class UnacceptableTransaction(Exception):
@@ -64,7 +69,8 @@ class Wallet:
         another order is that order's.
 
         What the instructions do cannot be checked for venues in general; what the signature is good for can: it must
-        be the only one asked for, ours, and bound to a recent block so that it expires.
+        be the only one asked for, ours, and bound to a recent block so that it expires. So can what is paid for a place
+        in that block.
 
         Raises:
             UnacceptableTransaction: see above, or not a transaction at all.
@@ -79,11 +85,21 @@ class Wallet:
             raise UnacceptableTransaction("the transaction never expires: it uses a durable nonce")
         # One signature, so one byte that counts it, its place, and the message.
         plain = bytes(transaction)
+        if _BUDGET in plain:
+            _check_priority(message)
         count, to_sign = plain[:1], plain[1 + SIGNATURE_BYTES :]
         if not _is_named(to_sign, order_id):
             to_sign = _with_memo(transaction, order_id)[1 + SIGNATURE_BYTES :]
         signature = crypto_sign(to_sign, self._secret)[:SIGNATURE_BYTES]
         return Signed(str(Signature(signature)), base64.b64encode(count + signature + to_sign).decode())
+
+
+def _check_priority(message: object) -> None:
+    if not isinstance(message, Message | MessageV0):
+        raise UnacceptableTransaction("a message of another version says what it pays")
+    if (lamports := priority_lamports(message)) > PRIORITY_LAMPORTS_MAX:
+        why = f"the transaction pays {lamports} lamports for a place in a block; at most {PRIORITY_LAMPORTS_MAX}"
+        raise UnacceptableTransaction(why)
 
 
 def _is_named(plain: bytes, order_id: str) -> bool:

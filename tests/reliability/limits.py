@@ -6,7 +6,7 @@ from typing import Any
 from libs.events import log, parked, redis_taking, upkeep, worker_limits
 from libs.orders import connection as postgres, folding
 from libs.service import http, lifecycle, settings, tokens
-from services.executor import rpc
+from services.executor import rpc, wallet
 from services.gateway import limits as gateway
 from services.notifier import limits as notifier
 from services.projector import handlers as projector, janitor
@@ -44,6 +44,12 @@ def bounds() -> tuple[Bound, ...]:
             "audit of discarded items, of a partition", parked.DISCARDED_MAX, "libs/events/parked.py", "the oldest go"
         ),
         Bound("age of waiting work, s", _SETTINGS["overload_wait_s"].default, "`OVERLOAD_WAIT_S`", "new orders: 503"),
+        Bound(
+            "lamports a transaction pays for a place in a block",
+            wallet.PRIORITY_LAMPORTS_MAX,
+            "services/executor/wallet.py",
+            "not signed: `venue_refused`",
+        ),
         Bound("memory of Redis, MiB", _SETTINGS["redis_memory_mb"].default, "`REDIS_MEMORY_MB`", "new orders: 503"),
         Bound("age of archived entries in Redis, s", _SETTINGS["log_keep_s"].default, "`LOG_KEEP_S`", "trimmed"),
         Bound("state of ended orders in Redis, s", janitor.ENDED_KEPT_S, "services/projector/janitor.py", "let go"),

@@ -14,7 +14,8 @@ from solders.signature import Signature
 from solders.transaction import VersionedTransaction
 
 from libs.events.ids import new_order_id
-from services.executor.joining import COMPUTE_BUDGET, UNIT_LIMIT, UNITS_BY_DEFAULT, UNITS_MAX, joined, least_of_legs
+from services.executor.budget import COMPUTE_BUDGET, UNIT_LIMIT, UNITS_BY_DEFAULT, UNITS_MAX
+from services.executor.joining import joined, least_of_legs
 from services.executor.wallet import TRANSACTION_BYTES_MAX, UnacceptableTransaction, Wallet
 from tests.builders import route_selected
 

@@ -12,7 +12,14 @@ from solders.signature import Signature
 from solders.system_program import AdvanceNonceAccountParams, advance_nonce_account
 from solders.transaction import VersionedTransaction
 
-from services.executor.wallet import TRANSACTION_BYTES_MAX, UnacceptableTransaction, Wallet, blockhash_of
+from services.executor.budget import COMPUTE_BUDGET, UNIT_LIMIT, UNIT_PRICE
+from services.executor.wallet import (
+    PRIORITY_LAMPORTS_MAX,
+    TRANSACTION_BYTES_MAX,
+    UnacceptableTransaction,
+    Wallet,
+    blockhash_of,
+)
 
 KEY = Keypair()
 WALLET = Wallet(str(KEY))
@@ -96,6 +103,37 @@ def sized(extra: int) -> str:
     data = b"order" + b"x" * 900
     missing = TRANSACTION_BYTES_MAX - len(base64.b64decode(unsigned(None, calling(data))))
     return unsigned(None, calling(data + b"x" * (missing + extra)))
+
+
+def budget(kind: int, value: int, size: int) -> Instruction:
+    return Instruction(COMPUTE_BUDGET, bytes([kind]) + value.to_bytes(size, "little"), [])
+
+
+@pytest.mark.parametrize(
+    ("units", "price", "lamports"),
+    [
+        (1_400_000, 14_285_714, 20_000_000),
+        (1_400_000, 14_285_715, 20_000_001),
+        (2**32 - 1, 14_285_715, 20_000_001),
+        (None, 100_000_000, 20_000_000),
+        (None, 100_000_001, 20_000_001),
+        (1, 2**64 - 1, 18_446_744_073_710),
+        (1_400_000, None, 0),
+    ],
+)
+def test_no_more_is_paid_for_a_place_in_a_block_than_was_settled_on(
+    units: int | None, price: int | None, lamports: int
+) -> None:
+    said = [budget(UNIT_LIMIT, units, 4)] if units is not None else []
+    said += [budget(UNIT_PRICE, price, 8)] if price is not None else []
+    text = unsigned(None, *said, calling(b"order"))
+    if lamports <= PRIORITY_LAMPORTS_MAX:
+        assert WALLET.sign(text, "order")
+        return
+    with pytest.raises(UnacceptableTransaction, match=f"pays {lamports} lamports for a place in a block; at most"):
+        WALLET.sign(text, "order")
+    with pytest.raises(UnacceptableTransaction, match="lamports for a place in a block; at most"):
+        WALLET.sign_all([text, text], "order")
 
 
 def calling(data: bytes) -> Instruction:
