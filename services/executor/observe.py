@@ -62,6 +62,10 @@ def outage_over(what: str, orders: int) -> None:
 def transaction_confirmed(order: Order, event: TxConfirmed) -> None:
     _CONFIRMED.inc()
     _AGAINST_QUOTE.observe(event.against_quote_ppm)
+    if order.route and event.amount_out < order.route.min_out:
+        told = {"amount_out": event.amount_out, "min_out": order.route.min_out}
+        venue = "+".join(leg.venue for leg in order.route.legs)
+        _log.warning("settled_below_the_minimum_the_venue_was_given", order_id=order.id, venue=venue, **told)
     # As above.
     _log.debug("transaction_confirmed", order_id=order.id, signature=event.signature, amount_out=event.amount_out)
 

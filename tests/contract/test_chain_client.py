@@ -216,6 +216,20 @@ async def test_what_a_node_will_not_show_is_waited_for_and_said(rig: Rig, monkey
     assert told == [(confirmed.order.id, f"getTransaction: {why}"), (over.order.id, f"getSignatureStatuses: {why}")]
 
 
+async def test_a_venue_that_does_not_keep_to_the_least_it_was_told_is_warned_of(rig: Rig) -> None:
+    now = selected()
+    assert now.order.route
+    least = now.order.route.min_out
+    for amount_out, warnings in ((least, 0), (least - 1, 1)):
+        rig.fake.amount_out = amount_out
+        with capture_logs() as said:
+            assert isinstance(await rig.settled(await submitted(rig)), TxConfirmed)
+        loud = [line for line in said if line["event"] == "settled_below_the_minimum_the_venue_was_given"]
+        assert [(line["venue"], line["amount_out"], line["min_out"]) for line in loud] == [
+            ("raydium", amount_out, least)
+        ] * warnings
+
+
 async def test_a_node_that_is_late_with_what_it_shows_is_asked_less_and_less(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
