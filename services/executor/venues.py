@@ -1,6 +1,7 @@
 """Asking the venue of a route for its transaction, in the shape of Jupiter's swap API."""
 
 import re
+from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,10 +103,29 @@ class VenueSwaps:
             return await each(self._build_one(request) for request in requests)
         swaps = answer.get("swaps") if isinstance(answer, dict) else None
         if status == 200 and isinstance(swaps, list) and len(swaps) == len(requests):
-            return [_outcome(swap) for swap in swaps]
+            return await self._each_its_own(requests, [_outcome(swap) for swap in swaps])
         if status in LIST_REFUSED:
             return await each(self._build_one(request) for request in requests)
         raise PeerNonsense(f"no list of {len(requests)} swaps (HTTP {status})")
+
+    async def _each_its_own(
+        self, requests: Sequence[SwapRequest], outcomes: Sequence[Built | Exception]
+    ) -> Sequence[Built | Exception]:
+        """From a list that is not in the order of its requests one would be given what another wants.
+
+        Whose a transaction is that does not name its order only a request for it alone tells.
+        """
+        unsure = {place for place, one in enumerate(zip(requests, outcomes, strict=True)) if not _is_for(*one)}
+        alone = iter(await each(self._build_one(requests[place]) for place in sorted(unsure)))
+        return [next(alone) if place in unsure else outcome for place, outcome in enumerate(outcomes)]
+
+
+def _is_for(request: SwapRequest, outcome: Built | Exception) -> bool:
+    """As far as it tells."""
+    try:
+        return isinstance(outcome, Exception) or request.reference.encode() in b64decode(outcome.transaction)
+    except ValueError:
+        return False
 
 
 def _failed(trouble: Exception) -> BuildFailed:

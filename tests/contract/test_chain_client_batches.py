@@ -14,8 +14,8 @@ from libs.service.http import open_session
 from services.executor import handlers, rpc, settling
 from services.executor.rpc import Call, ChainUnavailable, Rpc, RpcRefused
 from services.executor.venues import VenueSwaps
-from tests.contract.executor_rig import Rig, intent, running_rig, selected, selected_at, submitted
-from tests.contract.fake_chain import FakeChain
+from tests.contract.executor_rig import WALLET, Rig, intent, running_rig, selected, selected_at, submitted
+from tests.contract.fake_chain import FakeChain, reference_of
 
 
 @pytest.fixture
@@ -48,6 +48,22 @@ async def test_a_list_of_swaps_refused_as_a_whole_is_built_one_by_one(rig: Rig, 
     built = await rig.executor.handle_many([(now.order, now.event) for now in orders])
     assert [type(event) for (event,) in built] == [TxSubmitted] * 6
     assert rig.fake.swap_lists == 1
+
+
+@pytest.mark.parametrize("names", [True, False])
+async def test_a_list_that_is_not_in_the_order_of_its_requests_gives_no_order_what_another_wants(
+    rig: Rig, names: bool
+) -> None:
+    orders = [selected() for _ in range(6)]
+
+    def mixed_up() -> web.Response:
+        bodies = [{"userPublicKey": WALLET.address, "reference": now.order.id if names else "swap"} for now in orders]
+        return web.json_response({"swaps": [rig.fake._build(body) for body in bodies[::-1]]})
+
+    rig.fake.list_reply = mixed_up
+    built = await rig.executor.handle_many([(now.order, now.event) for now in orders])
+    sent = [event for (event,) in built if isinstance(event, TxSubmitted)]
+    assert [reference_of(event.transaction) for event in sent] == [now.order.id for now in orders]
 
 
 @pytest.mark.parametrize("venues", [("meteora",), ("raydium", "meteora")])
