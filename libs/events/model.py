@@ -168,6 +168,7 @@ class TxSubmitted(Event):
     signature: str
     transaction: str = Field(description="signed, base64")
     last_valid_block_height: int = Field(ge=0)
+    genesis: str | None = Field(None, description="genesis hash of the chain it was signed for, if its node told")
 
 
 class TxConfirmed(Event):

@@ -19,7 +19,7 @@ from services.executor.rpc import (
 
 STATUSES_PER_CALL_MAX = 256  # a node's limit
 SENDS_PER_CALL_MAX = 64
-# In a row, for nodes behind a balancer: of one call's status and the next one's history neither proves anything about
+# At once, for nodes behind a balancer: of one call's status and the next one's history neither proves anything about
 # the other. Where some have it all and some do not, so many that agree have never met one which found it.
 LOOKS_BACK = 8
 _CONFIRMED = {"commitment": "confirmed"}
@@ -51,6 +51,7 @@ class Chain:
     def __init__(self, rpc: Rpc) -> None:
         self._rpc = rpc
         self._quick = False
+        self._genesis: str | None = None
 
     async def send(self, transaction: str) -> None:
         """Hand over a signed transaction (base64). Raises RpcRefused too; neither outcome proves anything.
@@ -96,17 +97,20 @@ class Chain:
         if blocks_from is None:
             (look,) = looks_of(await self._rpc.together(status), 1)
             return look
-        calls = (status, Call("getFirstAvailableBlock"))
-        looks: list[Look] = []
-        for turn in range(LOOKS_BACK):
-            # In no order that repeats: a balancer's turns must not always lead the second to the node that has it all.
-            order = -1 if turn.bit_count() % 2 else 1
-            known, first = (await self._rpc.together(*calls[::order]))[::order]
-            (look,) = looks_of([known], 1)
-            if look.status:
-                return look
-            await self._check_reaches(first, blocks_from)
-            looks.append(look)
+        pair = (status, Call("getFirstAvailableBlock"))
+        # In no order that repeats: a balancer's turns must not always lead the second to the node that has it all.
+        orders = [-1 if turn.bit_count() % 2 else 1 for turn in range(LOOKS_BACK)]
+        answers = await self._rpc.gather([pair[::order] for order in orders])
+        told = [both[::order] for both, order in zip(answers, orders, strict=True) if not isinstance(both, Exception)]
+        looks = [looks_of([known], 1)[0] for known, _ in told]
+        if found := [look for look in looks if look.status]:
+            return found[0]
+        for trouble in answers:
+            if isinstance(trouble, Exception):
+                raise trouble
+        for place, (_, first) in enumerate(told):
+            if first not in [before for _, before in told[:place]]:
+                await self._check_reaches(first, blocks_from)
         return min(looks, key=lambda look: look.slot)
 
     async def _check_reaches(self, first: Any, height: int) -> None:
@@ -139,6 +143,16 @@ class Chain:
         if holds is None:
             raise ChainUnavailable(f"isBlockhashValid, at slot {slot}: {in_short(valid, 100)}")
         return ChainView(slot, height, holds)
+
+    async def genesis(self) -> str | None:
+        """The hash that says which chain it is, asked for until it is told; None: it is not, or cannot be."""
+        if self._genesis is None:
+            try:
+                (told,) = await self._rpc.together(Call("getGenesisHash"))
+            except ChainUnavailable:
+                return None
+            self._genesis = told if isinstance(told, str) else ""
+        return self._genesis or None
 
     async def height(self) -> int:
         """How many blocks the chain has; a node may be behind."""

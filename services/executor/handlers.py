@@ -16,10 +16,11 @@ from libs.events.trusted import trusted
 from services.executor import observe
 from services.executor.chain import Chain
 from services.executor.domain import believable
+from services.executor.failing import Failing
 from services.executor.heights import Heights
 from services.executor.joining import least_of_legs
 from services.executor.poller import Poller
-from services.executor.settling import Failing, Settling
+from services.executor.settling import Settling
 from services.executor.venues import BUILD_SECONDS_MAX, BuildFailed, BuildLate, Built, SwapRequest, VenueSwaps
 from services.executor.wallet import UnacceptableTransaction, Wallet
 
@@ -110,17 +111,23 @@ class Executor:
                 self._venues[name].build_many(requests, within_s) for name, requests in by_venue.items()
             ))  # fmt: skip
         told = [outcome.last_valid_block_height for each in built for outcome in each if isinstance(outcome, Built)]
-        height = await self._heights.beside(told) if told else None
+        asking = asyncio.gather(self._heights.beside(told), self._settling.chain.genesis()) if told else None
+        height, genesis = await asking if asking else (None, None)
         answers = {name: iter(outcomes) for name, outcomes in zip(by_venue, built, strict=True)}
         intents: dict[str, Sequence[Event]] = {}
         for order, selected in wanted:
             legs = [(leg.venue, next(answers[leg.venue])) for leg in selected.route.legs]
             late = not alone and any(isinstance(leg, BuildLate) for _, leg in legs)
-            intents[order.id] = [] if late else [self._signed(order, selected, legs, height)]
+            intents[order.id] = [] if late else [self._signed(order, selected, legs, height, genesis)]
         return intents
 
     def _signed(
-        self, order: Order, selected: RouteSelected, legs: Sequence[tuple[str, Built | BuildFailed]], height: int | None
+        self,
+        order: Order,
+        selected: RouteSelected,
+        legs: Sequence[tuple[str, Built | BuildFailed]],
+        height: int | None,
+        genesis: str | None,
     ) -> Event:
         # Again: a venue may have taken seconds to build.
         if expired := self._expired(order):
@@ -145,6 +152,7 @@ class Executor:
                 "signature": signed.signature,
                 "transaction": signed.transaction,
                 "last_valid_block_height": built[0].last_valid_block_height,
+                "genesis": genesis,
             },
         )
         observe.transaction_signed(order, intent, venue)

@@ -4,18 +4,17 @@ Signing again is left to a new attempt, and only evidence (`domain.conclude`) st
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from libs.events.crash import crossing
 from libs.events.model import U64_MAX, Event, Reason, TxConfirmed, TxSubmitted
 from libs.events.order import Order
-from libs.events.retry import RetryPolicy, after_failure
 from services.executor import observe
-from services.executor.chain import Chain, Sent
+from services.executor.chain import Chain, HistoryMissing, Sent
 from services.executor.domain import (
     ChainView,
     Confirmed,
@@ -30,6 +29,7 @@ from services.executor.domain import (
     needs_blocks_from,
     past,
 )
+from services.executor.failing import Failing
 from services.executor.outage import Outage
 from services.executor.poller import Poller
 from services.executor.rpc import ChainUnavailable, RpcRefused
@@ -56,22 +56,6 @@ Pending = tuple[Order, TxSubmitted]
 
 class AmountUnknown(Exception):
     """The order is settled, but the node does not show what came out: an operator must look."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failing:
-    """What follows a failed attempt. `now` is UTC; `fraction` is random in [0, 1), for the jitter of retries."""
-
-    policy: RetryPolicy
-    now: Callable[[], datetime]
-    fraction: Callable[[], float]
-
-    def event(self, order: Order, reason: Reason, detail: str) -> Event:
-        event = after_failure(
-            order, "execution", reason, detail, now=self.now(), fraction=self.fraction(), policy=self.policy
-        )
-        observe.attempt_failed(order, event)
-        return event
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +193,16 @@ class Settling:
         with crossing("chain.last_look"):
             blocks_from = needs_blocks_from(view, sent.last_valid_block_height)
             look: Look = await self.chain.look_back(sent.signature, blocks_from)
-        return conclude(look, view, sent.last_valid_block_height)
+        proof = conclude(look, view, sent.last_valid_block_height)
+        if isinstance(proof, Expired):
+            await self._check_chain(sent.genesis)
+        return proof
+
+    async def _check_chain(self, genesis: str | None) -> None:
+        """Raises HistoryMissing: the node is of another chain, as by a mistake in CHAIN_RPC_URL."""
+        here = await self.chain.genesis()
+        if genesis and here and genesis != here:
+            raise HistoryMissing(f"it was signed for the chain of genesis {genesis}, and the node is of that of {here}")
 
     async def _with_amount(self, order: Order, sent: TxSubmitted, slot: int) -> Sequence[Event]:
         """A node may know a signature's status long before it shows the transaction."""

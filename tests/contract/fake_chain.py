@@ -56,6 +56,7 @@ class FakeChain:
     status_slot_lag: int = 0
     refuses: str = ""  # this method
     refuses_with: int = -32011
+    genesis: str = ""  # empty: it does not know the question
     slow_s: float = 0  # each answer
     leaves_out: tuple[str, ...] = ()  # calls with these first parameters get no answer
     on_drop: Callable[[], None] | None = None
@@ -175,6 +176,8 @@ class FakeChain:
                 return {"result": self.first_height and self.first_height + behind}
             case "getBlock":
                 return {"result": {"blockHeight": params[0] - behind}}
+            case "getGenesisHash" if self.genesis:
+                return {"result": self.genesis}
             case _:
                 return {"error": {"code": -32601, "message": "Method not found"}}
 

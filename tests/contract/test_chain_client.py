@@ -31,7 +31,7 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
 async def test_the_intent_is_complete_before_anything_is_sent(rig: Rig) -> None:
     now = selected()
     sent = intent(await submitted(rig, now))
-    assert rig.fake.calls == ["getBlockHeight"]
+    assert sorted(rig.fake.calls) == ["getBlockHeight", "getGenesisHash"]
     assert signature_of(sent.transaction) == sent.signature
     assert sent.last_valid_block_height == rig.fake.height + 150
     (built,) = rig.fake.built

@@ -173,3 +173,20 @@ async def test_a_node_that_decides_nothing_long_after_a_chain_should_have_is_sai
     first, *others = [line for line in said if line["event"] == "transaction_look_trouble"]
     assert first["why"] == f"not decided at height {rig.fake.height}, long after it was sent"
     assert (first["log_level"], {line["log_level"] for line in others} - {"debug"}) == ("warning", set())
+
+
+@pytest.mark.parametrize(("signed_for", "looked_at"), [("one", "another"), ("one", "one"), ("", "one"), ("one", "")])
+async def test_what_is_not_on_another_chain_may_be_on_its_own(rig: Rig, signed_for: str, looked_at: str) -> None:
+    rig.fake.genesis, rig.fake.drop = signed_for, 1_000_000
+    now = await submitted(rig)
+    assert intent(now).genesis == (signed_for or None)
+    rig.fake.genesis = looked_at
+    rig.fake.expire()
+    rig.chain._genesis = None  # another process, after CHAIN_RPC_URL was set anew
+    if (signed_for, looked_at) == ("one", "another"):
+        with pytest.raises(
+            HistoryMissing, match="signed for the chain of genesis one, and the node is of that of anot"
+        ):
+            await rig.handle(now)
+    else:
+        assert isinstance(await rig.settled(now), AttemptFailed)

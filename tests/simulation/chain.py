@@ -93,6 +93,9 @@ class SimulatedChain:
 
         return [await one(calls) for calls in groups]
 
+    def _getGenesisHash(self, _node: int) -> str:  # noqa: N802
+        return "simulated"
+
     def _sendTransaction(self, _node: int, transaction: str, _options: Any) -> Any:  # noqa: N802
         signature, slot = signature_of(transaction), self.slot
         self.orders[signature] = reference_of(transaction)
