@@ -17,6 +17,7 @@ LONGER_AGAIN_S = 600.0  # after a list was refused, until one as long is tried a
 METHOD_NOT_FOUND = -32601
 NODE_UNHEALTHY = -32005
 LEFT_OUT = 0  # our own: the node gave no code, or no answer to this one
+_REFUSED = frozenset({400, 404, 405, 422})  # so some say of one call what its error says as well
 _TOO_MANY_CALLS = LIST_REFUSED | {403, 405}
 
 
@@ -105,6 +106,13 @@ class Rpc:
             self._shorten(half, f"HTTP {status}: {in_short(answer, 100)}")
             # One after the other: the first finds out how long a list may be.
             return [*await self._apart([calls[:half]]), *await self._apart([calls[half:]])]
+        if (
+            len(calls) == 1
+            and status in _REFUSED
+            and isinstance(answer, dict)
+            and isinstance(answer.get("error"), dict)
+        ):
+            return _by_id([{**answer, "id": 0}], 1)
         if status != 200:
             raise ChainUnavailable(f"HTTP {status}")
         return _by_id(answer if isinstance(answer, list) else [answer], len(calls))

@@ -56,6 +56,7 @@ class FakeChain:
     status_slot_lag: int = 0
     refuses: str = ""  # this method
     refuses_with: int = -32011
+    refused_status: int = 200  # of the answer to one call, which is an error
     genesis: str = ""  # empty: it does not know the question
     slow_s: float = 0  # each answer
     leaves_out: tuple[str, ...] = ()  # calls with these first parameters get no answer
@@ -133,6 +134,8 @@ class FakeChain:
             self.lose_replies -= 1
             assert request.transport
             request.transport.close()
+        if self.refused_status != 200 and not isinstance(body, list) and "error" in answers[0]:
+            return web.json_response({**answers[0], "id": None}, status=self.refused_status)
         # In any order, as the standard allows.
         return web.json_response(answers[::-1] if isinstance(body, list) else answers[0])
 

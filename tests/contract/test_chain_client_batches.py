@@ -12,6 +12,7 @@ from libs.events.model import AttemptFailed, Reason, TxConfirmed, TxSubmitted
 from libs.service.health import serve
 from libs.service.http import open_session
 from services.executor import handlers, rpc, settling
+from services.executor.domain import AHEAD_MAX
 from services.executor.rpc import Call, ChainUnavailable, Rpc, RpcRefused
 from services.executor.venues import VenueSwaps
 from tests.contract.executor_rig import WALLET, Rig, intent, running_rig, selected, selected_at, submitted
@@ -247,3 +248,16 @@ async def test_a_node_in_other_trouble_is_not_asked_once_more_for_each_call(rig:
     with pytest.raises(ChainUnavailable):
         await rig.rpc.together(*[Call("getSlot")] * 4)
     assert rig.fake.requests == 1
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 422])
+async def test_an_error_of_one_call_is_understood_whatever_http_says_of_it(rig: Rig, status: int) -> None:
+    rig.fake.calls_per_request_max, rig.fake.refused_status = 1, status
+    now = await submitted(rig)
+    rig.fake.height += 2 * AHEAD_MAX
+    rig.fake.slot += 2 * AHEAD_MAX
+    rig.fake.knows_blockhash_valid = rig.fake.tells_first_block = False
+    async with asyncio.timeout(20):
+        event = await rig.settled(now)
+    assert isinstance(event, AttemptFailed)
+    assert event.reason is Reason.TRANSACTION_EXPIRED
