@@ -7,7 +7,7 @@ from datetime import datetime
 from aiohttp import hdrs, web
 
 from libs.events.crash import crossing
-from libs.events.ids import Cursor, partition_of, partition_of_user
+from libs.events.ids import Cursor, Position, partition_of, partition_of_user
 from libs.events.log import Entry
 from libs.events.model import Status
 from libs.events.order import Order
@@ -16,6 +16,7 @@ from libs.orders.presentation import Body, event_body, order_body
 from libs.orders.resume import NotResumable, pages_after, position_of
 from libs.orders.shown import Shown
 from libs.orders.views import PAGE_MAX
+from libs.service.turns import Turns
 from libs.venues.tokens import TOKENS
 from services.gateway import limits
 from services.gateway.answers import answer
@@ -53,6 +54,7 @@ class Lookups:
     def __init__(self, parts: Parts) -> None:
         self._parts, self._asking = parts, Asking(parts)
         self._of_lists = Shown(parts.views, limits.SHOWN_ORDERS_KEPT)
+        self._turns = Turns(limits.READERS_AT_ONCE, limits.READERS_OF_USER)
 
     async def tokens(self, _request: web.Request) -> web.Response:
         """GET /api/tokens."""
@@ -68,7 +70,7 @@ class Lookups:
             limit = min(limit, limits.EXPANDED_ORDERS_MAX)
         with crossing("orders.list"):
             page, following = await self._page(user, cursor, limit, wanted)
-            bodies = await self._with_events(page) if expanded else [one.body for one in await self._of_lists.of(page)]
+            bodies = await (self._with_events(user, page) if expanded else self._bodies(page))
         following_at = request.rel_url.update_query(cursor=following or "")
         link = {"Link": f'<{following_at}>; rel="next"'} if following else {}
         return answer({"orders": bodies, "nextCursor": following}, headers=link)
@@ -93,9 +95,13 @@ class Lookups:
             if cursor is None or scanned >= limits.SCANNED_ORDERS_MAX:
                 return found, cursor
 
-    async def _with_events(self, page: Sequence[Listed]) -> Sequence[Body]:
-        orders = await self._parts.views.whole(page)
-        return [await self._expanded(orders[one.id]) for one in page if one.id in orders]
+    async def _bodies(self, page: Sequence[Listed]) -> Sequence[Body]:
+        return [one.body for one in await self._of_lists.of(page)]
+
+    async def _with_events(self, user: str, page: Sequence[Listed]) -> Sequence[Body]:
+        async with self._turns.of(user, limits.TURN_WAIT_S):
+            orders = await self._parts.views.whole(page)
+            return [await self._expanded(orders[one.id]) for one in page if one.id in orders]
 
     async def get_order(self, request: web.Request) -> web.Response:
         """GET /api/orders/{id}?expand=events."""
@@ -153,12 +159,8 @@ class Lookups:
         if cursor is None:
             return answer({"events": [], "cursor": str(Cursor(log.epoch, partition, await log.tip(partition)))})
         epoch = log.epoch  # of all that is read from here on, though another log may be open before it is told
-        after, found = position_of(cursor, self._parts.reads, user), list[Entry]()
-        async for entries, at in pages_after(self._parts.reads, user, after, limits.RESUME_ENTRIES_MAX):
-            found += entries
-            after = found[limit - 1].at if len(found) >= limit else at
-            if len(found) >= limit:
-                break
+        async with self._turns.of(user, limits.TURN_WAIT_S):
+            found, after = await self._found(user, position_of(cursor, self._parts.reads, user), limit)
         if log.epoch != epoch:
             raise NotResumable("The log was repaired while it was read.")
         asked = {entry.fields["subject"] for entry in found[:limit]}
@@ -170,6 +172,16 @@ class Lookups:
             for entry in found[:limit]
         ]
         return answer({"events": events, "cursor": str(Cursor(epoch, partition, after))})
+
+    async def _found(self, user: str, after: Position, limit: int) -> tuple[list[Entry], Position]:
+        """The user's entries behind a place, and how far that was read."""
+        found = list[Entry]()
+        async for entries, at in pages_after(self._parts.reads, user, after, limits.RESUME_ENTRIES_MAX):
+            found += entries
+            after = found[limit - 1].at if len(found) >= limit else at
+            if len(found) >= limit:
+                break
+        return found, after
 
 
 def _check_parameters(request: web.Request, *known: str) -> None:

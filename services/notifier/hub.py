@@ -99,7 +99,7 @@ class Hub:
     async def _resume(self, subscriber: Subscriber, cursor: str) -> bool:
         user, wanted = subscriber.user, subscriber.orders
         reached = position_of(cursor, self._log, user)
-        async with self._telling.reading:
+        async with self._telling.reading.of(user):
             if subscriber.closed:
                 return True
             if wanted is not None and await self._telling.read(user, wanted) is None:
@@ -132,7 +132,7 @@ class Hub:
         """`told`: how far it was told of orders that are not in this snapshot."""
         while True:
             partition, epoch = partition_of_user(subscriber.user, self._log.partitions), self._reached.epoch
-            async with self._telling.reading:
+            async with self._telling.reading.of(subscriber.user):
                 if subscriber.closed:
                     return True
                 # Before the orders are read: nothing up to here can be missing in them.

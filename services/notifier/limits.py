@@ -15,7 +15,8 @@ class Limits:
     message_bytes_max: int = 4 * 1024  # inbound; beyond: closed with 1009
     unheard_messages_max: int = 16  # inbound, while one is answered; beyond: not read from the socket meanwhile
     snapshot_orders: int = 100  # the newest ones of a socket that carries all orders
-    snapshots_at_once: int = 16  # after a reset everybody wants one; the rest wait
+    snapshots_at_once: int = 16  # or histories; after a reset everybody wants one, and the rest wait
+    snapshots_of_user_at_once: int = 2  # or all of one user's connections would be before everybody else's
     ended_orders_kept: int = 10_000  # as JSON, for snapshots; beyond: the archive is asked again
     orders_kept: int = 10_000  # tokens of orders lately seen; beyond: the log is asked again
     orders_per_socket_max: int = 100  # subscribed to by name; beyond: an error message, nothing changes

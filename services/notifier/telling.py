@@ -7,6 +7,7 @@ from libs.events.ids import Cursor
 from libs.events.log import Entry
 from libs.orders.presentation import event_body
 from libs.orders.shown import Shown, ShownOrder, shown
+from libs.service.turns import Turns
 from services.notifier import observe
 from services.notifier.known import KnownOrders, Views
 from services.notifier.limits import Limits
@@ -21,8 +22,8 @@ class Telling:
         self._reached, self._views, self._limits = reached, views, limits
         self._known = KnownOrders(views, limits.orders_kept)
         self._shown = Shown(views, limits.ended_orders_kept)
-        self.reading = asyncio.Semaphore(limits.snapshots_at_once)
-        """Held by whoever reads for one listener."""
+        self.reading = Turns(limits.snapshots_at_once, limits.snapshots_of_user_at_once)
+        """Taken by whoever reads for one listener."""
 
     async def read(self, user: str, wanted: set[str] | None) -> list[ShownOrder] | None:
         """These orders, or the user's newest; None: one of them is not there, or not this user's.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -13,6 +13,7 @@ from libs.events.ids import Position
 from libs.events.log import Entry, Only
 from libs.events.memory_log import MemoryLog
 from libs.events.order import Order
+from libs.orders.listed import Listed
 from services.notifier.app import PATH
 from services.notifier.stream import PATH as STREAM_PATH
 from tests.builders import routing_started
@@ -204,3 +205,26 @@ async def test_the_log_is_not_read_on_for_who_has_left(path: str, monkeypatch: p
 async def _cursor(notifier: Notifier) -> str:
     async with notifier.connect("alice") as ws:
         return str((await ws.receive_json())["cursor"])
+
+
+async def test_who_reads_for_all_his_connections_at_once_keeps_nobody_else_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(MemoryLog(PARTITIONS), replace(LIMITS, snapshots_at_once=3)) as notifier:
+        released, reading, listed = asyncio.Event(), list[str](), notifier.views.listed
+
+        async def slowly(user: str, before: str | None, limit: int) -> tuple[list[Listed], str | None]:
+            reading.append(user)
+            if user == "alice":
+                await released.wait()
+            return await listed(user, before, limit)
+
+        monkeypatch.setattr(notifier.views, "listed", slowly)
+        async with AsyncExitStack() as stack:
+            hers = [await stack.enter_async_context(notifier.connect("alice")) for _ in range(5)]
+            await eventually(lambda: reading == ["alice", "alice"])
+            async with asyncio.timeout(10), notifier.connect("bob") as ws:
+                assert (await ws.receive_json())["type"] == "snapshot"
+            assert reading == ["alice", "alice", "bob"]
+            released.set()
+            assert [(await ws.receive_json())["type"] for ws in hers] == ["snapshot"] * 5

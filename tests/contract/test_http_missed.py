@@ -3,6 +3,7 @@
 import asyncio
 import pkgutil
 import signal
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.builders import a_request, routing_started, then
 from tests.contract.http_gateway import PARTITIONS, Client, gateway
 from tests.fault.own_redis import server
 from tests.servers import flush_redis
+from tests.waiting import eventually
 
 
 async def story(log: MemoryLog, user: str, events: int) -> list[str]:
@@ -169,6 +171,60 @@ async def test_a_cursor_no_redis_could_read_is_gone_and_not_a_log_that_is_away(r
         mine = partition_of_user("user-1", PARTITIONS)
         answer = await client.get(f"/api/events?cursor={log.epoch}:{mine}:{place}")
         assert (answer.status, answer.code) == (410, "cursor_gone")
+
+
+class SlowlyRead(MemoryLog):
+    """Nothing of it is read before it is `released`."""
+
+    def __init__(self) -> None:
+        super().__init__(PARTITIONS)
+        self.released, self.reading = asyncio.Event(), Counter[int]()
+
+    async def read(
+        self, after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
+    ) -> list[Entry]:
+        self.reading.update([*after])
+        await self.released.wait()
+        self.reading.subtract([*after])
+        return await super().read(after, count, block_ms, only)
+
+
+async def test_what_one_user_asks_to_be_read_is_read_a_few_at_once_and_keeps_nobody_else_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = SlowlyRead()
+    monkeypatch.setattr(limits, "TURN_WAIT_S", None)
+    mine = partition_of_user("user-1", PARTITIONS)
+    other = next(name for name in map(str, range(99)) if partition_of_user(name, PARTITIONS) != mine)
+    async with gateway(log=log) as client:
+        cursor = (await client.get("/api/events")).body["cursor"]
+        others = client.other(other)
+        cursor_of_other = (await others.get("/api/events")).body["cursor"]
+        await story(log, "user-1", 4)
+        await story(log, other, 4)
+        asking = [asyncio.create_task(page(client, cursor)) for _ in range(limits.READERS_AT_ONCE + 3)]
+        asking.append(asyncio.create_task(page(others, cursor_of_other)))
+        await eventually(lambda: log.reading[partition_of_user(other, PARTITIONS)] == 1)
+        assert log.reading[mine] == limits.READERS_OF_USER
+        log.released.set()
+        assert [len(told["events"]) for told in await asyncio.gather(*asking)] == [4] * len(asking)
+
+
+async def test_who_asks_for_more_than_is_read_for_him_in_time_is_told_to_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = SlowlyRead()
+    monkeypatch.setattr(limits, "TURN_WAIT_S", 0.01)
+    monkeypatch.setattr(limits, "READERS_OF_USER", 1)
+    async with gateway(log=log) as client:
+        cursor = (await client.get("/api/events")).body["cursor"]
+        await story(log, "user-1", 2)
+        first = asyncio.create_task(page(client, cursor))
+        await eventually(lambda: log.reading.total() == 1)
+        answer = await client.get(f"/api/events?cursor={cursor}")
+        assert (answer.status, answer.code, answer.headers["Retry-After"]) == (429, "rate_limited", "1")
+        log.released.set()
+        assert len((await first)["events"]) == 2
 
 
 async def test_a_redis_that_stays_silent_is_not_taken_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
