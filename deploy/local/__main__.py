@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deploy.local.stack import Stack
 from libs.service.settings import EXIT_USAGE, ConfigurationError, load_settings
+from libs.service.terminal import harmless
 
 FROM = {"url": "given", "path": "installed on this machine", "wheel": "from the Python package", "docker": "container"}
 
@@ -41,6 +42,11 @@ def say(line: str) -> None:
         sys.stdout.flush()
 
 
+def repeat(line: str) -> None:
+    """What a service or a store said, with whatever a stranger had it say."""
+    say(harmless(line))
+
+
 async def serve() -> None:
     """Everything up, said so, and down again when a signal cancels this.
 
@@ -48,7 +54,7 @@ async def serve() -> None:
         ConfigurationError: it cannot come up; one line, nothing left running.
     """
     started = time.monotonic()
-    stack = Stack(load_settings().data_dir, tell=say)
+    stack = Stack(load_settings().data_dir, tell=repeat)
     _stop_on_signals(stack)
     async with stack:
         say(_ready_text(stack, time.monotonic() - started))

@@ -12,6 +12,8 @@ import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
+from libs.service.terminal import harmless
+
 SECRET_KEYS = re.compile(r"password|secret|token$|authorization|api_?key|jwt|wallet|cookie", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):[^/@\s]+(?=@)")
 _OF_CLIENTS = (HttpProcessingError, RequestPayloadError, ConnectionResetError)
@@ -40,7 +42,12 @@ def _json_line(_logger: Any, _method: str, fields: structlog.typing.EventDict) -
 
 def _text_line() -> structlog.typing.Processor:
     render = structlog.dev.ConsoleRenderer()
-    return lambda logger, method, fields: render(logger, method, fields).encode(errors="replace")
+
+    def line(logger: Any, method: str, fields: structlog.typing.EventDict) -> bytes:
+        shown = {key: harmless(value) if isinstance(value, str) else value for key, value in fields.items()}
+        return str(render(logger, method, shown)).encode(errors="replace")
+
+    return line
 
 
 class _Dispensable:

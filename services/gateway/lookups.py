@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import orjson
 from aiohttp import hdrs, web
 
 from libs.events.crash import crossing
@@ -70,7 +71,7 @@ class Lookups:
             limit = min(limit, limits.EXPANDED_ORDERS_MAX)
         with crossing("orders.list"):
             page, following = await self._page(user, cursor, limit, wanted)
-            bodies = await (self._with_events(user, page) if expanded else self._bodies(page))
+            bodies = await self._with_events(user, page) if expanded else await self._bodies(page)
         following_at = request.rel_url.update_query(cursor=following or "")
         link = {"Link": f'<{following_at}>; rel="next"'} if following else {}
         return answer({"orders": bodies, "nextCursor": following}, headers=link)
@@ -95,7 +96,7 @@ class Lookups:
             if cursor is None or scanned >= limits.SCANNED_ORDERS_MAX:
                 return found, cursor
 
-    async def _bodies(self, page: Sequence[Listed]) -> Sequence[Body]:
+    async def _bodies(self, page: Sequence[Listed]) -> Sequence[Body | orjson.Fragment]:
         return [one.body for one in await self._of_lists.of(page)]
 
     async def _with_events(self, user: str, page: Sequence[Listed]) -> Sequence[Body]:

@@ -10,6 +10,7 @@ from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTime
 from rich.console import Console
 from rich.text import Text
 
+from libs.service.terminal import harmless
 from services.ops.show import STATUS_STYLE, describe, print_line
 from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, Refusal
 
@@ -96,7 +97,7 @@ async def _print_events(ws: ClientWebSocketResponse, order_id: str, last: float,
         line = Text()
         line.append(f"{'+' + _ms(last, now):>7}  ", "dim")
         line.append(f"{event['type']:<15} ", "bold").append(f"{status:<10} ", STATUS_STYLE.get(status, "cyan"))
-        print_line(console, line.append(describe(event)))
+        print_line(console, line.append(harmless(describe(event))))
         last = now
         if status in TERMINAL:
             return status

@@ -17,6 +17,7 @@ from libs.events.parked import Discarded, Parked
 from libs.events.parking import NotDiscardable, discard, discardable, redrivable
 from libs.events.reactions import TERMINAL, WORKERS
 from libs.service.settings import Settings
+from libs.service.terminal import harmless
 from services.ops.show import json_line, make_console
 from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE, Refusal, Stack, find_settings
 
@@ -228,7 +229,7 @@ def _print(items: list[Parked], about: dict[str, Discarded], console: Console) -
         said = about.get(_name(item))
         reason = f"{item.reason}; discarded by {said.by}: {said.reason}" if said else item.reason
         values = (_name(item), item.service, item.order_id, item.event_type, str(item.deliveries))
-        table.add_row(*values, _time(item.made_ms), _time(item.parked_ms), item.fingerprint, Text(reason))
+        table.add_row(*values, _time(item.made_ms), _time(item.parked_ms), item.fingerprint, Text(harmless(reason)))
     console.print(table)
 
 

@@ -16,6 +16,7 @@ from libs.events.log import Entry
 from libs.events.model import OrderRequested
 from libs.events.order import Order, evolve
 from libs.orders.presentation import event_body, order_body
+from libs.service.terminal import harmless
 from services.ops.replay import Replay, Step
 
 ORDERS_KEPT = 10_000
@@ -99,7 +100,7 @@ def event_line(entry: Entry, body: Body | None, *, order_known: bool, short: boo
     line.append(f"{fields.get('type', '?'):<15} ", "bold")
     status = str(body["status"]) if body else "?"
     line.append(f"{status:<10} ", STATUS_STYLE.get(status, "cyan"))
-    line.append(describe(body) if body else "cannot be shown by this release", "" if body else "red")
+    line.append(harmless(describe(body)) if body else "cannot be shown by this release", "" if body else "red")
     return line
 
 
@@ -152,7 +153,7 @@ def replay_table(story: Replay) -> Table:
             Text(status, STATUS_STYLE.get(status, "cyan")),
             str(order.attempt) if order else "?",
             "+".join(step.stores),
-            Text(step.problem, "red") if step.problem else Text(_changes(step)),
+            Text(harmless(step.problem), "red") if step.problem else Text(harmless(_changes(step))),
         )
     return table
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +49,14 @@ def test_what_cannot_be_logged_stops_nobody(fmt: str, unbuffered: str) -> None:
             [sys.executable, "-c", program], env=environ, stdout=subprocess.PIPE, stderr=log, text=True, check=False
         )
     assert (done.returncode, done.stdout) == (0, "went on\n")
+
+
+def test_what_a_stranger_wrote_gives_no_orders_to_a_terminal() -> None:
+    program = (
+        "import structlog; from libs.service.logging import configure_logging\n"
+        "configure_logging('gateway', fmt='pretty')\n"
+        "structlog.get_logger().warning('need_failed', reason='\\x1b]0;mine\\x07', path='a\\rb c\\x9bd')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, check=True)
+    said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr.decode())  # the colours are ours
+    assert not set(said) & {"\x1b", "\x07", "\r", "\x9b"}, repr(said)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.__main__ import repeat
 from deploy.local.logtail import LogTail
 from deploy.local.processes import Command, spawn
 
@@ -57,3 +58,14 @@ async def test_last_words_are_found_in_a_log_that_started_over(tmp_path: Path) -
     os.truncate(log, 0)
     await process.exited()
     assert process.last_line() == "last words"
+
+
+def test_what_a_stranger_wrote_gives_no_orders_to_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tail, log = LogTail(repeat), tmp_path / "gateway.log"
+    tail.follow(log)
+    warn(log, "a path of \x1b]0;mine\x07 and \x9b31m and\rall is well, in käse and 円")
+    tail.look()
+    said = capsys.readouterr().out
+    assert said == "gateway: warning: a path of \\x1b]0;mine\\x07 and \\x9b31m and\\rall is well, in käse and 円\n"

@@ -136,6 +136,13 @@ async def test_an_order_of_a_token_that_only_another_release_knows_is_replayed_a
     assert "? WIF for USDC, slippage 50 bps" in shown(replay_table(story))
 
 
+async def test_what_a_node_said_gives_no_orders_to_a_terminal() -> None:
+    failure = {"stage": "execution", "code": "transaction_rejected", "detail": "no\x1b]0;mine\x07"}
+    body = {"type": "OrderFailed", "status": "FAILED", "data": {"attempt": 1, "failure": failure}}
+    line = event_line(Entry(0, Position(1, 1), {"type": "OrderFailed"}), body, order_known=True, short=False)
+    assert line.plain.endswith(r"transaction_rejected (no\x1b]0;mine\x07)")
+
+
 def test_of_a_split_order_the_shares_are_told() -> None:
     legs = [{"venue": "meteora", "shareBps": 7_000}, {"venue": "orca", "shareBps": 3_000}]
     route = {"legs": legs, "quotedAmountOut": "1500", "minAmountOut": "1492.5"}
