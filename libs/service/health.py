@@ -1,13 +1,16 @@
 """`/livez`, `/readyz` and `/metrics`: the same three for every service."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from libs.service.door import Door, connections_max
 from libs.service.settings import ConfigurationError
 
+BACKLOG = 128
 DRAIN_S_MIN = 0.01
 
 
@@ -79,11 +82,16 @@ async def serve(
     # aiohttp takes no time at all for all the time there is.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=max(drain_s, DRAIN_S_MIN))
     await runner.setup()
+    assert runner.server
+    door, loop = Door(runner.server, connections_max()), asyncio.get_running_loop()
     try:
         try:
-            await web.TCPSite(runner, host, port, reuse_port=shared or None).start()
+            listening = await loop.create_server(door, host, port, backlog=BACKLOG, reuse_port=shared or None)
         except OSError as error:
             raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-        yield runner.addresses[0][1]
+        try:
+            yield listening.sockets[0].getsockname()[1]
+        finally:
+            listening.close()
     finally:
         await runner.cleanup()

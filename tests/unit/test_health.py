@@ -1,11 +1,15 @@
-"""How what is served ends."""
+"""Who is let in by what is served, and how it ends."""
 
 import asyncio
+import resource
 
 import aiohttp
+import pytest
 from aiohttp import web
 
+from libs.service.door import OF_OUR_OWN
 from libs.service.health import serve
+from tests.contract.http_gateway import Run, both_loops
 
 
 async def test_without_time_to_drain_a_request_in_hand_does_not_hold_up_the_end() -> None:
@@ -23,3 +27,54 @@ async def test_without_time_to_drain_a_request_in_hand_does_not_hold_up_the_end(
             waiting = asyncio.create_task(session.get(f"http://127.0.0.1:{port}/"))
             await asked.wait()
         await asyncio.gather(waiting, return_exceptions=True)
+
+
+HALF_A_REQUEST = b"GET / HTTP/1.1\r\nHost: "
+MANY_THAT_ARE_NOT_READ = b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n" * 8
+
+
+@both_loops
+@pytest.mark.parametrize("said", [b"", HALF_A_REQUEST, MANY_THAT_ARE_NOT_READ])
+def test_connections_that_want_nothing_keep_nobody_else_out(
+    said: bytes, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = OF_OUR_OWN
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (most, most))
+
+    async def story() -> None:
+        asked, answered = asyncio.Event(), asyncio.Event()
+
+        async def lasting(_request: web.Request) -> web.Response:
+            asked.set()
+            await answered.wait()
+            return web.Response(text="to the end")
+
+        async def long(_request: web.Request) -> web.Response:
+            return web.Response(body=bytes(4_000_000))
+
+        app = web.Application()
+        app.add_routes([web.get("/", lasting), web.get("/long", long)])
+        async with serve(app, "127.0.0.1", 0) as port, aiohttp.ClientSession() as session, asyncio.timeout(60):
+            in_hand = asyncio.create_task(session.get(f"http://127.0.0.1:{port}/"))
+            await asked.wait()
+            silent = [await asyncio.open_connection("127.0.0.1", port, limit=1) for _ in range(2 * most)]
+            for _, writer in silent:
+                writer.write(said)
+            late = [await asyncio.open_connection("127.0.0.1", port) for _ in range(most)]
+            await until_cut_off(silent[0])
+            answered.set()
+            response = await in_hand
+            assert await response.text() == "to the end"
+            for _, writer in [*silent, *late]:
+                writer.transport.abort()
+
+    run(story())
+
+
+async def until_cut_off(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+    reader, _ = connection
+    try:
+        while await reader.read(1 << 20):
+            pass
+    except ConnectionResetError:
+        pass
