@@ -102,6 +102,8 @@ def find_streams(client: Any) -> tuple[str, dict[int, str]]:
         found = re.fullmatch(r"(orders:\{(\d+)[a-z]+\}):meta", key)
         if found:
             meta = client.hgetall(key)
+            if not meta.keys() >= {"epoch", "layout"}:
+                raise Stop("the log is being restored: come back when it is")
             epochs.add(meta["epoch"])
             layout = meta["layout"]
             streams[int(found[2])] = f"{found[1]}:log"

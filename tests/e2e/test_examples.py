@@ -6,11 +6,13 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from redis import Redis, RedisCluster
+from redis.exceptions import NoPermissionError
 
 from deploy.local.ports import Claims
 from libs.events.ids import partition_of_user
@@ -115,6 +117,64 @@ def test_the_tap_stops_on_a_hole(log_url: str, tmp_path: Path) -> None:
     assert "expected position 7, found 8: entries are missing" in done.stderr
     assert "docs/integrators.md" in done.stderr, "a person must look, and there it says where"
     assert tap(log_url, tmp_path).returncode == 1
+
+
+def test_the_tap_says_so_while_a_lost_log_is_restored(log_url: str, tmp_path: Path) -> None:
+    orders_happen(log_url, "user-1")
+    with Redis.from_url(log_url) as client:
+        for key in client.scan_iter("orders:*:meta"):
+            client.delete(key)
+            client.hset(key, "mender", "whoever restores it")
+    done = tap(log_url, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "the log is being restored" in done.stderr
+    assert not (tmp_path / "tap.cursors").exists()
+
+
+def as_reader(url: str) -> str:
+    """The URL of the user the page tells of."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://integrator:a-password@{rest.rpartition('@')[2]}"
+
+
+@pytest.fixture(params=["log_url", "cluster_url"])
+def read_only_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A log, as whoever is given no more rights than the page says may see it."""
+    url: str = request.getfixturevalue(request.param)
+    (line,) = re.findall(r"^ACL SETUSER integrator .*$", PAGE.read_text(), re.MULTILINE)
+    with RedisCluster.from_url(url) if request.param == "cluster_url" else Redis.from_url(url) as client:
+        everywhere = {"target_nodes": RedisCluster.ALL_NODES} if isinstance(client, RedisCluster) else {}
+        if everywhere:
+            client.flushall(target_nodes=RedisCluster.PRIMARIES)
+        client.execute_command(*shlex.split(line), **everywhere)
+        try:
+            yield url
+        finally:
+            client.execute_command("ACL", "DELUSER", "integrator", **everywhere)
+
+
+def test_the_rights_the_page_gives_are_enough_to_read_and_to_do_nothing_else(
+    read_only_url: str, tmp_path: Path
+) -> None:
+    told = orders_happen(read_only_url, *(f"user-{number}" for number in range(8)))
+    assert sorted(ids(tap(as_reader(read_only_url), tmp_path))) == sorted(told)
+    keys = Keys(3)
+    refused = [
+        ("XADD", keys.log, "*", "type", "OrderRequested"),
+        ("XTRIM", keys.log, "MAXLEN", "0"),
+        ("XGROUP", "CREATE", keys.log, "mine", "0"),
+        ("XRANGE", keys.work("executor"), "-", "+"),
+        ("HSET", keys.meta, "epoch", "mine"),
+        ("HGETALL", keys.idempotency("user-1", "key")),
+        ("DEL", keys.log),
+        ("FLUSHALL",),
+        ("EVAL", "return 1", "0"),
+        ("CONFIG", "GET", "requirepass"),
+    ]
+    with Redis.from_url(as_reader(read_only_url)) as client:
+        for command in refused:
+            with pytest.raises(NoPermissionError):
+                client.execute_command(*command)
 
 
 def test_the_tap_does_not_read_another_log_with_old_cursors(log_url: str, tmp_path: Path) -> None:
