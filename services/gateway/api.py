@@ -20,9 +20,10 @@ from services.gateway.fates import report
 from services.gateway.parts import Parts
 from services.gateway.placing import Asker, Placed, Placing
 from services.gateway.problems import Problem, document
-from services.gateway.reading import REQUEST_ID, check_handshake, idempotency_key, read_body
+from services.gateway.reading import BODY, REQUEST_ID, check_handshake, idempotency_key, read_body, weight_of
 
 Entry = TypeVar("Entry")
+Item = tuple[dto.OrderRequest, str | None]
 
 _REPLAYED = {"Idempotent-Replayed": "true"}
 
@@ -38,16 +39,15 @@ class Api:
 
     async def place_order(self, request: web.Request) -> web.Response:
         """POST /api/orders: answered once the order is in the log."""
-        asker = await self._asking.writer(request)
-        self._parts.overload.check()
-        key = idempotency_key(request)
-        asked = dto.read_order(await read_body(request), self._parts.clock())
+        asker = await self._asking.uncounted_writer(request)
+        [(asked, key)] = await self._counted(self._order_of(request), "#", request, asker)
         placed = await self.place_for(asker, asked, key)
         headers = {"Location": f"/api/orders/{placed.order.id}"}
         return order_answer(placed.order, 202, headers | _REPLAYED if placed.replayed else headers)
 
     async def place_for(self, asker: Asker, asked: dto.OrderRequest, key: str | None) -> Placed:
         """One order, by whatever way it came."""
+        self._parts.overload.check_waiting(asked.terms)
         return await self._placing.one(self._asking.log(), asker, asked, key)
 
     async def cancel_for(self, asker: Asker, order_id: str) -> Order:
@@ -58,10 +58,18 @@ class Api:
         """POST /api/orders/batch: each with its own outcome. 202: all are in the log; 207: some are not."""
         asker = await self._asking.uncounted_writer(request)
         asked = await self._counted(self._orders_of(request), "#/orders", request, asker)
-        outcomes = await self._placing.many(self._asking.log(), asker, asked)
+        outcomes = await self._placing.many(self._asking.log(), asker, [self._admitted(one) for one in asked])
         results = [self.result(outcome, request) for outcome in outcomes]
         accepted = sum(isinstance(outcome, Placed) for outcome in outcomes)
         return answer({"accepted": accepted, "results": results}, 202 if accepted == len(outcomes) else 207)
+
+    def _admitted(self, one: Item | Invalid) -> Item | Exception:
+        try:
+            if not isinstance(one, Invalid):
+                self._parts.overload.check_waiting(one[0].terms)
+        except Problem as crowded:
+            return crowded
+        return one
 
     async def cancel_order(self, request: web.Request) -> web.Response:
         """DELETE /api/orders/{id}: cancels it, unless a signed transaction exists or it has ended."""
@@ -82,7 +90,12 @@ class Api:
         cancelled = sum(isinstance(outcome, Order) for _, outcome in outcomes)
         return answer({"cancelled": cancelled, "results": results}, 200 if cancelled == len(outcomes) else 207)
 
-    async def _orders_of(self, request: web.Request) -> list[tuple[dto.OrderRequest, str | None] | Invalid]:
+    async def _order_of(self, request: web.Request) -> list[Item]:
+        self._parts.overload.check()
+        key = idempotency_key(request)
+        return [(dto.read_order(await read_body(request), self._parts.clock()), key)]
+
+    async def _orders_of(self, request: web.Request) -> list[Item | Invalid]:
         self._parts.overload.check()
         key = idempotency_key(request)
         return dto.read_orders(await read_body(request), self._parts.clock(), key)
@@ -93,7 +106,7 @@ class Api:
     async def _counted(
         self, reading: Awaitable[list[Entry]], pointer: str, request: web.Request, asker: Asker
     ) -> list[Entry]:
-        """The entries of a batch, each counted as a request is; a batch that is none counts as one."""
+        """What a body holds, each entry counted as a request is, a large body as more; what cannot be read as one."""
         try:
             entries = await reading
             self._parts.rates.check_size("writes", len(entries), pointer)
@@ -102,7 +115,8 @@ class Api:
             raise
         # All at once: one counted before the others would be lost with each refusal of these, and so they might never
         # be permitted.
-        await self._parts.rates.spend(request, "writes", asker.who, cost=len(entries))
+        cost = max(len(entries), weight_of(len(request[BODY])))
+        await self._parts.rates.spend(request, "writes", asker.who, cost=cost)
         return entries
 
     async def _cancel_each(self, order_ids: Sequence[str], asker: Asker) -> list[tuple[str, Order | BaseException]]:

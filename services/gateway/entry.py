@@ -26,7 +26,7 @@ from services.gateway.frames import RECONNECT_SPREAD_MS, RESTARTING
 from services.gateway.parts import Parts
 from services.gateway.placing import Asker
 from services.gateway.problems import Problem, document
-from services.gateway.reading import REQUEST_ID, check_handshake
+from services.gateway.reading import REQUEST_ID, check_handshake, weight_of
 from services.gateway.tracing import traceparent_of
 
 PATH = "/api/ws/entry"
@@ -145,8 +145,9 @@ class OrderEntry:
             telling.cancel()
 
     async def _answer(self, talk: Talk, text: str) -> Answer:
+        raw = text.encode(errors="replace")
         try:
-            said = parse(text.encode(errors="replace"))
+            said = parse(raw)
         except (Malformed, Invalid):
             return _error("bad_message", "A message is a JSON object with an op.")
         op, name = said.get("op"), said.get("id")
@@ -159,7 +160,7 @@ class OrderEntry:
             case "auth":
                 return await self._renewed(talk, whole(str(said.get("token"))), named)
             case "order.place" | "order.cancel":
-                return {"type": "result", **named, **await self._result(talk, said)}
+                return {"type": "result", **named, **await self._result(talk, said, weight_of(len(raw)))}
             case _:
                 return _error("unknown_op", "Known are order.place, order.cancel, auth and ping.", name)
 
@@ -173,14 +174,14 @@ class OrderEntry:
             return {"type": "result", **named, **self._refusal(talk, foreign)}
         return _authenticated(talk, named["id"])
 
-    async def _result(self, talk: Talk, said: Mapping[str, Any]) -> Answer:
+    async def _result(self, talk: Talk, said: Mapping[str, Any], weight: int) -> Answer:
         try:
             if talk.draining:
                 raise Problem("busy", "This gateway restarts; nothing was done.")
             assert talk.caller is not None
             caller = await self._parts.callers.again(talk.caller, _SCOPE)
             who = caller.key_id or caller.user
-            await self._parts.rates.spend(talk.request, "writes", who)
+            await self._parts.rates.spend(talk.request, "writes", who, weight)
             trace = traceparent_of(_text(said.get("traceparent")))
             asker = Asker(caller.user, talk.request[REQUEST_ID], trace, who)
             if said["op"] == "order.cancel":

@@ -6,6 +6,9 @@ from libs.service.shared import Rate
 
 # Bodies
 BODY_BYTES_MAX = 64 * 1024
+BYTES_PER_WRITE = (
+    4_096  # a body with more counts as more orders: it takes their room in the log, and for ever on a disk
+)
 BODY_DEADLINE_S = 10.0  # to arrive; beyond: 408
 NUMBER_CHARS_MAX = 64
 MEMBERS_MAX = 100  # of an object: to find what is wrong with each of thousands would cost as much as as many orders
@@ -92,6 +95,7 @@ ENTRY_UNREAD_S = 25.0  # an answer the client does not take; beyond: cut off
 # Overload
 PRESSURE_EVERY_S = 1.0
 OVERLOAD_RETRY_AFTER_S = 5
+KEPT_ORDERS_SHARE = 0.8  # of the memory the log may take; the rest is for orders that end soon
 
 # Readiness
 CHECK_EVERY_S = 2.0

@@ -145,5 +145,13 @@ def overload_changed(reason: str) -> None:
         _log.info("orders_taken_again")
 
 
+def waiting_orders_refused(reason: str) -> None:
+    """`reason`: "" when they are taken again."""
+    if reason:
+        _log.warning("waiting_orders_refused", reason=reason)
+    else:
+        _log.info("waiting_orders_taken_again")
+
+
 def pressure_unknown(reason: str) -> None:
     _log.debug("pressure_unknown", reason=reason)

@@ -1,6 +1,7 @@
 """What requests carry beside their bodies' meaning. Every function refuses with a Problem."""
 
 import asyncio
+import math
 import re
 
 from aiohttp import hdrs, web
@@ -11,6 +12,7 @@ from services.gateway.dto import is_key
 from services.gateway.problems import Problem
 
 REQUEST_ID = web.RequestKey("request_id", str)
+BODY = web.RequestKey("body", bytes)
 _SIZE = re.compile(r"[0-9]{1,4}")
 
 
@@ -20,6 +22,11 @@ async def read_body(request: web.Request) -> bytes:
         raise Problem("unsupported_media_type", f"Send application/json, not {request.content_type}.")
     if (request.content_length or 0) > limits.BODY_BYTES_MAX:
         raise web.HTTPRequestEntityTooLarge(limits.BODY_BYTES_MAX, request.content_length or 0)
+    body = request[BODY] = await _body_of(request)
+    return body
+
+
+async def _body_of(request: web.Request) -> bytes:
     if request.content.is_eof():  # all of it is there: nothing to wait for
         body = request.content.read_nowait()
         if len(body) > limits.BODY_BYTES_MAX:
@@ -31,6 +38,11 @@ async def read_body(request: web.Request) -> bytes:
     except TimeoutError:
         detail = f"The body did not arrive within {limits.BODY_DEADLINE_S:g} s; nothing was done."
         raise Problem("request_timeout", detail, headers={"Connection": "close"}) from None
+
+
+def weight_of(size: int) -> int:
+    """How many orders a body, or message, of so many bytes counts as at least."""
+    return max(1, math.ceil(size / limits.BYTES_PER_WRITE))
 
 
 def idempotency_key(request: web.Request) -> str | None:

@@ -115,6 +115,27 @@ async def test_who_asks_too_often_is_told_when_to_come_back(shared: Shared) -> N
         assert (await client.other(uuid4().hex).post()).status == 202
 
 
+async def test_an_order_with_much_in_it_counts_as_more_and_is_permitted_when_told(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "RATE_LEASE_S", 0)
+    large = {**ORDER, "metadata": {str(n): "x" * 256 for n in range(16)}}  # between one and two times BYTES_PER_WRITE
+    async with gateway(shared=shared, rate=Rate(4, 600)) as client:
+        mine = client.other(uuid4().hex)
+        assert [(await mine.post(large)).status for _ in range(3)] == [202, 202, 429]
+        mine = client.other(uuid4().hex)
+        assert [(await mine.post(one)).status for one in (ORDER, ORDER, ORDER, large, ORDER)] == [
+            202,
+            202,
+            202,
+            429,
+            202,
+        ]
+        batch = {"orders": [large, ORDER]}
+        mine = client.other(uuid4().hex)
+        assert [(await mine.post(batch, "/api/orders/batch")).status for _ in range(3)] == [202, 202, 429]
+
+
 async def test_permits_taken_ahead_are_not_more_than_there_are(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "RATE_LEASE_S", 360)
     user, ahead = uuid4().hex, 20  # what comes back in that time

@@ -20,7 +20,7 @@ from services.gateway.overload import Overload
 from services.projector import janitor
 from services.projector.janitor import Janitor, keep_from
 from tests.builders import a_request
-from tests.contract.http_gateway import gateway
+from tests.contract.http_gateway import ORDER, gateway
 
 PARTITIONS = 2
 NOTHING_S = -1.0  # entries are older than a second from now: none is kept for its age
@@ -310,3 +310,24 @@ async def test_orders_are_refused_while_redis_is_full(redis_url: str) -> None:
                 assert (await client.post()).code == "overloaded"
             finally:
                 await log._redis.send([["CONFIG", "SET", "maxmemory", 0]])
+
+
+async def test_orders_that_wait_leave_room_for_those_that_do_not(redis_url: str) -> None:
+    waiting = {**ORDER, "limitPrice": "1000"}
+    async with open_redis_log(redis_url, PARTITIONS) as log:
+        await log._redis.send([["FLUSHALL"]])
+        await log.start(create=True)
+        overload = Overload(log, wait_s_max=60, memory_max_bytes=10**15)
+        async with gateway(log=cast("Any", log), overload=overload) as client:
+            await overload.measure()
+            assert (await client.post(waiting)).status == 202
+            overload._memory_max_bytes = int((await log.pressure()).memory_bytes * 1.1)
+            await overload.measure()
+            refused = await client.post(waiting)
+            assert (refused.status, refused.code) == (503, "overloaded")
+            assert (await client.post()).status == 202
+            batch = await client.post({"orders": [waiting, ORDER]}, "/api/orders/batch")
+            assert [one["status"] for one in batch.body["results"]] == [503, 202]
+            overload._memory_max_bytes = 10**15
+            await overload.measure()
+            assert (await client.post(waiting)).status == 202
