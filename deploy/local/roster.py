@@ -44,6 +44,20 @@ STOP_ORDER = tuple(STOP_STAGES)
 # Where cores are short, those go first for whom a client waits with an open request; of the archive nobody waits.
 NICE = {"router": 5, "executor": 5, "localnet": 5, "projector": 10}
 
+# Nobody else is told a secret: who breaks into the gateway must not find the wallet, and a server that runs as nobody
+# shows its environment to whoever else does.
+_TOLD = {
+    "JWT_SECRET": {"gateway", "notifier"},
+    "JWT_SECRETS_OLD": {"gateway", "notifier"},
+    "WALLET_SECRET": {"executor"},
+}
+
+
+def told_to(name: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the secrets a process of this name (`redis`, `router-2`, …) has no need of."""
+    service = name.partition("-")[0]
+    return {variable: value for variable, value in environ.items() if service in _TOLD.get(variable, {service})}
+
 
 def services(settings: Settings) -> tuple[Service, ...]:
     """The whole system, in the order of `STOP_ORDER`."""
@@ -127,7 +141,7 @@ def own_environment(shared: Mapping[str, str], name: str, host: str, admin_port:
     A restarted worker keeps its name, so it finds what it had in hand at once instead of waiting until it may claim.
     """
     return {
-        **shared,
+        **told_to(name, shared),
         "HOST": host,
         "ADMIN_PORT": str(admin_port),
         "CONSUMER": f"{name}@{socket.gethostname()}:{shared['DATA_DIR']}",

@@ -35,6 +35,7 @@ from deploy.local.roster import (
     services,
     shared_environment,
     stop_stages,
+    told_to,
 )
 from deploy.local.stores import Store
 from deploy.local.supervisor import Supervised, Tell, nothing, unheard
@@ -164,7 +165,9 @@ class Stack:
         keys = load_or_make_keys(folders.keys, self.env)
         if any(map(can_fork, (*(service.command for service in self.roster), self._migrate or ()))):
             self._spawn = (await undo.enter_async_context(forking(folders.log("fork-server"), self.env))).spawn
-        self.stores, kept = await start_stores(self.env, folders, undo, self._tell, durable=self._durable)
+        self.stores, kept = await start_stores(
+            told_to("stores", self.env), folders, undo, self._tell, durable=self._durable
+        )
         self._kept = {one.name: one for one in kept}
         urls = {"REDIS_URL": self.redis_url, "DATABASE_URL": self.database_url}
         self.env = shared_environment(self.env, self.ports, folders.data, urls, keys)

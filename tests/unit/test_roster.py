@@ -6,7 +6,7 @@ import pytest
 
 from deploy.local import roster
 from deploy.local.ports import Claims
-from deploy.local.roster import Service, choose_ports, services, stop_stages
+from deploy.local.roster import Service, choose_ports, own_environment, services, stop_stages
 from libs.service.settings import ConfigurationError, load_settings
 
 
@@ -23,6 +23,25 @@ def test_those_go_first_for_whom_a_client_waits() -> None:
 def test_every_process_is_stopped_whatever_the_roster() -> None:
     roster = [Service("localnet", ("true",)), Service("something", ("true",), 2)]
     assert stop_stages(roster) == [["something", "something-2"], ["localnet"]]
+
+
+def test_a_process_is_told_no_secret_it_has_no_need_of() -> None:
+    shared = {"JWT_SECRET": "a", "JWT_SECRETS_OLD": "b", "WALLET_SECRET": "c", "DATA_DIR": "d", "LOG_LEVEL": "info"}
+    told = {
+        name: {"a", "b", "c"} & {*own_environment(shared, name, "127.0.0.1", 1).values()}
+        for service in services(load_settings(environ={"GATEWAYS": "2", "EXECUTORS": "2"}))
+        for name in service.names
+    }
+    assert told == {
+        "gateway": {"a", "b"},
+        "gateway-2": {"a", "b"},
+        "notifier": {"a", "b"},
+        "router": set(),
+        "executor": {"c"},
+        "executor-2": {"c"},
+        "projector": set(),
+        "localnet": set(),
+    }
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
