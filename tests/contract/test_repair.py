@@ -1,8 +1,10 @@
 """What Redis lost comes back from the archive as it was: facts with their ids, and all that follows from them."""
 
 import asyncio
+import re
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from libs.events.commands import request
 from libs.events.errors import LogReplaced, LogUnavailable, PositionGap
 from libs.events.ids import START, new_order_id, partition_of, partition_of_user
 from libs.events.log import Duplicate, Idempotency, Snapshot
+from libs.events.model import OrderCancelled
 from libs.events.reactions import ROUTER
 from libs.events.redis_keys import Keys
 from libs.events.repair import layout_of
@@ -19,6 +22,7 @@ from services.projector.verdict import Diverged, Unreachable
 from tests.builders import (
     an_order_requested,
     route_selected,
+    routing_started,
 )
 from tests.contract.repair_rig import (
     JOURNEYS,
@@ -31,6 +35,8 @@ from tests.contract.repair_rig import (
     gone_on,
     remembered,
 )
+
+PAGE = Path(__file__).parents[2] / "docs" / "integrators.md"
 
 
 async def test_everything_comes_back_as_it_was(world: World) -> None:
@@ -45,6 +51,29 @@ async def test_everything_comes_back_as_it_was(world: World) -> None:
     assert await remembered(world) == before
     assert world.log.epoch != epoch
     assert await timers_of(world) == timers
+
+
+async def test_the_page_tells_how_far_what_was_read_before_a_repair_still_stands(world: World) -> None:
+    (asked,) = re.findall(r"^SELECT ms .*;$", PAGE.read_text(), re.MULTILINE)
+    order, epoch = await an_order(world.log, USERS[0]), world.log.epoch
+    partition = partition_of(order.order.id)
+    asked = asked.replace("= 3", f"= {partition}").replace("the epoch of your cursor", epoch)
+    await world.archive()
+    stream = Keys(partition).log
+    archived = await world.redis.xrange(stream)
+    lost = await gone_on(world.log, order, routing_started())
+    assert lost.order.version == order.order.version + 1, "somebody reads it now"
+    await world.lose_everything()
+    await world.mended()
+    await gone_on(world.log, order, OrderCancelled())
+    await world.archive()
+
+    found = await world.postgres.fetchval(asked)
+    assert world.log.epoch != epoch
+    assert await world.redis.xrange(stream, max=found) == archived
+    ((_, other),) = await world.redis.xrange(stream, min=f"({found}")
+    assert other["type"] == "OrderCancelled"
+    assert other["id"] == f"{order.order.id}/{lost.order.version}"
 
 
 async def timers_of(world: World) -> list[Any]:
