@@ -76,7 +76,7 @@ CANCEL_TRIES_MAX = 20  # an order has far fewer events before it can no longer b
 RETRY_AFTER_S = 1  # told to clients with a 503
 
 # WebSockets on their way to the notifier
-TUNNELS_MAX = 10_000
+TUNNELS_MAX = 10_000  # or three quarters of what the process' open files permit, if that is less
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 10.0  # of a notifier that answers nobody
 ANSWER_BEHIND_OTHERS_S = 30.0  # of one that answers others first, when many come back at once

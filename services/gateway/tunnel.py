@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from libs.events.crash import crossing
+from libs.service.door import connections_max
 from libs.service.settings import ConfigurationError
 from libs.service.takeover import Early, Taken
 from services.gateway import limits
@@ -37,6 +38,8 @@ class Tunnels:
         if parts.scheme != "http" or not parts.hostname:
             raise ConfigurationError(f"NOTIFIER_URL must be http://host:port, not {notifier_url}")
         self._host, self._port = parts.hostname, parts.port or 80
+        # The last quarter of the connections there may be is for requests: sockets of anybody's must not keep them out.
+        self._files_permit = connections_max() * 3 // 4
         self._open: set[_End] = set()
         self._asking = 0
         self._closed = False
@@ -61,7 +64,7 @@ class Tunnels:
         Raises:
             NotifierUnavailable, TooManyTunnels
         """
-        if len(self._open) + self._asking >= limits.TUNNELS_MAX:
+        if len(self._open) + self._asking >= min(limits.TUNNELS_MAX, self._files_permit):
             raise TooManyTunnels
         self._asking += 1  # the answer may take long, and all who wait for theirs will stand
         try:

@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+import resource
 import socket
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession, TCPConnector, WSMsgType, WSServerHandshakeError, web
 
+from libs.service.door import OF_OUR_OWN
 from libs.service.health import serve
 from services.gateway import limits
 from services.gateway.handshake import head_of
@@ -197,6 +199,21 @@ async def test_more_tunnels_than_may_be_are_refused(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(limits, "TUNNELS_MAX", 1)
         said = await client.get("/api/ws/echo", Connection="Upgrade", Upgrade="websocket")
         assert (said.status, said.code) == (503, "busy")
+
+
+async def test_tunnels_leave_open_files_for_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    permitted = 2 * OF_OUR_OWN
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (permitted, permitted))
+    async with tunnelled() as (client, _, tunnels), AsyncExitStack() as stack:
+
+        async def open_as_many_as_take_all() -> None:
+            for _ in range(permitted // 2):  # each takes two
+                await stack.enter_async_context(client.session.ws_connect(f"{client.url}/api/ws/echo"))
+
+        with pytest.raises(WSServerHandshakeError, match="503"):
+            await open_as_many_as_take_all()
+        assert len(tunnels)
+        assert (await client.get("/api/orders")).status == 200
 
 
 @both_loops
