@@ -9,7 +9,8 @@ from libs.events.ids import Position
 from libs.events.log import Reads
 
 FULL_AT = 0.9  # of what Redis allows itself: scripts of workers must still find room
-TIGHT_FROM = 0.8  # of what orders may take; from here on entries stay only as long as who comes back needs them
+# Of what orders may take: entries stay only as long as who comes back needs them, and orders that wait are refused.
+TIGHT_FROM = 0.8
 READER_EXPIRES_S = 60  # a registered reader silent for longer holds nothing back any more
 
 

@@ -95,7 +95,6 @@ ENTRY_UNREAD_S = 25.0  # an answer the client does not take; beyond: cut off
 # Overload
 PRESSURE_EVERY_S = 1.0
 OVERLOAD_RETRY_AFTER_S = 5
-KEPT_ORDERS_SHARE = 0.8  # of the memory the log may take; the rest is for orders that end soon
 
 # Readiness
 CHECK_EVERY_S = 2.0

@@ -4,7 +4,7 @@ import asyncio
 
 from libs.events.errors import EventLogError
 from libs.events.model import Terms
-from libs.events.upkeep import Pressure, Upkeep
+from libs.events.upkeep import TIGHT_FROM, Pressure, Upkeep
 from services.gateway import limits, observe
 from services.gateway.problems import Problem
 
@@ -47,7 +47,7 @@ class Overload:
         if bool(reason) != bool(self._reason):
             observe.overload_changed(reason)
         # Whoever fills the log with orders that wait for months must not keep all others from trading meanwhile.
-        crowded = pressure.fullness(self._memory_max_bytes) > limits.KEPT_ORDERS_SHARE
+        crowded = pressure.fullness(self._memory_max_bytes) >= TIGHT_FROM
         not_to_keep = "The log has no room for more orders that wait." if crowded else ""
         if bool(not_to_keep) != bool(self._reason_not_to_keep):
             observe.waiting_orders_refused(not_to_keep)

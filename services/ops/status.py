@@ -14,7 +14,7 @@ from services.ops.stack import Stack
 MIB = 1024 * 1024
 _ROOM = {
     "ok": ("green", ""),
-    "tight": ("yellow", ": archived events are trimmed early"),
+    "tight": ("yellow", ": orders that wait for a price are refused, archived events trimmed early"),
     "full": ("red", ": new orders are refused"),
 }
 

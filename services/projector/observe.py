@@ -120,7 +120,7 @@ def room_changed(used_bytes: int, allowed_bytes: int, *, tight: bool) -> None:
     used_mb, allowed_mb = used_bytes >> 20, allowed_bytes >> 20
     if tight:
         _log.warning(
-            "redis is nearly full: beyond allowed_mb new orders are refused, and events are trimmed early",
+            "redis is nearly full: orders that wait for a price are refused, beyond allowed_mb all new ones",
             used_mb=used_mb,
             allowed_mb=allowed_mb,
         )

@@ -13,7 +13,7 @@ from services.ops.status import MIB, memory_of, print_status
     ("used", "redis_allows", "said"),
     [
         (79 * MIB, 0, "79 of 100 MiB\n"),
-        (80 * MIB, 0, "80 of 100 MiB: archived events are trimmed early\n"),
+        (80 * MIB, 0, "80 of 100 MiB: orders that wait for a price are refused, archived events trimmed early\n"),
         (101 * MIB, 0, "101 of 100 MiB: new orders are refused\n"),
         (46 * MIB, 50 * MIB, "46 of 45 MiB: new orders are refused\n"),
     ],
