@@ -66,7 +66,10 @@ class Alone:
         await self._release(item, now)
 
     async def _present(self, item: Item) -> Snapshot | None:
-        """What to act on: a fresh item brought it along, after a redelivery the log is asked."""
+        """What to act on: a fresh item brought it along, after a redelivery the log is asked.
+
+        None: its order ended, was archived and let go; or there is none, and that is told when the item is given back.
+        """
         try:
             if partition_of(item.order_id) != item.partition:
                 raise ValueError(f"{item.order_id!r} is no order of partition {item.partition}")
@@ -74,13 +77,9 @@ class Alone:
                 held = snapshot(item.order_id, item.fields)
             else:
                 held = await self._log.find(item.order_id)
-            if held is None:
-                # Ended, archived and let go; or there is none, and that is told.
-                await self._version(item)
-                return None
         except ValueError as error:
             raise Poison(f"cannot be decoded: {error}") from error
-        if isinstance(held.event.data, UnknownEvent):
+        if held and isinstance(held.event.data, UnknownEvent):
             raise Poison(f"this release does not know {held.event.type} v{held.event.v}")
         return held
 

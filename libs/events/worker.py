@@ -167,8 +167,6 @@ class Worker:
         except LogMismatch as error:
             # Not this item's trouble but everybody's: the reader ends the run.
             self._mismatch = self._mismatch or error
-        except asyncio.CancelledError:
-            raise
         except Exception:
             # Nothing is lost: the item stays pending and comes again.
             self._say.exception("item_left_pending", item=item.id)
