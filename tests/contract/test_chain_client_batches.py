@@ -67,6 +67,15 @@ async def test_a_list_that_is_not_in_the_order_of_its_requests_gives_no_order_wh
     assert [reference_of(event.transaction) for event in sent] == [now.order.id for now in orders]
 
 
+@pytest.mark.parametrize("refusal", [{"error": "no"}, {"swapTransaction": 1}, None])
+async def test_a_swap_of_a_list_that_the_venue_does_not_build_fails_no_other(rig: Rig, refusal: Any) -> None:
+    orders = [selected() for _ in range(3)]
+    first, last = (rig.fake._build({"userPublicKey": WALLET.address, "reference": now.order.id}) for now in orders[::2])
+    rig.fake.list_reply = lambda: web.json_response({"swaps": [first, refusal, last]})
+    built = await rig.executor.handle_many([(now.order, now.event) for now in orders])
+    assert [type(event) for (event,) in built] == [TxSubmitted, AttemptFailed, TxSubmitted]
+
+
 @pytest.mark.parametrize("venues", [("meteora",), ("raydium", "meteora")])
 async def test_a_venue_that_hangs_does_not_keep_back_those_of_another(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, venues: Sequence[str]

@@ -1,5 +1,6 @@
 """What every log promises of the work it hands out: each item to one, until its step is done, delayed or set aside."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -106,13 +107,41 @@ async def test_own_pending_items_come_back_counted(log: EventLog) -> None:
     assert await log.take_pending("router", "b") == []
 
 
-async def test_renewed_items_are_not_claimed(log: EventLog) -> None:
-    await requested(log)
-    item = await one_item(log)
-    await log.renew([item])
+async def test_renewed_items_are_in_the_hands_of_who_renews_them(log: EventLog) -> None:
+    made = {order.order.id: order for order in [await requested(log, f"user-{number}") for number in range(8)]}
+    mine: list[Item] = []
+    while len(mine) < len(made):
+        mine += await log.take("router", "a", 16, 100)
+    claimed = await eventually(lambda: log.claim("router", "b", 0), what="the items are claimed")
+    assert len(claimed) == len(made)
+    await log.renew([*mine[4:], *mine[:4]])
 
     assert await log.claim("router", "b", 60_000) == []
-    assert len(await log.claim("router", "b", 0)) == 1
+    assert await log.take_pending("router", "b") == []
+    for item in mine:
+        step, _ = then(made[item.order_id], routing_started(), item=item)
+        assert isinstance(await log.commit(step), Committed)
+
+
+async def test_who_asks_for_work_waits_for_it(log: EventLog) -> None:
+    asking = asyncio.create_task(log.take("router", "a", 16, 60_000))
+    await log.tip(0)  # which is asked later, and answered
+    made = await requested(log)
+    assert [item.order_id for item in await asking] == [made.order.id]
+
+
+async def test_who_has_little_room_gets_little(log: EventLog) -> None:
+    for _ in range(3):
+        await requested(log)
+    assert [len(await log.take("router", "a", 1, 0)) for _ in range(4)] == [1, 1, 1, 0]
+
+
+async def test_a_retry_that_is_due_is_one_item_however_many_look_at_once(log: EventLog) -> None:
+    made = await requested(log)
+    step, _ = then(made, routing_started(), attempt_failed(delay_ms=0), item=await one_item(log))
+    await log.commit(step)
+    assert sorted(await asyncio.gather(*(log.move_due() for _ in range(3)))) == [0, 0, 1]
+    assert await log.backlog("router") == 1
 
 
 async def test_deliveries_are_counted_before_a_try(log: EventLog) -> None:

@@ -1,5 +1,6 @@
 """What the projection refuses, and that nothing of it is left in Postgres."""
 
+import asyncpg
 import pytest
 
 from libs.events.errors import LogMismatch, PositionGap, VersionGap
@@ -63,6 +64,20 @@ async def test_what_cannot_be_projected_leaves_nothing_behind(store: OrderStore,
         await projection.apply(EPOCH, Batch(at, entries))
     assert await archive(store) == []
     assert await projection.resume(EPOCH, PARTITIONS) == at
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_an_order_that_is_not_as_the_checkpoint_says_is_not_written_over(
+    store: OrderStore, direct: asyncpg.Connection, known: bool
+) -> None:
+    """Somebody changed it by hand, or brought one table of two back."""
+    entries = await a_log(1)
+    projection = store.projection()
+    at = await projection.apply(EPOCH, Batch(await projection.resume(EPOCH, PARTITIONS), entries[:3]))
+    await direct.execute("UPDATE orders SET version = version - 1")
+    with pytest.raises(CheckpointMoved if known else VersionGap):
+        await (projection if known else store.projection()).apply(EPOCH, Batch(at, entries[3:]))
+    assert await archive(store) == in_partitions(entries[:3])
 
 
 @pytest.mark.parametrize("field", [{"traceparent": "\0"}, {"user": "\ud800"}, {"v": "40000"}])

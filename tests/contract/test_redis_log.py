@@ -8,7 +8,7 @@ import pytest
 from redis.exceptions import NoScriptError
 
 from libs.events import redis_client, redis_commit
-from libs.events.errors import LogUnavailable
+from libs.events.errors import LogMismatch, LogUnavailable
 from libs.events.ids import partition_of
 from libs.events.log import Committed, Idempotency
 from libs.events.model import OrderCancelled
@@ -75,6 +75,42 @@ async def calls_of_scripts(log: RedisLog) -> int:
     text = info.decode() if isinstance(info, bytes) else info
     lines = [line for line in text.splitlines() if line.startswith("cmdstat_evalsha:")]
     return int(lines[0].split("calls=")[1].split(",")[0]) if lines else 0
+
+
+async def test_who_no_longer_waits_for_his_step_holds_up_no_other(redis_url: str) -> None:
+    """A client that left, a handler out of time: the step of each is on its way, in one call with those of others."""
+    async with open_redis_log(redis_url, 1) as log:
+        await log._redis.send([["FLUSHALL"]])
+        await log.start(create=True)
+        steps = [a_request(1)[0] for _ in range(10)]
+        waiting = [asyncio.create_task(log.commit(step)) for step in steps]
+        await asyncio.sleep(0)  # all are handed in
+        waiting[3].cancel()
+        outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 30)
+        assert [type(outcome) for outcome in outcomes] == [Committed] * 3 + [asyncio.CancelledError] + [Committed] * 6
+        assert [await log.version(step.order_id) for step in steps] == [1] * 10
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ([["SET", "{key}", "no hash"]], LogUnavailable),
+        ([["HSET", "{key}", "version", "2", "OrderRequested", "no event"]], LogMismatch),
+    ],
+    ids=["another type", "no state"],
+)
+async def test_an_order_whose_key_is_damaged_holds_up_no_other(
+    redis_url: str, damage: list[list[str]], told: type[Exception]
+) -> None:
+    async with open_redis_log(redis_url, 1) as log:
+        await log._redis.send([["FLUSHALL"]])
+        await log.start(create=True)
+        steps = [a_request(1)[0] for _ in range(3)]
+        key = log._keys[0].order(steps[1].order_id)
+        await log._redis.send([[word.format(key=key) for word in command] for command in damage])
+        outcomes = await asyncio.wait_for(log.commit_many(steps), 30)
+        assert [type(outcome) for outcome in outcomes] == [Committed, told, Committed]
+        assert (await log.tip(0)).position == 2
 
 
 async def test_what_is_kept_of_an_ended_order_and_its_key_goes_after_a_day(redis_url: str) -> None:

@@ -122,6 +122,7 @@ def test_expiry_is_only_concluded_from_an_absent_signature_after_the_last_height
         ({"InstructionError": [0, "InvalidInstructionData"]}, Reason.TRANSACTION_REJECTED),
         ({"InstructionError": []}, Reason.TRANSACTION_REJECTED),
         ({"InstructionError": 7}, Reason.TRANSACTION_REJECTED),
+        ({"InstructionError": [0, ["Custom", 1]]}, Reason.TRANSACTION_REJECTED),
         ({"InstructionError": [0, {"Custom": "6001"}]}, Reason.TRANSACTION_REJECTED),
         ({"InstructionError": [0, {"Custom": [6001]}]}, Reason.TRANSACTION_REJECTED),
         ({}, Reason.TRANSACTION_REJECTED),

@@ -83,6 +83,7 @@ def test_each_does_what_it_did_in_its_order_and_what_one_writes_may_be_written(l
     assert len(set(whole.message.account_keys)) == len(whole.message.account_keys) == 7
     assert whole.message.recent_blockhash == first.message.recent_blockhash
     assert whole.message.header.num_required_signatures == 1
+    assert (SHARED, True) in does(joined([second, first]))[1][2], "whichever comes first"
 
 
 def test_it_is_signed_as_any_other() -> None:

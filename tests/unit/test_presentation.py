@@ -6,7 +6,16 @@ import orjson
 import pytest
 
 from libs.events.log import Snapshot
-from libs.events.model import EVENT_TYPES, Event, OrderCancelled, OrderExpired, OrderFailed, Reason, UnknownEvent
+from libs.events.model import (
+    EVENT_TYPES,
+    Event,
+    OrderCancelled,
+    OrderExpired,
+    OrderFailed,
+    OrderOpened,
+    Reason,
+    UnknownEvent,
+)
 from libs.events.reactions import STATUS_AFTER
 from libs.orders.presentation import event_body, order_body
 from tests.builders import (
@@ -140,6 +149,16 @@ def test_failures_carry_a_code_a_stage_and_a_sentence() -> None:
     assert order_body(after(attempt_failed()).order)["failure"] == failure
     ended = OrderFailed(stage="execution", attempt=5, reason=Reason.SLIPPAGE_EXCEEDED, detail="the price moved")
     assert shown(ended)["failure"] == {"code": "slippage_exceeded", "stage": "execution", "detail": "the price moved"}
+
+
+def test_a_limit_order_that_waits_shows_the_amounts_in_whole_tokens() -> None:
+    opened = OrderOpened(attempt=1, wanted_out=1_600_000_000, best_out=1_500_000_000, delay_ms=1, until=NOW)
+    assert shown(routing_started(), opened) == {
+        "attempt": 1,
+        "wantedAmountOut": "1600",
+        "bestAmountOut": "1500",
+        "until": "2026-01-02T03:04:05.000Z",
+    }
 
 
 def test_the_remaining_endings() -> None:

@@ -1,5 +1,6 @@
 """The best net output wins; every venue's part is told; who can never quote fails the order at once."""
 
+from datetime import timedelta
 from itertools import permutations
 
 import pytest
@@ -96,6 +97,18 @@ def test_the_best_of_those_that_give_what_is_wanted_wins() -> None:
     ]
 
 
+def test_a_limit_order_that_waits_tells_what_it_wants_what_it_could_have_and_until_when() -> None:
+    order = an_order(terms=Terms(min_out=1_600_000_000, limit_price="160"), expires_at=NOW + timedelta(seconds=90))
+    event = decided(offers("meteora", 1_498_200_000), offers("raydium", 1_500_000_000), order=order)
+    assert event == OrderOpened(
+        attempt=1,
+        wanted_out=1_600_000_000,
+        best_out=1_500_000_000,
+        delay_ms=90_000,
+        until=order.expires_at,
+    )
+
+
 @pytest.mark.parametrize(
     ("mint", "quoted", "wanted"),
     [(USDC, "302.5 USDC", "400 USDC"), ("of tomorrow", "302500000 base units", "400000000 base units")],
@@ -126,6 +139,7 @@ def test_an_output_below_its_fee_is_ranked_but_never_negative() -> None:
     event = selected(offers("a", 4_000), offers("b", 3_000), order=order)
     assert (event.route.legs[0].venue, event.route.net_out) == ("a", 0)
     assert event.candidates[1].why == "1000 base units less than a"
+    assert [candidate.net_out for candidate in event.candidates] == [0, 0]
 
 
 def test_an_only_quote_says_so() -> None:

@@ -91,6 +91,18 @@ def test_where_one_venue_is_cheaper_and_not_enough_that_is_told() -> None:
     assert event.candidates[-1].why == "50 % over a and 50 % over b: no venue alone gives what is wanted"
 
 
+def test_the_venue_that_is_best_for_the_whole_has_a_share_for_what_cannot_be_divided_is_with_it() -> None:
+    """However little it gives for a small part."""
+    answers = [offers("a", 850), offers("b", 800), offers("c", 800)]
+    all_or_nothing = [offers("a", 0) for _ in range(9)]
+    order = an_order(amount_in=TEN_SOL + 7)
+    whole = split(order, answers, [all_or_nothing, ladder("b", 1_000, 0.1), ladder("c", 1_000, 0.1)])
+    assert whole
+    assert isinstance(whole.result, Quote)
+    assert sum(part.amount_in for part in whole.result.parts) == TEN_SOL + 7
+    assert {part.venue: part.share_bps for part in whole.result.parts}["a"] == 1_000
+
+
 def test_what_is_too_much_for_all_together_is_not_split() -> None:
     answers = [declines("a", Reason.INSUFFICIENT_LIQUIDITY), declines("b", Reason.INSUFFICIENT_LIQUIDITY)]
     some = [*ladder("a", 1_000, 0.1)[:4], *[declines("a", Reason.INSUFFICIENT_LIQUIDITY)] * 5]

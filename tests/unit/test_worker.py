@@ -3,15 +3,19 @@
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from libs.events.envelope import Envelope
-from libs.events.errors import LogUnavailable, OutcomeUnknown
+from libs.events.errors import LogReplaced, LogUnavailable, OutcomeUnknown
 from libs.events.log import Item, Outcome, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event, RoutingStarted
 from libs.events.order import Order
+from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
+from libs.service.health import Health
 from tests.builders import attempt_failed, routing_started, then
-from tests.unit.worker_rig import execute, requested, route, status, types, working
+from tests.unit.worker_rig import LIMITS, execute, requested, route, status, types, working
 from tests.waiting import eventually
 
 
@@ -141,3 +145,67 @@ async def test_stopping_finishes_what_is_in_hand() -> None:
     held = await log.find(made.order.id)
     assert held is not None
     assert held.order.status == "BUILDING"
+
+
+class ReplacedLog(MemoryLog):
+    replaced = False
+
+    async def commit(self, step: Step) -> Outcome:
+        if self.replaced:
+            raise LogReplaced("another epoch")
+        return await super().commit(step)
+
+
+async def test_when_the_log_was_replaced_the_run_ends_with_nothing_in_hand_and_the_next_goes_on() -> None:
+    log, health = ReplacedLog(4), Health("log")
+    made = [await requested(log) for _ in range(2)]
+    slow, both_begun, given_up = made[0].order.id, asyncio.Event(), asyncio.Event()
+
+    async def until_replaced(order: Order, event: Envelope) -> Sequence[Event]:
+        if order.id == slow and log.replaced:
+            both_begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                given_up.set()
+        if log.replaced:
+            await both_begun.wait()
+        return await route(order, event)
+
+    log.replaced = True
+    worker = Worker(log, "router", until_replaced, consumer="a", health=health, limits=LIMITS, drain_s=1)
+    with pytest.raises(LogReplaced):
+        await asyncio.wait_for(worker.run(asyncio.Event()), 30)
+    assert given_up.is_set()
+    assert health.reasons == {"log": "another epoch"}
+
+    log.replaced, stop = False, asyncio.Event()
+    running = asyncio.create_task(worker.run(stop))
+    for each in made:
+        await eventually(status(log, each.order.id, "BUILDING"))
+    stop.set()
+    await running
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_a_worker_that_is_told_to_stop_while_the_log_is_away_stops(silent: bool) -> None:
+    class Away(MemoryLog):
+        async def uncount_delivery(self, items: Sequence[Item]) -> None:
+            if silent:
+                await asyncio.Event().wait()
+            raise LogUnavailable("away")
+
+    log, begun, stop = Away(4), asyncio.Event(), asyncio.Event()
+    await requested(log)
+    await log.take("router", "a", 8, 0)
+
+    async def hang(_order: Order, _event: Envelope) -> Sequence[Event]:
+        begun.set()
+        await asyncio.Event().wait()
+        return []
+
+    worker = Worker(log, "router", hang, consumer="a", health=Health("log"), limits=LIMITS, drain_s=0)
+    running = asyncio.create_task(worker.run(stop))
+    await begun.wait()
+    stop.set()
+    await asyncio.wait_for(running, 30)

@@ -38,6 +38,7 @@ async def test_a_worker_whose_hands_are_full_stops_all_the_same() -> None:
     running = asyncio.create_task(worker.run(stop))
     await eventually(lambda: len(begun) == 2)
     await asyncio.sleep(0.05)  # the reader waits for room by now
+    assert not running.done()
     stop.set()
     ended, _ = await asyncio.wait([running], timeout=10)
     running.cancel()

@@ -33,7 +33,7 @@ async def test_a_handler_that_raises_is_tried_again_then_parked_and_others_go_on
         await eventually(status(log, healthy.order.id, "BUILDING"))
     assert len(tries) == LIMITS.deliveries_max
     assert parked.order_id == poison.order.id
-    assert parked.reason == "RuntimeError: cannot"
+    assert (parked.reason, parked.deliveries) == ("RuntimeError: cannot", LIMITS.deliveries_max)
     assert await types(log, poison.order.id) == ["OrderRequested"]
 
 
@@ -82,7 +82,8 @@ async def test_an_item_that_killed_its_workers_is_parked_unhandled() -> None:
 
     async with working(log, "router", never):
         [parked] = await eventually(log.parked)
-    assert parked.reason.startswith("handed out")
+    assert parked.reason == f"handed out {parked.deliveries} times and never finished"
+    assert parked.deliveries == LIMITS.deliveries_max
 
 
 async def test_what_cannot_be_decoded_is_parked_at_once() -> None:

@@ -10,6 +10,7 @@ from libs.events.log import Committed, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event, OrderRequested, RouteSelected, RoutingStarted, TxSubmitted
 from libs.events.order import Order
+from libs.events.together import HandleMany
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.service.health import Health
@@ -42,10 +43,17 @@ async def execute(_order: Order, event: Envelope) -> Sequence[Event]:
 
 @asynccontextmanager
 async def working(
-    log: MemoryLog, service: str, handle: Handle, consumer: str = "a", limits: WorkerLimits = LIMITS
+    log: MemoryLog,
+    service: str,
+    handle: Handle,
+    consumer: str = "a",
+    limits: WorkerLimits = LIMITS,
+    handle_many: HandleMany | None = None,
 ) -> AsyncIterator[Health]:
     stop, health = asyncio.Event(), Health("log")
-    worker = Worker(log, service, handle, consumer=consumer, health=health, limits=limits, drain_s=1)
+    worker = Worker(
+        log, service, handle, consumer=consumer, health=health, limits=limits, drain_s=1, handle_many=handle_many
+    )
     running = asyncio.create_task(worker.run(stop))
     try:
         yield health
