@@ -17,8 +17,9 @@ from libs.events.memory_log import MemoryLog
 from libs.service.shared import Rate, open_shared
 from libs.service.tokens import issue_token
 from services.gateway import limits
+from services.gateway.overload import Overload
 from tests.contract.entry_rig import PATH, asked, closed_with, connect, place
-from tests.contract.http_gateway import PARTITIONS, SECRET, Client, gateway
+from tests.contract.http_gateway import ORDER, PARTITIONS, SECRET, Client, gateway
 from tests.contract.notifier_rig import UPGRADE
 from tests.waiting import eventually
 
@@ -90,6 +91,22 @@ async def test_orders_are_cancelled(client: Client) -> None:
         )
     assert [cancelled["order"]["status"], again["order"]["status"]] == ["CANCELLED"] * 2
     assert (foreign["status"], foreign["problem"]["code"]) == (404, "order_not_found")
+
+
+async def test_while_no_more_orders_are_taken_none_comes_in_by_any_way_and_each_can_be_cancelled(
+    log: MemoryLog,
+) -> None:
+    overload = Overload(log, wait_s_max=-1, memory_max_bytes=10**15)
+    async with gateway(log=log, overload=overload) as client, connect(client) as ws:
+        (placed,) = await asked(ws, place("1"))
+        await overload.measure()
+        cancel = {"op": "order.cancel", "orderId": placed["order"]["orderId"]}
+        refused, cancelled = await asked(ws, place("2"), cancel)
+        many = await client.post({"orders": [ORDER]}, "/api/orders/batch")
+        assert len(await log.recent(client.user, None, 9)) == 1
+    assert (refused["status"], refused["problem"]["code"], refused["problem"]["retryAfter"]) == (503, "overloaded", 5)
+    assert (many.status, many.code) == (503, "overloaded")
+    assert cancelled["order"]["status"] == "CANCELLED"
 
 
 async def test_odd_messages_are_answered_in_their_place(client: Client) -> None:

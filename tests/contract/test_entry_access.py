@@ -53,13 +53,26 @@ async def test_who_says_who_he_is_under_no_name_is_let_in_all_the_same(client: C
         assert (told["type"], told["id"]) == ("authenticated", None)
 
 
-async def test_as_many_sockets_as_may_be(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "ENTRY_SOCKETS_PER_USER_MAX", 1)
-    async with connect(client) as ws:
-        assert (await asked(ws, {"op": "ping"}))[0]["type"] == "pong"
-        with pytest.raises(WSServerHandshakeError) as refused:
-            await connect(client)
-        assert refused.value.status == 429
+@pytest.mark.parametrize(("limit", "status"), [("ENTRY_SOCKETS_PER_USER_MAX", 429), ("ENTRY_SOCKETS_MAX", 503)])
+async def test_as_many_sockets_as_may_be_and_who_leaves_makes_room(
+    client: Client, monkeypatch: pytest.MonkeyPatch, limit: str, status: int
+) -> None:
+    monkeypatch.setattr(limits, limit, 1)
+
+    async def let_in() -> bool:
+        try:
+            ws = await connect(client)
+        except WSServerHandshakeError:
+            return False  # the one before is not seen to have left yet
+        async with ws:
+            assert (await asked(ws, {"op": "ping"}))[0]["type"] == "pong"
+            with pytest.raises(WSServerHandshakeError) as refused:
+                await connect(client)
+            assert refused.value.status == status
+        return True
+
+    for _ in range(3):
+        await eventually(let_in, within_s=30)
 
 
 async def test_strangers_keep_nobody_out_who_says_who_he_is(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,8 +178,16 @@ async def test_without_a_valid_token_nothing_of_orders_is_answered(
 
 async def test_too_many_sign_ins_at_once_are_sent_away(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PASSWORDS_WAITING_MAX", 0)
-    answer = await client.post(ANN, SIGNUP)
-    assert (answer.status, answer.code) == (503, "busy")
+    for path in (SIGNUP, LOGIN):
+        answer = await client.post(ANN, path)
+        assert (answer.status, answer.code) == (503, "busy")
+
+
+async def test_who_signs_in_after_others_did_is_let_in(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PASSWORDS_WAITING_MAX", 1)
+    statuses = [(await client.post(ANN, path)).status for path in (SIGNUP, SIGNUP, LOGIN, LOGIN, LOGIN)]
+    assert statuses == [201, 409, 200, 200, 200]
+    assert [(await client.post({**ANN, "password": "wrong horse"}, LOGIN)).status for _ in range(3)] == [401] * 3
 
 
 async def test_a_database_that_is_away_is_said_to_be() -> None:

@@ -4,14 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 
 from libs.service.tokens import issue_token, key_id, verify_token
 from services.gateway import limits
+from services.gateway.accounts import Accounts
+from services.gateway.callers import Callers
+from services.gateway.credentials import Credentials
 from tests.contract.credentials_rig import ANN, empty_accounts, made_key, signed_up
 from tests.contract.http_gateway import OLD_SECRET, SECRET, Client
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -124,3 +129,29 @@ async def test_a_credential_speaks_for_nobody_else_who_was_named_beside_it(clien
         answer = await client.get("/api/orders", Authorization=beside, X_API_Key=mine)
         assert answer.status == 200
         assert (await client.get("/api/orders", Authorization=beside)).status == 401
+
+
+async def test_a_token_that_was_good_is_refused_when_its_time_is_over(client: Client) -> None:
+    token = issue_token("user-1", SECRET, lifetime=timedelta(seconds=2))
+    mine = {"Authorization": f"Bearer {token}"}
+    assert (await client.get("/api/orders", **mine)).status == 200
+
+    async def refused() -> bool:
+        return (await client.get("/api/orders", **mine)).code == "token_invalid"
+
+    await eventually(refused)
+
+
+async def test_of_tokens_and_keys_that_were_shown_so_many_are_remembered(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may send as many as he likes."""
+    monkeypatch.setattr(limits, "TOKENS_KNOWN_MAX", 2)
+    monkeypatch.setattr(limits, "API_KEYS_SEEN_MAX", 2)
+    credentials = Credentials(Accounts(pool), timedelta(days=1))
+    callers = Callers(credentials, (SECRET,))
+    for user in ("user-1", "user-2", "user-3", "user-1"):
+        token = issue_token(user, SECRET)
+        assert (await callers.by_text(token, "orders:read")).user == user
+        assert await credentials.key_of(f"swk_{uuid4()}_{user}") is None
+    assert (len(callers._known), len(credentials._seen)) == (2, 2)

@@ -12,7 +12,7 @@ from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderRequested
 from services.gateway import commands
 from tests.builders import route_selected, routing_started, then, tx_submitted
-from tests.contract.http_gateway import PARTITIONS, Client, gateway
+from tests.contract.http_gateway import ORDER, PARTITIONS, Client, gateway
 from tests.contract.troubled_log import TroubledLog, entries_of
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -116,6 +116,25 @@ async def test_mints_options_and_any_case_of_symbols_are_understood(client: Clie
     assert answer.status == 202
     wanted = {"tokenIn": "SOL", "tokenOut": "BONK", "slippageBps": 0, "expiresAt": soon}
     assert wanted.items() <= answer.body.items()
+
+
+@pytest.mark.parametrize(
+    ("terms", "lives"),
+    [
+        ({}, timedelta(minutes=10)),
+        ({"limitPrice": "1000"}, timedelta(days=90)),
+        ({"limitPrice": "1000", "timeInForce": "GTC"}, timedelta(days=90)),
+        ({"limitPrice": "1", "timeInForce": "IOC"}, timedelta(minutes=10)),
+        ({"minAmountOut": "1"}, timedelta(minutes=10)),
+    ],
+)
+async def test_an_order_that_names_no_end_has_that_of_its_kind(
+    client: Client, terms: dict[str, str], lives: timedelta
+) -> None:
+    before = datetime.now(UTC)
+    answer = await client.post({**ORDER, **terms})
+    late = datetime.fromisoformat(answer.body["expiresAt"]) - before - lives
+    assert timedelta(seconds=-1) < late < timedelta(minutes=5)
 
 
 async def test_somebody_elses_order_is_like_one_that_does_not_exist(client: Client, log: TroubledLog) -> None:

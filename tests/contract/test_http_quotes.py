@@ -75,6 +75,17 @@ async def test_an_order_with_a_quote_gets_no_less_than_it() -> None:
     assert held.order.terms.min_out == 1_492_500_000
 
 
+@pytest.mark.parametrize(("asked", "least"), [("1499", "1499"), ("1", "1492.5")])
+async def test_an_order_with_a_quote_keeps_what_else_it_asks_for(asked: str, least: str) -> None:
+    async with market(Market(1_500_000_000)) as client:
+        terms = {"clientOrderId": "mine", "timeInForce": "IOC", "minAmountOut": asked}
+        quote = (await client.get(ASKED)).body["quoteId"]
+        placed = await client.post({**ORDER, **terms, "quoteId": quote})
+        again = await client.post({**ORDER, **terms, "quoteId": quote})
+    assert {name: placed.body[name] for name in terms} == {**terms, "minAmountOut": least}
+    assert again.body["orderId"] == placed.body["orderId"]
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
@@ -109,7 +120,8 @@ async def test_a_quote_is_firm_for_a_moment_and_a_repetition_outlives_it(monkeyp
         body = {**ORDER, "quoteId": (await client.get(ASKED)).body["quoteId"]}
         first = await client.post(body, Idempotency_Key="k")
         await asyncio.sleep(1.6)  # until the quote's time is over
-        assert (await client.post(body)).body["errors"][0]["code"] == "quote_expired"
+        for late in (await client.post(body), await client.post(body, Idempotency_Key="another")):
+            assert late.body["errors"][0]["code"] == "quote_expired"
         again = await client.post(body, Idempotency_Key="k")
     assert (again.status, again.body["orderId"]) == (202, first.body["orderId"])
 

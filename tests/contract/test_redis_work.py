@@ -1,5 +1,7 @@
 """What the work over Redis promises beyond that of every log: nothing is done where Redis may have lost something."""
 
+from functools import partial
+
 import pytest
 
 from libs.events.errors import LogNotOpen
@@ -41,14 +43,14 @@ async def test_no_item_is_moved_while_redis_may_have_lost_something(redis_log: R
     before = await all_of(redis_log)
 
     moves = (
-        redis_log.park(in_hand, "no", "f2"),
-        redis_log.redrive(parked),
-        redis_log.discard(parked, "mara", "given up"),
-        redis_log.move_due(),
+        partial(redis_log.park, in_hand, "no", "f2"),
+        partial(redis_log.redrive, parked),
+        partial(redis_log.discard, parked, "mara", "given up"),
+        redis_log.move_due,
     )
     for move in moves:
         with pytest.raises(LogNotOpen):
-            await move
+            await move()
     assert await all_of(redis_log) == before
 
 
