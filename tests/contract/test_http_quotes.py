@@ -1,9 +1,6 @@
-"""Quotes: the best of every venue's, firm for a moment, and a stream that tells only what is better."""
+"""Quotes: the best of every venue's, firm for a moment."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,32 +8,13 @@ import pytest
 from aiohttp import web
 
 from libs.events.memory_log import MemoryLog
-from libs.service.shared import open_shared
 from libs.venues.tokens import TOKENS
 from services.gateway import limits
 from services.gateway.quotes import Asked, Quotes
 from tests.builders import as_one
 from tests.contract.fake_venue import FakeVenue, a_quote, answers, running_world
-from tests.contract.http_gateway import OLD_SECRET, ORDER, PARTITIONS, Client, gateway
-from tests.waiting import eventually
-
-ASKED = "/api/quotes?tokenIn=SOL&tokenOut=USDC&amount=10"
-
-
-class Market(FakeVenue):
-    """A venue with a price that can move: micro USDC for the whole amount."""
-
-    def __init__(self, out: int) -> None:
-        super().__init__(lambda question: web.json_response(a_quote(question, self.out)))
-        self.out = out
-
-
-@asynccontextmanager
-async def market(*venues: FakeVenue, log: MemoryLog | None = None, **more: Any) -> AsyncIterator[Client]:
-    async with running_world() as world:
-        known = [await world.venue(venue, f"venue-{place}") for place, venue in enumerate(venues)]
-        async with gateway(venues=known, log=log, **more) as client:
-            yield client
+from tests.contract.http_gateway import OLD_SECRET, ORDER, PARTITIONS, gateway
+from tests.contract.quotes_rig import ASKED, Market, market
 
 
 async def test_the_best_quote_wins_and_every_answer_is_shown() -> None:
@@ -168,79 +146,3 @@ async def test_while_no_venue_can_be_asked_it_is_worth_coming_back() -> None:
     assert (answer.status, answer.code) == (503, "venues_unavailable")
     assert answer.body["retryable"] is True
     assert answer.headers["Retry-After"] == "1"
-
-
-async def test_a_stream_tells_only_what_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "QUOTE_EVERY_S", 0.02)
-    venue = Market(1_500_000_000)
-    async with market(venue) as client:
-        url = client.url + ASKED.replace("/quotes", "/quotes/stream")
-        async with client.session.get(url, headers={"Authorization": f"Bearer {client.token}"}) as stream:
-            told = [await next_quote(stream)]
-            for out in (1_490_000_000, 1_500_000_000, 1_520_000_000):
-                venue.out = out
-                await asyncio.sleep(0.1)
-            told.append(await next_quote(stream))
-            venue.out = 1_600_000_000
-            told.append(await next_quote(stream))
-    assert told == ["1500", "1520", "1600"]
-
-
-async def test_a_stream_has_the_headers_of_every_answer(redis_url: str) -> None:
-    async with (
-        open_shared(redis_url) as shared,
-        market(Market(1_500_000_000), shared=shared, cors_origins=frozenset({"https://app.example"})) as client,
-    ):
-        asked = {"Origin": "https://app.example", "X-Request-Id": "mine", "Authorization": f"Bearer {client.token}"}
-        url = client.url + ASKED.replace("/quotes", "/quotes/stream")
-        async with client.session.get(url, headers=asked) as stream:
-            assert stream.headers["Access-Control-Allow-Origin"] == "https://app.example"
-            assert stream.headers["X-Request-Id"] == "mine"
-            assert stream.headers["RateLimit"].startswith('"reads"')
-
-
-async def test_streams_of_one_user_are_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "QUOTE_STREAMS_PER_USER_MAX", 1)
-    async with market(Market(1_500_000_000)) as client:
-        url = client.url + ASKED.replace("/quotes", "/quotes/stream")
-        async with client.session.get(url, headers={"Authorization": f"Bearer {client.token}"}) as stream:
-            await next_quote(stream)
-            assert (await client.get(ASKED.replace("/quotes", "/quotes/stream"))).code == "rate_limited"
-
-
-async def test_a_stream_that_was_left_is_none_of_these(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(limits, "QUOTE_STREAMS_PER_USER_MAX", 1)
-    monkeypatch.setattr(limits, "QUOTE_EVERY_S", 0.02)
-    monkeypatch.setattr(limits, "QUOTE_FIRM_FOR", timedelta(hours=1))  # nothing is told in which the leaving would show
-    async with market(Market(1_500_000_000)) as client:
-        url = client.url + ASKED.replace("/quotes", "/quotes/stream")
-        mine = {"Authorization": f"Bearer {client.token}"}
-
-        async def told() -> bool:
-            async with client.session.get(url, headers=mine) as stream:
-                return stream.status == 200 and bool(await next_quote(stream))
-
-        assert await told()
-        await eventually(told, within_s=10)
-        await eventually(told, within_s=10)  # so the one before has come to its end
-    assert "Error handling request" not in caplog.text
-
-
-async def test_who_has_no_stream_is_not_told_to_close_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "QUOTE_STREAMS_MAX", 1)
-    path = ASKED.replace("/quotes", "/quotes/stream")
-    async with market(Market(1_500_000_000)) as client:
-        mine = {"Authorization": f"Bearer {client.token}"}
-        async with client.session.get(client.url + path, headers=mine) as stream:
-            await next_quote(stream)
-            refused = await client.other("bob").get(path)
-    assert (refused.status, refused.code) == (503, "busy")
-    assert "close" not in refused.body["detail"]
-
-
-async def next_quote(stream: Any) -> str:
-    while not (line := (await stream.content.readline()).decode()).startswith("data: "):
-        assert line, "the stream ended"
-    return str(json.loads(line.removeprefix("data: "))["amountOut"])

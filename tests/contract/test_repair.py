@@ -17,6 +17,7 @@ from libs.events.log import Duplicate, Idempotency, Snapshot
 from libs.events.model import OrderCancelled
 from libs.events.reactions import ROUTER
 from libs.events.redis_keys import Keys
+from libs.events.redis_repair import RedisRepair
 from libs.events.repair import layout_of
 from services.projector.verdict import Diverged, Unreachable
 from tests.builders import (
@@ -135,10 +136,18 @@ async def test_keys_of_the_last_day_still_answer(world: World) -> None:
     assert await world.log.commit(step) == Duplicate(made.order.id, "print")
 
 
-async def test_a_group_that_was_destroyed_and_items_that_were_deleted_are_made_again(world: World) -> None:
+@pytest.mark.parametrize("keeps_all", [True, False])
+async def test_a_group_that_was_destroyed_and_items_that_were_deleted_are_made_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, keeps_all: bool
+) -> None:
+    async def told(_: object) -> bool:
+        return keeps_all
+
+    monkeypatch.setattr(RedisRepair, "keeps_all", told)
     made = await every_state(world.log)
     await world.archive()
-    before = await remembered(world)
+    await an_order(world.log, USERS[0])  # which only the log has yet
+    before, epoch = await remembered(world), world.log.epoch
     partition = partition_of(made[0].order.id)
     work = Keys(partition).work(ROUTER)
     await world.log.take(ROUTER, "a", 100, 0)
@@ -150,6 +159,7 @@ async def test_a_group_that_was_destroyed_and_items_that_were_deleted_are_made_a
         await an_order(world.log, USERS[0])
     await world.mended()
     assert await remembered(world) == before
+    assert (world.log.epoch == epoch) == keeps_all, "who listens starts over only where facts may be missing"
 
     await world.redis.xgroup_destroy(work, ROUTER)
     with suppress(LogUnavailable):  # of a cluster the other partitions are read

@@ -4,11 +4,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from aiohttp import WSServerHandshakeError
+from aiohttp import WSMsgType, WSServerHandshakeError
 
 from libs.events.ids import new_order_id, partition_of_user
 from libs.events.memory_log import MemoryLog
 from libs.service.tokens import InvalidToken, issue_token, verify_token
+from services.notifier.limits import Limits
 from tests.contract.notifier_rig import (
     LIMITS,
     PARTITIONS,
@@ -115,6 +116,33 @@ async def test_a_user_has_a_limited_number_of_sockets() -> None:
         async with notifier.connect() as bob:
             await notifier.sign_in(bob, "bob")
             assert (await bob.receive_json())["type"] == "snapshot"
+
+
+@pytest.mark.parametrize(
+    "limits", [replace(LIMITS, sockets_max=1), replace(LIMITS, sockets_per_user_max=1)], ids=["in all", "of a user"]
+)
+@pytest.mark.parametrize("named", [True, False], ids=["by header", "by message"])
+async def test_who_leaves_makes_room(limits: Limits, named: bool) -> None:
+    async with running(MemoryLog(PARTITIONS), limits) as notifier:
+
+        async def let_in() -> bool:
+            try:
+                ws = await notifier.session.ws_connect(
+                    notifier.url, headers={"Authorization": "Bearer alice"} if named else {}
+                )
+            except WSServerHandshakeError:
+                return False  # the one before is not seen to have left yet
+            async with ws:
+                if not named:
+                    await notifier.sign_in(ws, "alice")
+                if (await ws.receive()).type is not WSMsgType.TEXT:
+                    return False
+                with pytest.raises(WSServerHandshakeError):
+                    await notifier.session.ws_connect(notifier.url, headers={"Authorization": "Bearer alice"})
+            return True
+
+        for _ in range(3):
+            await eventually(let_in, within_s=30)
 
 
 async def test_a_full_process_sends_new_sockets_elsewhere() -> None:

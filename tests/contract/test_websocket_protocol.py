@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import cast
 
 import pytest
 
 from libs.events.memory_log import MemoryLog
 from services.notifier.app import PATH
+from services.notifier.conversation import Conversation
 from services.notifier.frames import CLOSE, PING, PONG, TEXT
 from tests.contract.notifier_rig import LIMITS, PARTITIONS, UPGRADE, Notifier, running
 from tests.unit.test_client_frames import sent
@@ -159,3 +161,41 @@ async def test_who_is_not_read_while_he_is_answered_is_not_taken_for_gone() -> N
                 await ws.send_json({"op": "subscribe", "orderIds": [second.order.id]})
             told = [(await ws.receive_json())["type"] for _ in range(8)]
             assert told == ["snapshot", "subscribed"] * 4
+
+
+async def test_of_who_says_more_than_is_answered_no_more_is_read() -> None:
+    limits, may_go_on = replace(LIMITS, unheard_messages_max=3), asyncio.Event()
+    async with running(MemoryLog(PARTITIONS), limits) as notifier:
+        first, second = await notifier.requested(), await notifier.requested()
+        async with notifier.connect("alice", first.order.id) as ws:
+            await ws.receive_json()
+            (listener,) = notifier.hub.listeners
+            transport = cast("Conversation", listener._wire).transport
+
+            async def slowly() -> None:
+                await may_go_on.wait()
+
+            notifier.views.before = slowly
+            for _ in range(limits.unheard_messages_max + 2):
+                await ws.send_json({"op": "subscribe", "orderIds": [second.order.id]})
+            await eventually(lambda: not transport.is_reading(), within_s=30)
+            may_go_on.set()
+            await eventually(transport.is_reading, within_s=30)
+
+
+async def test_who_pings_and_takes_no_answer_is_cut_off() -> None:
+    limits = replace(LIMITS, unsent_bytes_max=64 * 1024, close_grace_s=0.1)
+    async with running(MemoryLog(PARTITIONS), limits) as notifier, connected(notifier) as raw:
+        await raw.frame()
+        many = sent(PING, b"x" * 125) * 1_000
+        for _ in range(1_000):
+            raw.writer.write(many)
+            try:
+                await asyncio.wait_for(raw.writer.drain(), 0.05)
+            except TimeoutError:
+                pass
+            except ConnectionError:
+                break
+            if not notifier.hub.listeners:
+                break
+        await eventually(lambda: not notifier.hub.listeners, within_s=30)
