@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from libs.events.errors import LogUnavailable
+from libs.events.log import Snapshot
 from services.notifier.limits import Close
-from tests.builders import routing_started
+from tests.builders import route_selected, routing_started
 from tests.contract.notifier_rig import (
     PARTITIONS,
     UPGRADE,
@@ -28,11 +30,40 @@ async def test_one_socket_listens_to_several_orders(notifier: Notifier) -> None:
         assert [o["orderId"] for o in snapshot["orders"]] == [second.order.id]
         assert done == {"type": "subscribed", "orderIds": sorted([first.order.id, second.order.id])}
         for order in (third, second, first):
-            await notifier.happens(order, routing_started())
+            first_moved = await notifier.happens(order, routing_started())
         told = [await ws.receive_json() for _ in range(2)]
         assert [body["orderId"] for body in told] == [second.order.id, first.order.id]
         await ws.send_json({"op": "unsubscribe", "orderIds": [first.order.id]})
         assert await ws.receive_json() == {"type": "unsubscribed", "orderIds": [second.order.id]}
+        started = await notifier.happens(await notifier.requested(), routing_started())
+        await ws.send_json({"op": "subscribe", "orderIds": [started.order.id]})
+        assert [(await ws.receive_json())["type"] for _ in range(2)] == ["snapshot", "subscribed"]
+        await notifier.happens(first_moved, route_selected())
+        await notifier.happens(started, route_selected())
+        assert (await ws.receive_json())["orderId"] == started.order.id
+
+
+async def test_who_says_who_he_is_while_his_orders_cannot_be_read_is_told_to_come_back(notifier: Notifier) -> None:
+    async def away() -> None:
+        raise LogUnavailable("away")
+
+    order = await notifier.requested()
+    async with notifier.connect(order_id=order.order.id) as ws:
+        notifier.views.before = away
+        await notifier.sign_in(ws, "alice")
+        assert (await asyncio.wait_for(closed_with(ws), 30))[0] == 1013
+
+
+async def test_who_cannot_be_told_of_more_orders_now_is_told_to_come_back(notifier: Notifier) -> None:
+    async def away() -> None:
+        raise LogUnavailable("away")
+
+    first, second = await notifier.requested(), await notifier.requested()
+    async with notifier.connect("alice", first.order.id) as ws:
+        await ws.receive_json()
+        notifier.views.before = away
+        await ws.send_json({"op": "subscribe", "orderIds": [second.order.id]})
+        assert (await asyncio.wait_for(closed_with(ws), 30))[0] == 1013
 
 
 async def test_subscribing_while_orders_move_misses_nothing_and_repeats_nothing(notifier: Notifier) -> None:
@@ -82,14 +113,15 @@ async def test_a_subscription_that_cannot_be_is_refused_and_changes_nothing(noti
 
 
 @pytest.mark.parametrize("beside_an_own_order", [False, True])
-async def test_a_refused_subscription_tells_nothing_that_came_meanwhile(
+async def test_a_refused_subscription_tells_nothing_that_came_meanwhile_or_after(
     notifier: Notifier, beside_an_own_order: bool
 ) -> None:
     mine, other, foreign = await notifier.requested(), await notifier.requested(), await notifier.requested("bob")
 
+    moved: list[Snapshot] = []
+
     async def both_move() -> None:
-        await notifier.happens_and_is_told(foreign, routing_started())
-        await notifier.happens_and_is_told(other, routing_started())
+        moved.extend([await notifier.happens_and_is_told(order, routing_started()) for order in (foreign, other)])
 
     async with notifier.connect("alice", mine.order.id) as ws:
         await ws.receive_json()
@@ -97,6 +129,8 @@ async def test_a_refused_subscription_tells_nothing_that_came_meanwhile(
         wanted = [foreign.order.id, other.order.id] if beside_an_own_order else [foreign.order.id]
         await ws.send_json({"op": "subscribe", "orderIds": wanted})
         assert (await ws.receive_json())["code"] == "order_not_found"
+        for order in moved:
+            await notifier.happens(order, route_selected())
         await notifier.happens(mine, routing_started())
         assert (await ws.receive_json())["orderId"] == mine.order.id
 

@@ -184,11 +184,11 @@ async def test_of_who_says_more_than_is_answered_no_more_is_read() -> None:
 
 
 async def test_who_pings_and_takes_no_answer_is_cut_off() -> None:
-    limits = replace(LIMITS, unsent_bytes_max=64 * 1024, close_grace_s=0.1)
+    limits = replace(LIMITS, unsent_bytes_max=64 * 1024, close_grace_s=0.1, heartbeat_s=600)
     async with running(MemoryLog(PARTITIONS), limits) as notifier, connected(notifier) as raw:
         await raw.frame()
         many = sent(PING, b"x" * 125) * 1_000
-        for _ in range(1_000):
+        for _ in range(200):
             raw.writer.write(many)
             try:
                 await asyncio.wait_for(raw.writer.drain(), 0.05)
@@ -198,4 +198,4 @@ async def test_who_pings_and_takes_no_answer_is_cut_off() -> None:
                 break
             if not notifier.hub.listeners:
                 break
-        await eventually(lambda: not notifier.hub.listeners, within_s=30)
+        await eventually(lambda: not notifier.hub.listeners, within_s=10)
