@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from libs.events.ids import Cursor, partition_of_user
-from libs.events.log import Committed, Snapshot, Step
+from libs.events.log import Committed, Entry, Snapshot, Step
 from libs.events.memory_log import MemoryLog
 from services.notifier.hub import Hub
 from services.notifier.limits import Close, Limits
@@ -74,12 +74,15 @@ class World:
         self.hub.start_over()
         self.hub.settle(tips)
 
-    async def is_told(self) -> None:
-        """The log's last entry of alice's."""
+    async def last_entry(self) -> Entry:
+        """The log's last of alice's, and the hub knows what it needs to tell of it."""
         tip = await self.log.tip(MINE)
         [entry] = await self.log.read({MINE: tip._replace(position=tip.position - 1)}, 1, 0)
         await self.hub.prepare([entry])
-        self.hub.deliver(entry)
+        return entry
+
+    async def is_told(self) -> None:
+        self.hub.deliver(await self.last_entry())
         await self.hub.flush()
 
     def misses_one(self, last: Snapshot) -> Callable[[], Awaitable[None]]:
@@ -114,6 +117,17 @@ async def world() -> World:
     made = World()
     await made.begins_at_the_tips()
     return made
+
+
+async def test_what_is_delivered_at_once_after_the_reset_is_told_behind_the_snapshot(world: World) -> None:
+    order = await world.commit(a_request(PARTITIONS, "alice"))
+    assert await world.hub.join(world.listener())
+    await world.commit(then(order, routing_started()))
+    entry = await world.last_entry()
+    world.hub.start_over()
+    world.hub.deliver(entry)
+    await world.hub.flush()
+    await world.is_up_to_date(order.order.id, 2)
 
 
 async def test_who_joins_is_told_nothing_of_what_was_read_before_the_reset(world: World) -> None:

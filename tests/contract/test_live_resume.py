@@ -1,8 +1,9 @@
 """Coming back: whoever gives the last cursor gets everything since, once, or an honest reset."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from aiohttp import WSServerHandshakeError
@@ -65,6 +66,33 @@ async def test_coming_back_while_orders_move_misses_nothing_and_repeats_nothing(
             cursor = body["cursor"]
     await moving
     assert seen == [2, 3, 4, 5, 6, 7]
+
+
+async def test_what_happens_behind_the_history_while_that_is_read_is_told_behind_it() -> None:
+    class Moving(MemoryLog):
+        moves: Callable[[], Awaitable[object]] | None = None
+
+        async def read(
+            self, after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
+        ) -> list[Entry]:
+            entries = await super().read(after, count, block_ms, only)
+            if not block_ms and self.moves:  # the tail would wait
+                moves, self.moves = self.moves, None
+                await moves()
+            return entries
+
+    log = Moving(PARTITIONS)
+    async with running(log) as notifier:
+        order = await notifier.requested()
+        async with notifier.connect("alice") as ws:
+            cursor = (await ws.receive_json())["cursor"]
+        now = await notifier.happens(order, *JOURNEY[:2])
+        log.moves = partial(notifier.happens_and_is_told, now, *JOURNEY[2:])
+        async with notifier.connect("alice", cursor=cursor) as ws:
+            async with asyncio.timeout(30):
+                told = [(await ws.receive_json())["version"] for _ in JOURNEY]
+    assert log.moves is None
+    assert told == [2, 3, 4, 5, 6, 7]
 
 
 async def test_what_the_tail_has_not_reached_is_told_once() -> None:

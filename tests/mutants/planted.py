@@ -226,4 +226,11 @@ MUTANTS = (
         "yield entries, after",
         ("tests/unit/test_resume.py",),
     ),
+    Mutant(
+        "what happens while a listener's history is read is not told",
+        "services/notifier/subscriber.py",
+        "        held, self._held, self._held_bytes, self._versions = self._held or [], None, 0, None\n",
+        "        held, self._held, self._held_bytes, self._versions = list[Told](), None, 0, None\n",
+        ("tests/unit/test_hub.py",),
+    ),
 )

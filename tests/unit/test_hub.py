@@ -95,6 +95,15 @@ def test_what_the_history_had_is_not_told_again_by_a_tail_that_is_behind_it() ->
     assert wire.written == [b"order-1/6"]
 
 
+def test_what_is_held_comes_after_the_history_without_what_that_has() -> None:
+    wire = Wire()
+    one = subscriber(wire)
+    for version in (2, 3, 4, 5):
+        assert one.deliver(message(version))
+    one.release_after(3)
+    assert wire.written == [b"order-1/4", b"order-1/5"]
+
+
 def test_what_is_held_while_the_log_is_read_past_the_snapshot_is_still_compared_with_it() -> None:
     wire = Wire()
     one = subscriber(wire)
