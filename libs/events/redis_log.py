@@ -66,9 +66,6 @@ class RedisLog(RedisReads, RedisWork, RedisUpkeep):
         await self._reading.close()
         await self._taking.close()
 
-    def _claim_state(self) -> dict[tuple[str, str, int], str]:
-        return self._claim_cursors
-
     async def commit(self, step: Step) -> Outcome:
         """See `Commits.commit`."""
         assert self._commits is not None, "start() was not awaited"

@@ -4,10 +4,9 @@ from typing import Any
 
 from libs.events.errors import LogMismatch, LogNotOpen
 from libs.events.reactions import WORKERS
-from libs.events.redis_client import FENCED, translate
+from libs.events.redis_client import FENCED, as_dict, translate
 from libs.events.redis_keys import Keys
-from libs.events.redis_node import Commands
-from libs.events.redis_nodes import Nodes
+from libs.events.redis_nodes import Nodes, ask
 from libs.events.repair import is_earlier, new_epoch
 
 # All or nothing: the fence of a log that is there already must stay as it is.
@@ -69,13 +68,4 @@ async def check_log(redis: Nodes, keys: list[Keys], layout: str) -> str:
 async def read_metas(redis: Nodes, keys: list[Keys]) -> list[dict[str, str]]:
     """The meta data of each partition; empty where there are none."""
     flats = await ask(redis, [["HGETALL", key.meta] for key in keys])
-    return [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in flats]
-
-
-async def ask(redis: Nodes, commands: Commands) -> list[Any]:
-    """Replies, the first error raised."""
-    replies = await redis.send(commands)
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise translate(reply)
-    return replies
+    return list(map(as_dict, flats))

@@ -14,8 +14,7 @@ from libs.events.record import snapshot
 from libs.events.redis_client import FENCED, as_dict
 from libs.events.redis_entries import Row, entry_of, find_hole, is_wanted, text
 from libs.events.redis_keys import Keys
-from libs.events.redis_meta import ask
-from libs.events.redis_nodes import Nodes, answered
+from libs.events.redis_nodes import Nodes, answered, ask
 from libs.events.redis_underway import Underway
 
 CHECK_EVERY_S = 1.0  # how long a reader may not notice that the log was replaced
@@ -118,10 +117,10 @@ class RedisReads:
         partition = partition_of(order_id)
         keys = self._keys[partition]
         # Not over a connection of its own: of these there are a hundred, and this may be asked for at once by more.
-        (trail,) = await self._ask([["HGET", keys.order(order_id), "trail"]])
+        (trail,) = await ask(self._redis, [["HGET", keys.order(order_id), "trail"]])
         ids = trail.split() if trail else []
         commands: list[list[Any]] = [["XRANGE", keys.log, entry_id, entry_id] for entry_id in ids]
-        return [entry_of(partition, row) for reply in await self._ask(commands) for row in reply]
+        return [entry_of(partition, row) for reply in await ask(self._redis, commands) for row in reply]
 
     async def find(self, order_id: str) -> Snapshot | None:
         """See `Commits.find`."""
@@ -129,7 +128,7 @@ class RedisReads:
 
     async def version(self, order_id: str) -> int:
         """See `Commits.version`."""
-        (version,) = await self._ask([["HGET", self._keys[partition_of(order_id)].order(order_id), "version"]])
+        (version,) = await ask(self._redis, [["HGET", self._keys[partition_of(order_id)].order(order_id), "version"]])
         return int(version or 0)
 
     async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
@@ -138,7 +137,7 @@ class RedisReads:
             ["HGETALL", self._keys[partition_of(order_id)].order(order_id)] for order_id in order_ids
         ]
         found: dict[str, Snapshot] = {}
-        for order_id, flat in zip(order_ids, await self._ask(commands), strict=True):
+        for order_id, flat in zip(order_ids, await ask(self._redis, commands), strict=True):
             held = snapshot(order_id, as_dict(flat))
             if held:
                 found[order_id] = held
@@ -148,19 +147,19 @@ class RedisReads:
         """See `Reads.recent`. All members have score 0, so Redis keeps them in the order of their ids."""
         key = self._keys[partition_of_user(user, len(self._keys))].recent(user)
         top = f"({before}" if before else "+"
-        (ids,) = await self._ask([["ZREVRANGEBYLEX", key, top, "-", "LIMIT", 0, limit]])
+        (ids,) = await ask(self._redis, [["ZREVRANGEBYLEX", key, top, "-", "LIMIT", 0, limit]])
         return list(ids)
 
     async def recent_since(self, user: str) -> str | None:
         """See `Reads.recent_since`."""
         key = self._keys[partition_of_user(user, len(self._keys))].recent(user)
-        count, oldest = await self._ask([["ZCARD", key], ["ZRANGE", key, 0, 0]])
+        count, oldest = await ask(self._redis, [["ZCARD", key], ["ZRANGE", key, 0, 0]])
         return str(oldest[0]) if int(count) >= RECENT_MAX else None
 
     async def order_of_key(self, user: str, key: str) -> str | None:
         """See `Reads.order_of_key`."""
         keys = self._keys[partition_of_user(user, len(self._keys))]
-        (order_id,) = await self._ask([["HGET", keys.idempotency(user, key), "order"]])
+        (order_id,) = await ask(self._redis, [["HGET", keys.idempotency(user, key), "order"]])
         return str(order_id) if order_id else None
 
     async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
@@ -171,6 +170,3 @@ class RedisReads:
             for partition, position in at.items()
         ]
         answered(await self._redis.send(commands))
-
-    async def _ask(self, commands: list[list[Any]]) -> list[Any]:
-        return await ask(self._redis, commands) if commands else []

@@ -12,11 +12,10 @@ from libs.events.errors import LogUnavailable
 from libs.events.ids import START, Position
 from libs.events.log import Entry
 from libs.events.reactions import WORKERS
-from libs.events.redis_client import FENCED
+from libs.events.redis_client import FENCED, as_dict
 from libs.events.redis_keys import Keys
-from libs.events.redis_meta import ask
 from libs.events.redis_node import Commands
-from libs.events.redis_nodes import Nodes, answered
+from libs.events.redis_nodes import Nodes, answered, ask
 from libs.events.redis_remake import key_again, order_again, work_again
 from libs.events.repair import Held, Restored, layout_of
 
@@ -161,7 +160,7 @@ class RedisRepair:
     async def parked_versions(self, partition: int) -> dict[str, int]:
         """See `LogRepair.parked_versions`."""
         (rows,) = await ask(self._redis, [["XRANGE", self._keys[partition].parked, "-", "+"]])
-        found = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in rows]
+        found = [as_dict(flat) for _, flat in rows]
         # Items are parked for what is wrong with them, too; one without its order's version sets nothing aside.
         named = [fields for fields in found if "subject" in fields and fields.get("version", "").isdecimal()]
         return {fields["subject"]: int(fields["version"]) for fields in named}
@@ -201,7 +200,7 @@ class RedisRepair:
 
 def _held(partition: int, reply: Any) -> Held:
     flat, first, last, readers, run, length = reply
-    meta = dict(zip(flat[::2], flat[1::2], strict=True))
+    meta = as_dict(flat)
     return Held(
         partition,
         meta.get("epoch", ""),
@@ -229,7 +228,7 @@ def _keeps_all(told: Sequence[Any]) -> bool:
 
 def _entry(partition: int, row: Any) -> Entry:
     entry_id, flat = row
-    return Entry(partition, Position.parse(entry_id), dict(zip(flat[::2], flat[1::2], strict=True)))
+    return Entry(partition, Position.parse(entry_id), as_dict(flat))
 
 
 def _position_of(reader: str) -> int:

@@ -14,12 +14,11 @@ from typing import Any
 
 import structlog
 
-from libs.events.errors import EventLogError, LogUnavailable
+from libs.events.errors import LogUnavailable
 from libs.events.log import Item
-from libs.events.redis_client import as_dict, translate
+from libs.events.redis_client import as_dict
 from libs.events.redis_keys import Keys
-from libs.events.redis_meta import ask
-from libs.events.redis_nodes import Nodes
+from libs.events.redis_nodes import Nodes, ask
 from libs.events.redis_underway import Underway
 
 PAGE = 100
@@ -59,10 +58,9 @@ class RedisTaking:
     _keys: list[Keys]
     # Streams whose node was away: what it handed out without our seeing it is looked for first.
     _torn: set[tuple[str, ...]]
+    # Where XAUTOCLAIM goes on, by service, consumer and partition.
+    _claim_cursors: dict[tuple[str, str, int], str]
     _looked_for_gone_at: float = -math.inf
-
-    def _claim_state(self) -> dict[tuple[str, str, int], str]:
-        raise NotImplementedError
 
     async def take(self, service: str, consumer: str, count: int, block_ms: int) -> list[Item]:
         """See `Work.take`. Must not be cancelled: the items would be pending and unseen."""
@@ -103,7 +101,7 @@ class RedisTaking:
         """Fresh items with their orders: of those that did not bring it along, with one more question."""
         bare = [item for item in items if "last" not in item.fields]
         looks: list[list[Any]] = [["HGETALL", self._keys[item.partition].order(item.order_id)] for item in bare]
-        held = iter(await self._send(looks) if looks else ())
+        held = iter(await ask(self._redis, looks))
         return [item if "last" in item.fields else replace(item, fields=as_dict(next(held))) for item in items]
 
     async def take_pending(self, service: str, consumer: str) -> list[Item]:
@@ -161,12 +159,12 @@ class RedisTaking:
 
     async def _claim_in(self, partition: int, service: str, consumer: str, idle_ms: int) -> list[Item]:
         work, where = self._keys[partition].work(service), (service, consumer, partition)
-        cursor = self._claim_state().get(where, "0-0")
+        cursor = self._claim_cursors.get(where, "0-0")
         async with self._grouped(service, [work]):
             cursor, entries, *deleted = await self._redis.ask(
                 "XAUTOCLAIM", work, service, consumer, idle_ms, cursor, "COUNT", PAGE
             )
-        self._claim_state()[where] = cursor
+        self._claim_cursors[where] = cursor
         if deleted and deleted[0]:
             # Redis has taken them off the list; what was in them only the archive can tell.
             await self._missed(partition, service, deleted[0])
@@ -206,15 +204,6 @@ class RedisTaking:
     def _claim_of(self, item: Item) -> list[Any]:
         return ["XCLAIM", self._keys[item.partition].work(item.service), item.service, item.consumer, 0, item.id]
 
-    async def _send(self, commands: list[list[Any]]) -> list[Any]:
-        replies = await self._redis.send(commands)
-        for reply in replies:
-            if isinstance(reply, EventLogError):
-                raise reply
-            if isinstance(reply, Exception):
-                raise translate(reply)
-        return replies
-
     def _items(self, service: str, consumer: str, reply: Any) -> list[Item]:
         partitions = {keys.work(service): partition for partition, keys in enumerate(self._keys)}
         return [
@@ -234,13 +223,12 @@ class RedisTaking:
             ["XPENDING", self._keys[item.partition].work(item.service), item.service, item.id, item.id, 1]
             for item in items
         ]
-        pending = await self._send(commands) if commands else []
+        pending = await ask(self._redis, commands)
         # At least 2, whatever Redis counted: these were handed out before.
         counts = [max(2, int(rows[0][3])) if rows else 2 for rows in pending]
         again = [replace(item, deliveries=count) for item, count in zip(items, counts, strict=True)]
         uncount: list[list[Any]] = [
             [*self._claim_of(item), "RETRYCOUNT", item.deliveries - 1, "JUSTID"] for item in again
         ]
-        if uncount:
-            await self._send(uncount)
+        await ask(self._redis, uncount)
         return again

@@ -10,10 +10,9 @@ from libs.events.errors import LogNotOpen
 from libs.events.ids import Position, partition_of
 from libs.events.reactions import WORKERS
 from libs.events.record import RETIRED_FIELDS
-from libs.events.redis_client import FENCED
+from libs.events.redis_client import FENCED, as_dict
 from libs.events.redis_keys import Keys
-from libs.events.redis_meta import ask
-from libs.events.redis_nodes import Nodes, answered
+from libs.events.redis_nodes import Nodes, answered, ask
 from libs.events.upkeep import READER_EXPIRES_S, Pressure, Reader
 
 # Only of the log that was checked: after a loss the entries are what the repair compares. Readers are asked here, so
@@ -148,7 +147,7 @@ NO_EVICTION = "noeviction"
 
 
 def _readers(partition: int, flat: list[str], now: int) -> Iterator[Reader]:
-    for name, value in zip(flat[::2], flat[1::2], strict=True):
+    for name, value in as_dict(flat).items():
         try:
             said = orjson.loads(value)
             yield Reader(name, partition, Position.parse(str(said["at"])), max(0, now - int(said["seen"])))
@@ -166,6 +165,5 @@ def _memory(info: Any) -> tuple[int, int, str]:
 def _last_taken(groups: Any) -> str:
     """Up to where a work stream was handed out; its one group is the service's."""
     for flat in groups:
-        group = dict(zip(flat[::2], flat[1::2], strict=True))
-        return str(group["last-delivered-id"])
+        return str(as_dict(flat)["last-delivered-id"])
     return "0-0"

@@ -13,7 +13,7 @@ from libs.events.reactions import NEXT_ACTOR
 from libs.events.redis_client import FENCED, as_dict, translate
 from libs.events.redis_commit import Script
 from libs.events.redis_keys import Keys
-from libs.events.redis_nodes import answered
+from libs.events.redis_nodes import answered, ask
 from libs.events.redis_parked import read_discarded, read_parked
 from libs.events.redis_taking import PAGE, RedisTaking
 
@@ -31,25 +31,23 @@ class RedisWork(RedisTaking):
             ids = [item.id for item in group]
             work = self._keys[partition].work(service)
             commands.append(["XCLAIM", work, service, consumer, 0, *ids, "IDLE", 0, "JUSTID"])
-        if commands:
-            await self._send(commands)
+        await ask(self._redis, commands)
 
     async def count_delivery(self, item: Item) -> int:
         """See `Work.count_delivery`."""
-        _, pending = await self._send([self._claim_of(item), self._count_of(item)])
+        _, pending = await ask(self._redis, [self._claim_of(item), self._count_of(item)])
         return int(pending[0][3]) if pending else item.deliveries + 1
 
     async def uncount_delivery(self, items: Sequence[Item]) -> None:
         """See `Work.uncount_delivery`."""
-        counts = await self._send([self._count_of(item) for item in items]) if items else []
+        counts = await ask(self._redis, [self._count_of(item) for item in items])
         # Only of those that are still this consumer's.
         uncount: list[list[Any]] = [
             [*self._claim_of(item), "RETRYCOUNT", max(1, int(rows[0][3]) - 1), "JUSTID"]
             for item, rows in zip(items, counts, strict=True)
             if rows
         ]
-        if uncount:
-            await self._send(uncount)
+        await ask(self._redis, uncount)
 
     async def park(self, item: Item, reason: str, fingerprint: str) -> bool:
         """See `Work.park`."""
@@ -117,12 +115,12 @@ class RedisWork(RedisTaking):
 
     async def hasten(self, order_ids: Sequence[str]) -> None:
         """See `Work.hasten`."""
-        if order_ids:
-            await self._send([["ZADD", self._keys[partition_of(each)].timers, "XX", 0, each] for each in order_ids])
+        timers = [(self._keys[partition_of(order_id)].timers, order_id) for order_id in order_ids]
+        await ask(self._redis, [["ZADD", key, "XX", 0, order_id] for key, order_id in timers])
 
     async def backlog(self, service: str) -> int:
         """See `Work.backlog`."""
-        return sum(await self._send([["XLEN", keys.work(service)] for keys in self._keys]))
+        return sum(await ask(self._redis, [["XLEN", keys.work(service)] for keys in self._keys]))
 
     def _count_of(self, item: Item) -> list[Any]:
         work = self._keys[item.partition].work(item.service)

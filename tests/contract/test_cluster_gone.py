@@ -33,12 +33,12 @@ async def test_a_node_without_slots_is_not_looked_for_any_more() -> None:
     nodes = Nodes("redis://127.0.0.1:1/0")
     async with a_port_that_hangs_up() as (left, came), a_port_that_hangs_up() as (new, _):
         try:
-            nodes._take([[*ALL, ["127.0.0.1", left]]], nodes._first)
+            nodes._slots._take([[*ALL, ["127.0.0.1", left]]], nodes._first)
             for _ in range(2):
                 with pytest.raises(LogUnavailable):
                     await nodes.send([["GET", "key"]])
             await eventually(lambda: len(came) > 2, what="it is looked whether it is back")
-            nodes._take([[*ALL, ["127.0.0.1", new]]], nodes._first)
+            nodes._slots._take([[*ALL, ["127.0.0.1", new]]], nodes._first)
             await asyncio.sleep(3 * LOOK_EVERY_S)  # a look that has begun may still come
             before = len(came)
             await asyncio.sleep(5 * LOOK_EVERY_S)  # that nobody comes only time can show

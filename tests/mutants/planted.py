@@ -58,8 +58,8 @@ MUTANTS = (
     Mutant(
         "the claim's cursor starts again every time",
         "libs/events/redis_taking.py",
-        "        self._claim_state()[where] = cursor\n",
-        '        self._claim_state()[where] = "0-0"\n',
+        "        self._claim_cursors[where] = cursor\n",
+        '        self._claim_cursors[where] = "0-0"\n',
         ("tests/contract/test_redis_claims.py",),
     ),
     Mutant(

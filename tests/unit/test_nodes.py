@@ -5,7 +5,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from libs.events.redis_nodes import key_of, url_of_node
+from libs.events.redis_nodes import key_of
+from libs.events.redis_slots import url_of_node
 
 
 @pytest.mark.parametrize(
