@@ -1,13 +1,16 @@
 """`swaplog rebuild`: is the projection the fold of the log? And if not, put one in its place that is."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.console import Console
 
 from libs.events.errors import EventLogError
 from libs.orders import rebuild as blue_green
-from libs.orders.rebuild import NEXT, PREVIOUS, RebuildRefused
 from libs.orders.rebuild_report import Report
+from libs.orders.shadow import ENTRIES_PER_PARTITION, NEXT, PREVIOUS, RebuildRefused
 from libs.orders.store import CheckpointMoved
 from services.ops.show import json_line, make_console
 from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE, Refusal, find_settings, refusing
@@ -45,23 +48,27 @@ async def rebuild(
     settings, _ = find_settings()
     if not settings.database_url:
         raise Refusal("DATABASE_URL is not set", EXIT_USAGE)
-    dsn, console = settings.database_url, make_console(stderr=True)
+    dsn = settings.database_url
+    with _refusing():
+        if drop:
+            for side in (NEXT, PREVIOUS):
+                await blue_green.drop(dsn, side)
+            return 0
+        if rollback:
+            report = await blue_green.roll_back(dsn)
+        else:
+            progress = _progress(make_console(stderr=True))
+            report = await blue_green.rebuild(dsn, switch=switch, accept=accept_differences, progress=progress)
+    _print(report, as_json=as_json)
+    return EXIT_DIFFERS if report.differing and not report.switched else 0
 
-    def progress(count: int) -> None:
-        if count % SHOWN_EVERY < blue_green.ENTRIES_PER_PARTITION:
-            console.print(f"{count} events folded", markup=False)
 
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Whatever ends a rebuild ends the command with one line."""
     with refusing():
         try:
-            if drop:
-                for side in (NEXT, PREVIOUS):
-                    await blue_green.drop(dsn, side)
-                return 0
-            report = await (
-                blue_green.roll_back(dsn)
-                if rollback
-                else blue_green.rebuild(dsn, switch=switch, accept=accept_differences, progress=progress)
-            )
+            yield
         except RebuildRefused as refused:
             raise Refusal(str(refused), EXIT_DIFFERS) from None
         except CheckpointMoved as moved:
@@ -69,8 +76,14 @@ async def rebuild(
             raise Refusal(text, EXIT_UNREACHABLE) from moved
         except EventLogError as error:
             raise Refusal(f"the archive is not whole: {error}", EXIT_UNREACHABLE) from None
-    _print(report, as_json=as_json)
-    return EXIT_DIFFERS if report.differing and not report.switched else 0
+
+
+def _progress(console: Console) -> Callable[[int], None]:
+    def show(count: int) -> None:
+        if count % SHOWN_EVERY < ENTRIES_PER_PARTITION:
+            console.print(f"{count} events folded", markup=False)
+
+    return show
 
 
 def _print(report: Report, *, as_json: bool) -> None:

@@ -16,7 +16,8 @@ from libs.events.redis_keys import Keys
 from libs.events.redis_log import open_redis_log
 from libs.orders.batch import Batch
 from libs.orders.migrate import migrate
-from libs.orders.rebuild import PREVIOUS, drop, rebuild
+from libs.orders.rebuild import drop, rebuild
+from libs.orders.shadow import PREVIOUS
 from libs.orders.store import open_store
 from tests.bench.copies import AFTER, Copies
 from tests.bench.figures import Result, per_second

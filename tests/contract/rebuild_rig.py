@@ -10,7 +10,8 @@ from libs.events.ids import START
 from libs.events.log import Entry
 from libs.events.memory_log import MemoryLog
 from libs.orders.batch import Batch
-from libs.orders.rebuild import NEXT, PREVIOUS, drop
+from libs.orders.rebuild import drop
+from libs.orders.shadow import NEXT, PREVIOUS
 from libs.orders.store import OrderStore, Projection, open_store
 from tests.builders import route_selected, then
 from tests.contract.order_store_rig import PARTITIONS

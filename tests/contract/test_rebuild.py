@@ -8,10 +8,11 @@ import asyncpg
 import pytest
 
 from libs.events.ids import Position
-from libs.orders import folding, rebuild as module
-from libs.orders.rebuild import RebuildRefused, open_rebuild, rebuild
+from libs.orders import folding, shadow
+from libs.orders.rebuild import open_rebuild, rebuild
 from libs.orders.recovery import Recovery
 from libs.orders.refolding import Heads, Refolding
+from libs.orders.shadow import RebuildRefused
 from libs.orders.store import StoreUnavailable, open_store
 from services.ops.__main__ import main
 from tests.contract.order_store_rig import PARTITIONS
@@ -48,7 +49,7 @@ async def test_what_other_code_has_folded_is_folded_again(system: Projected, mon
     await system.more(USERS)
     with monkeypatch.context() as before:
         before.setitem(folding._STATUS_AFTER, "TxConfirmed", "FAILED")
-        before.setattr(module, "folded_by", lambda: "the code of before")
+        before.setattr(shadow, "folded_by", lambda: "the code of before")
         assert (await rebuild(system.dsn)).differing == len(USERS)
     report = await rebuild(system.dsn)
     assert (report.events, report.differing) == (7 * len(USERS), 0)
@@ -57,7 +58,7 @@ async def test_what_other_code_has_folded_is_folded_again(system: Projected, mon
 
 async def test_it_goes_on_where_it_was_interrupted(system: Projected, monkeypatch: pytest.MonkeyPatch) -> None:
     await system.more(USERS)
-    monkeypatch.setattr(module, "ENTRIES_PER_PARTITION", 3)
+    monkeypatch.setattr(shadow, "ENTRIES_PER_PARTITION", 3)
 
     class Killed(Exception):
         pass
@@ -122,7 +123,7 @@ def test_a_log_made_again_meanwhile_is_one_line(
         return at
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "ENTRIES_PER_PARTITION", 2)
+        patch.setattr(shadow, "ENTRIES_PER_PARTITION", 2)
         patch.setattr(Refolding, "apply", repaired_meanwhile)
         assert main(["rebuild"]) == 3
     told = capsys.readouterr().err

@@ -11,9 +11,10 @@ import asyncpg
 import pytest
 
 from libs.events.ids import Position
-from libs.orders import rebuild as module, sql
-from libs.orders.rebuild import RebuildRefused, rebuild, roll_back
+from libs.orders import shadow, sql
+from libs.orders.rebuild import rebuild, roll_back
 from libs.orders.rebuild_report import Report
+from libs.orders.shadow import RebuildRefused, Shadow
 from tests.contract.rebuild_rig import USERS, Projected, go_on, open_projected, spoil
 from tests.folded import folded
 
@@ -64,7 +65,7 @@ async def test_it_may_end_after_any_step(
         "roll back": lambda: roll_back(system.dsn),
     }
     act = acts[what]
-    true_step = getattr(module.Rebuild, step)
+    true_step = getattr(Shadow, step)
 
     class Killed(Exception):
         pass
@@ -75,7 +76,7 @@ async def test_it_may_end_after_any_step(
 
     comes_to_it = not (what == "roll back" and step in {"begin", "compare"})
     with monkeypatch.context() as patch:
-        patch.setattr(module.Rebuild, step, last_step)
+        patch.setattr(Shadow, step, last_step)
         if comes_to_it:
             with pytest.raises(Killed):
                 await act()
@@ -117,7 +118,7 @@ async def test_a_reader_that_holds_the_table_stops_only_the_switch(
     system: Projected, direct: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await system.more(USERS)
-    monkeypatch.setattr(module, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(shadow, "LOCK_TIMEOUT", "100ms")
     async with direct.transaction():
         await direct.fetch("SELECT count(*) FROM orders")
         with pytest.raises(RebuildRefused, match="try again"):
@@ -162,25 +163,25 @@ async def test_orders_that_go_on_a_long_way_while_it_is_switched(
     """Making indexes takes minutes, and what comes meanwhile is more than one page."""
     await system.more(USERS, steps=1)
     before = folded(await system.entries())
-    monkeypatch.setattr(module, "ENTRIES_PER_PARTITION", 2)
-    compare, index = module.Rebuild.compare, module.Rebuild._index
+    monkeypatch.setattr(shadow, "ENTRIES_PER_PARTITION", 2)
+    compare, index = Shadow.compare, Shadow._index
 
     async def all_go_on(steps: int) -> None:
         for _ in range(steps):
             await asyncio.gather(*(go_on(system.log, order_id) for order_id in before))
         await system.project()
 
-    async def compare_slowly(self: module.Rebuild, report: Report) -> dict[int, Position]:
+    async def compare_slowly(self: Shadow, report: Report) -> dict[int, Position]:
         at = await compare(self, report)
         await all_go_on(1)
         return at
 
-    async def index_slowly(self: module.Rebuild) -> None:
+    async def index_slowly(self: Shadow) -> None:
         await index(self)
         await all_go_on(4)
 
-    monkeypatch.setattr(module.Rebuild, "compare", compare_slowly)
-    monkeypatch.setattr(module.Rebuild, "_index", index_slowly)
+    monkeypatch.setattr(Shadow, "compare", compare_slowly)
+    monkeypatch.setattr(Shadow, "_index", index_slowly)
     report = await rebuild(system.dsn, switch=True)
     assert (report.switched, report.differing) == (True, 0)
     await system.is_the_fold()
