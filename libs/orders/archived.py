@@ -73,3 +73,22 @@ class ArchivedReads:
     async def register_reader(self, name: str, at: Mapping[int, Position]) -> None:
         """See `Reads.register_reader`."""
         await self._log.register_reader(name, at)
+
+
+async def position_before(archive: Archive, partition: int, since_ms: int, until: int) -> int:
+    """The last archived position older than `since_ms`, at most `until`; 0: none is.
+
+    By halving: positions are contiguous, and times never go back.
+
+    Raises:
+        StoreUnavailable
+    """
+    low, high = 0, until
+    while low < high:
+        middle = (low + high + 1) // 2
+        found = await archive.archived(partition, middle - 1, 1)
+        if found and found[0].at.ms < since_ms:
+            low = middle
+        else:
+            high = middle - 1
+    return low

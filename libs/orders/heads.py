@@ -4,7 +4,6 @@ Bodies are not made into events here: that they are JSON and have the members th
 of them before they are archived. Whoever reads them later looks closer.
 """
 
-import re
 from datetime import datetime
 from functools import cache, lru_cache
 from typing import NamedTuple, cast
@@ -16,12 +15,11 @@ from libs.events.ids import Position
 from libs.events.log import Entry
 from libs.events.model import EVENT_TYPES, Event, OrderRequested, TxConfirmed
 from libs.events.upcast import upcast
-from libs.orders.rows import Undecodable, decode, is_order_id
+from libs.orders.rows import PLAIN_TIME, Undecodable, decode, is_order_id
 
 # Other spellings of these numbers are rare enough to be read the long way.
 _NUMBERS = {str(number): number for number in range(1, 10_000)}
 NOT_SAID = (ValueError, TypeError, AttributeError)
-_PLAIN_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 
 
 Said = tuple[bool, OrderRequested | None, int | None]
@@ -108,7 +106,7 @@ def is_known(kind: str, v: int) -> bool:
 def plain_time(text: str) -> datetime | None:
     """A time as our own writers spell it: the one spelling that a column gives back."""
     try:
-        return datetime.fromisoformat(text) if _PLAIN_TIME.fullmatch(text) else None
+        return datetime.fromisoformat(text) if PLAIN_TIME.fullmatch(text) else None
     except ValueError:
         return None
 

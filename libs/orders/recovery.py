@@ -59,15 +59,3 @@ class Recovery:
         for row in rows:
             found.setdefault(str(row["order_id"]), []).append(entry_of(dict(row)))
         return found
-
-    async def before(self, partition: int, since_ms: int, until: int) -> int:
-        """The last archived position older than `since_ms`; by halving: times never go back."""
-        low, high = 0, until
-        while low < high:
-            middle = (low + high + 1) // 2
-            found = await self._store.archived(partition, middle - 1, 1)
-            if found and found[0].at.ms < since_ms:
-                low = middle
-            else:
-                high = middle - 1
-        return low

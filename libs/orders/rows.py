@@ -53,7 +53,7 @@ Values = tuple[object, ...]
 _FIELDS = frozenset(FIELD_NAMES)
 _ORDER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # How our own writers spell a time; any other spelling is kept beside the column.
-_PLAIN_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+PLAIN_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 
 
 class Undecodable(LogMismatch):
@@ -142,7 +142,7 @@ def extra_of(fields: Mapping[str, str], event: Envelope) -> str | None:
         and fields["version"] == str(event.version)
         and fields["v"] == str(event.v)
         and fields["id"] == f"{event.subject}/{event.version}"
-        and _PLAIN_TIME.fullmatch(fields["time"]) is not None
+        and PLAIN_TIME.fullmatch(fields["time"]) is not None
     )
     return None if is_plain else _extra(fields, event)
 

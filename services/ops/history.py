@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from libs.events.errors import PositionGap
 from libs.events.ids import Position
 from libs.events.log import Entry, Reads
-from libs.orders.archived import ArchivedReads
+from libs.orders.archived import ArchivedReads, position_before
 from libs.orders.store import OrderStore
 
 PAGE = 256
@@ -122,7 +122,7 @@ async def _before_log(log: Reads, partition: int, end: Position, since_ms: int) 
 
 async def _archived(store: OrderStore, partition: int, until: int, since_ms: int) -> AsyncIterator[Entry]:
     """Archived entries of `since_ms` and later up to position `until`: what the log has let go of."""
-    after = await _seek(store, partition, until, since_ms)
+    after = await position_before(store, partition, since_ms, until) if since_ms else 0
     while after < until:
         entries = await store.archived(partition, after, min(PAGE, until - after))
         for entry in entries:
@@ -134,18 +134,3 @@ async def _archived(store: OrderStore, partition: int, until: int, since_ms: int
                 yield entry
         if not entries:
             raise PositionGap(partition, after + 1, until + 1)
-
-
-async def _seek(store: OrderStore, partition: int, until: int, since_ms: int) -> int:
-    """The last archived position before `since_ms`, by halving: positions are contiguous and times never go back."""
-    low, high = 0, until
-    if not since_ms:
-        return low
-    while low < high:
-        middle = (low + high + 1) // 2
-        found = await store.archived(partition, middle - 1, 1)
-        if found and found[0].at.ms < since_ms:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -16,6 +16,7 @@ from libs.events.model import OrderRequested
 from libs.events.order import Order
 from libs.events.reactions import TERMINAL
 from libs.events.repair import KEPT, Held, RepairableLog, Restored, is_earlier, new_epoch
+from libs.orders.archived import position_before
 from libs.orders.batch import Batch
 from libs.orders.recovery import Recovery
 from libs.orders.store import Checkpoint, OrderStore, Projection
@@ -177,7 +178,7 @@ class Repair:
         """Of a day's events beyond `after`: the keys of requests, and the orders that have ended."""
         now, partition = datetime.now(UTC), held.partition
         since_ms = int((now - KEPT).timestamp() * 1_000)
-        after = max(after, await self._recovery.before(partition, since_ms, end.position))
+        after = max(after, await position_before(self._store, partition, since_ms, end.position))
         while entries := await self._store.archived(partition, after, PAGE):
             after = entries[-1].at.position
             requests = [entry for entry in entries if entry.fields["type"] == OrderRequested.__name__]
