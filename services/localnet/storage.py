@@ -15,14 +15,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from libs.venues.adaptive_fee import TickFees, TickVolatility
-from libs.venues.bins import BinFees, BinPool, Volatility
-from libs.venues.book import Pool
-from libs.venues.concentrated import ConcentratedPool
-from libs.venues.constant_product import ConstantProductPool
-from libs.venues.tick_math import Ladder
 from services.localnet.blocks import Block, Executed, Outcome, Snapshot
 from services.localnet.execution import ChainError
+from services.localnet.pool_json import pool_json, pool_of
 
 FILE_NAME = "localnet.sqlite3"
 CACHE_KIB = 65_536
@@ -91,7 +86,7 @@ class Storage:
                 "INSERT INTO transactions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_row(block, time_s, item) for item in block.transactions],
             )
-            pools = [(address, _pool_json(pool)) for address, pool in block.pools.items()]
+            pools = [(address, pool_json(pool)) for address, pool in block.pools.items()]
             db.executemany("INSERT OR REPLACE INTO pools VALUES (?, ?)", pools)
             wallets = [(wallet, orjson.dumps(balances)) for wallet, balances in block.wallets.items()]
             db.executemany("INSERT OR REPLACE INTO wallets VALUES (?, ?)", wallets)
@@ -131,7 +126,7 @@ class Storage:
         return Snapshot(
             slot,
             height,
-            {address: _pool(orjson.loads(state)) for address, state in pools},
+            {address: pool_of(state) for address, state in pools},
             {wallet: orjson.loads(balances) for wallet, balances in wallets},
             [(signature, Outcome(slot, at, _error(err))) for signature, slot, at, err in recent],
         )
@@ -213,45 +208,3 @@ def _stored(row: tuple[Any, ...]) -> Stored:
 def _error(err: bytes | None) -> ChainError | None:
     loaded: ChainError | None = None if err is None else orjson.loads(err)
     return loaded
-
-
-def _pool_json(pool: Pool) -> bytes:
-    if isinstance(pool, BinPool):
-        # Strings as keys: JSON has no others.
-        bins = {str(bin_id): held for bin_id, held in pool.bins.items()}
-        return orjson.dumps([
-            "bins", pool.address, pool.mint_x, pool.mint_y, pool.bin_step, pool.active_id, bins,
-            [getattr(pool.fees, name) for name in BinFees.__slots__], list(pool.volatility),
-            pool.min_bin_id, pool.max_bin_id,
-        ])  # fmt: skip
-    if isinstance(pool, ConcentratedPool):
-        # Strings for what has more than 64 bits: orjson writes no such numbers.
-        return orjson.dumps([
-            "ticks", pool.address, pool.mint_a, pool.mint_b, pool.tick_spacing, str(pool.sqrt_price), pool.tick,
-            str(pool.liquidity), [(tick, str(net)) for tick, net in pool.ticks],
-            [getattr(pool.fees, name) for name in TickFees.__slots__], list(pool.volatility), pool.ladder,
-        ])  # fmt: skip
-    return orjson.dumps(["product", *(getattr(pool, name) for name in ConstantProductPool.__slots__)])
-
-
-def _pool(state: list[Any]) -> Pool:
-    kind, *fields = state
-    if kind == "product":
-        return ConstantProductPool(*fields)
-    if kind == "ticks":
-        return _concentrated_pool(*fields)
-    address, mint_x, mint_y, bin_step, active_id, bins, fees, volatility, low, high = fields
-    held = {int(bin_id): (x, y) for bin_id, (x, y) in bins.items()}
-    return BinPool(
-        address, mint_x, mint_y, bin_step, active_id, held, BinFees(*fees), Volatility(*volatility), low, high
-    )
-
-
-def _concentrated_pool(
-    address: str, mint_a: str, mint_b: str, tick_spacing: int, sqrt_price: str, tick: int, liquidity: str,
-    ticks: list[tuple[int, str]], fees: list[int], volatility: list[int], ladder: Ladder,
-) -> ConcentratedPool:  # fmt: skip
-    return ConcentratedPool(
-        address, mint_a, mint_b, tick_spacing, int(sqrt_price), tick, int(liquidity),
-        tuple((at, int(net)) for at, net in ticks), TickFees(*fees), TickVolatility(*volatility), ladder,
-    )  # fmt: skip

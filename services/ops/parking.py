@@ -5,20 +5,18 @@ import getpass
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from cyclopts import Parameter
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from libs.events.log import Snapshot
-from libs.events.parked import Discarded, Parked
+from libs.events.parked import Parked
 from libs.events.parking import NotDiscardable, discard, discardable, redrivable
 from libs.events.reactions import TERMINAL, WORKERS
 from libs.service.settings import Settings
-from libs.service.terminal import harmless
 from services.ops.show import json_line, make_console
+from services.ops.show_parked import discarded_json, name_of, parked_json, print_parked
 from services.ops.stack import EXIT_DIFFERS, EXIT_USAGE, Refusal, Stack, find_settings
 
 PARKED_MAX = 1_000  # told of a status
@@ -60,13 +58,13 @@ class ParkingCommands:
         async with self._open(settings) as stack:
             given_up = await _all(stack.log.discarded) if discarded else []
             items = [d.parked for d in given_up] if discarded else await _all(stack.log.parked)
-        about = {_name(d.parked): d for d in given_up}
+        about = {name_of(d.parked): d for d in given_up}
         shown = [item for item in items if _wanted(item, service, fingerprint)]
         if as_json:
             for item in shown:
-                json_line(parked_json(item) | discarded_json(about.get(_name(item))))
+                json_line(parked_json(item) | discarded_json(about.get(name_of(item))))
         else:
-            _print(shown, about, make_console())
+            print_parked(shown, about, make_console())
         return 0
 
     async def redrive(
@@ -107,12 +105,7 @@ class ParkingCommands:
             for number, item in enumerate(chosen):
                 if apply and number:
                     await asyncio.sleep(1 / rate)
-                done = await (stack.log.redrive(item) if apply else redrivable(stack.log, item))
-                moved += done
-                said = "back with" if apply else "would go back to"
-                fate = f"{said} the {item.service}" if done else "left: it or its order is gone"
-                with suppress(OSError):  # who has read enough, or has no room for it, wants all of it done all the same
-                    console.print(f"{_name(item)}  order {item.order_id}  {fate}", markup=False)
+                moved += await _redrive(stack, item, console, apply=apply)
         _say_how_many(moved, apply, console)
         return 0 if moved == len(chosen) else EXIT_DIFFERS
 
@@ -157,26 +150,13 @@ class ParkingCommands:
         return 0
 
 
-def parked_json(item: Parked) -> dict[str, Any]:
-    """One item for programs."""
-    return {
-        "id": _name(item),
-        "service": item.service,
-        "order": item.order_id,
-        "event": item.event_id,
-        "type": item.event_type,
-        "deliveries": item.deliveries,
-        "reason": item.reason,
-        "fingerprint": item.fingerprint,
-        "traceparent": item.traceparent,
-        "made": _time(item.made_ms),
-        "parked": _time(item.parked_ms),
-    }
-
-
-def discarded_json(about: Discarded | None) -> dict[str, Any]:
-    """What was said when it was given up."""
-    return {"discarded": _time(about.at_ms), "by": about.by, "because": about.reason} if about else {}
+async def _redrive(stack: Stack, item: Parked, console: Console, *, apply: bool) -> bool:
+    done = await (stack.log.redrive(item) if apply else redrivable(stack.log, item))
+    said = "back with" if apply else "would go back to"
+    fate = f"{said} the {item.service}" if done else "left: it or its order is gone"
+    with suppress(OSError):  # an output that is closed or full must not keep the rest from being done
+        console.print(f"{name_of(item)}  order {item.order_id}  {fate}", markup=False)
+    return done
 
 
 async def _find(stack: Stack, names: tuple[str, ...]) -> list[Parked]:
@@ -188,7 +168,7 @@ async def _find(stack: Stack, names: tuple[str, ...]) -> list[Parked]:
     bad = [name for name in names if name.count(":") != 1]
     if bad:
         raise Refusal(f"{bad[0]!r} is not the id of a parked item: see `swaplog parked`", EXIT_USAGE)
-    held = {_name(item): item for item in await _all(stack.log.parked)}
+    held = {name_of(item): item for item in await _all(stack.log.parked)}
     missing = [name for name in names if name not in held]
     if missing:
         raise Refusal(f"no parked item {missing[0]}", EXIT_DIFFERS)
@@ -203,11 +183,6 @@ async def _all(read: Callable[[int], Awaitable[list[T]]]) -> list[T]:
     return found
 
 
-def _name(parked: Parked) -> str:
-    """How operators name a parked item: ids are unique within a partition only."""
-    return f"{parked.partition}:{parked.id}"
-
-
 def _check_service(service: str | None) -> None:
     # A variable that is not set must not mean everybody's, and a misspelling not that nothing is parked.
     if service is not None and service not in WORKERS:
@@ -216,21 +191,6 @@ def _check_service(service: str | None) -> None:
 
 def _wanted(item: Parked, service: str | None, fingerprint: str | None) -> bool:
     return service in (None, item.service) and fingerprint in (None, item.fingerprint)
-
-
-def _print(items: list[Parked], about: dict[str, Discarded], console: Console) -> None:
-    if not items:
-        console.print("nothing", style="green")
-        return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("id", "service", "order", "event", "tries", "made", "parked", "print", "reason"):
-        table.add_column(title, overflow="fold")
-    for item in items:
-        said = about.get(_name(item))
-        reason = f"{item.reason}; discarded by {said.by}: {said.reason}" if said else item.reason
-        values = (_name(item), item.service, item.order_id, item.event_type, str(item.deliveries))
-        table.add_row(*values, _time(item.made_ms), _time(item.parked_ms), item.fingerprint, Text(harmless(reason)))
-    console.print(table)
 
 
 def _would_end(held: Snapshot | None) -> str:
@@ -249,7 +209,3 @@ def _login() -> str:
     with suppress(KeyError, OSError):
         return getpass.getuser()
     return "unknown"
-
-
-def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
