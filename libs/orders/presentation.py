@@ -52,10 +52,10 @@ def order_body(order: Order) -> Body:
         "slot": order.slot,
         "amountOut": _amount(order.amount_out, order.token_out),
         "failure": _failure(order.failure) if order.failure else None,
-        "retryAt": _time(order.retry_at),
-        "expiresAt": _time(order.expires_at),
-        "createdAt": _time(order.created_at),
-        "updatedAt": _time(order.updated_at),
+        "retryAt": shown_time(order.retry_at),
+        "expiresAt": shown_time(order.expires_at),
+        "createdAt": shown_time(order.created_at),
+        "updatedAt": shown_time(order.updated_at),
     }
 
 
@@ -71,7 +71,7 @@ def event_body(event: Envelope, cursor: str, order: Order) -> Body:
         "version": event.version,
         "type": event.type,
         "status": STATUS_AFTER.get(type(event.data), order.status).value,
-        "time": _time(event.time),
+        "time": shown_time(event.time),
         "data": _data(event.data, order.token_in, order.token_out),
     }
 
@@ -79,14 +79,7 @@ def event_body(event: Envelope, cursor: str, order: Order) -> Body:
 def _data(event: Event, token_in: str, token_out: str) -> Body:  # noqa: C901 - one case an event
     match event:
         case OrderRequested():
-            return {
-                "tokenIn": event.token_in,
-                "tokenOut": event.token_out,
-                "amount": _amount(event.amount_in, event.token_in),
-                "slippageBps": event.slippage_bps,
-                **_terms(event.terms, event.token_out),
-                "expiresAt": _time(event.expires_at),
-            }
+            return _request(event)
         case RoutingStarted():
             return {"attempt": event.attempt}
         case RouteSelected():
@@ -100,7 +93,7 @@ def _data(event: Event, token_in: str, token_out: str) -> Body:  # noqa: C901 - 
                 "attempt": event.attempt,
                 "wantedAmountOut": _amount(event.wanted_out, token_out),
                 "bestAmountOut": _amount(event.best_out, token_out),
-                "until": _time(event.until),
+                "until": shown_time(event.until),
             }
         case TxSubmitted():
             return {
@@ -109,24 +102,39 @@ def _data(event: Event, token_in: str, token_out: str) -> Body:  # noqa: C901 - 
                 "lastValidBlockHeight": event.last_valid_block_height,
             }
         case TxConfirmed():
-            return {
-                "attempt": event.attempt,
-                "signature": event.signature,
-                "slot": event.slot,
-                "amountOut": _amount(event.amount_out, token_out),
-                "quotedAmountOut": _amount(event.quoted_out, token_out),
-                "againstQuotePpm": event.against_quote_ppm,
-            }
+            return _settlement(event, token_out)
         case AttemptFailed():
-            return {"attempt": event.attempt, "failure": _failure(event), "retryAt": _time(event.retry_at)}
+            return {"attempt": event.attempt, "failure": _failure(event), "retryAt": shown_time(event.retry_at)}
         case OrderFailed():
             return {"attempt": event.attempt, "failure": _failure(event)}
         case OrderCancelled():
             return {"requestedBy": event.requested_by}
         case OrderExpired():
-            return {"expiresAt": _time(event.expires_at)}
+            return {"expiresAt": shown_time(event.expires_at)}
         case _:
             return {}
+
+
+def _request(event: OrderRequested) -> Body:
+    return {
+        "tokenIn": event.token_in,
+        "tokenOut": event.token_out,
+        "amount": _amount(event.amount_in, event.token_in),
+        "slippageBps": event.slippage_bps,
+        **_terms(event.terms, event.token_out),
+        "expiresAt": shown_time(event.expires_at),
+    }
+
+
+def _settlement(event: TxConfirmed, token_out: str) -> Body:
+    return {
+        "attempt": event.attempt,
+        "signature": event.signature,
+        "slot": event.slot,
+        "amountOut": _amount(event.amount_out, token_out),
+        "quotedAmountOut": _amount(event.quoted_out, token_out),
+        "againstQuotePpm": event.against_quote_ppm,
+    }
 
 
 def _terms(terms: Terms | None, token_out: str) -> Body:
@@ -192,7 +200,8 @@ def _amount(units: int | None, token: str) -> str | None:
     return to_decimal_text(units, known) if units is not None and known else None
 
 
-def _time(at: datetime | None) -> str | None:
+def shown_time(at: datetime | None) -> str | None:
+    """RFC 3339 in UTC with milliseconds; None for None."""
     return _written(at) if at else None
 
 

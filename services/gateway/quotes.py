@@ -19,7 +19,7 @@ import orjson
 from libs.events.model import Reason, RouteSelected, Status
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy
-from libs.orders.presentation import candidate_body, order_body, route_body
+from libs.orders.presentation import candidate_body, order_body, route_body, shown_time
 from libs.quoting.choice import decide
 from libs.quoting.venues import Venues
 from libs.venues.tokens import Token, to_decimal_text
@@ -80,7 +80,7 @@ class Quotes:
         shown = order_body(order)
         body: dict[str, object] = {
             "quoteId": self._sign(asked, user, route.min_out, expires_at),
-            "expiresAt": expires_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "expiresAt": shown_time(expires_at),
             **{name: shown[name] for name in ("tokenIn", "tokenOut", "amount", "slippageBps")},
             "amountOut": to_decimal_text(route.quoted_out, asked.token_out),
             "minAmountOut": to_decimal_text(route.min_out, asked.token_out),

@@ -1,9 +1,8 @@
 """What happens for each address under `/api/auth` and `/api/keys`: accounts, sessions, tickets, API keys."""
 
-from datetime import UTC, datetime
-
 from aiohttp import web
 
+from libs.orders.presentation import shown_time
 from libs.service.tokens import issue_token
 from services.gateway import dto_accounts, observe
 from services.gateway.answers import SECRET, answer, nothing
@@ -63,7 +62,7 @@ class SigningIn:
         caller = await self._parts.callers.of(request, "orders:read")
         await self._parts.rates.spend(request, "reads", caller.key_id or caller.user)
         ticket, until = await self._parts.shared.make_ticket(caller.claims)
-        return answer({"ticket": ticket, "expiresAt": _time(until)}, 201, SECRET)
+        return answer({"ticket": ticket, "expiresAt": shown_time(until)}, 201, SECRET)
 
     async def make_key(self, request: web.Request) -> web.Response:
         """POST /api/keys: the only time the key itself is shown."""
@@ -115,10 +114,6 @@ def _key_body(key: ApiKey) -> dict[str, object]:
         "keyId": key.key_id,
         "name": key.name,
         "scopes": list(key.scopes),
-        "expiresAt": _time(key.expires_at),
-        "createdAt": _time(key.created_at),
+        "expiresAt": shown_time(key.expires_at),
+        "createdAt": shown_time(key.created_at),
     }
-
-
-def _time(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
-from libs.events.ids import PARTITIONS_MAX, partition_of
+from libs.events.ids import PARTITIONS_MAX, Position, partition_of
 from libs.events.model import EVENT_TYPES
 from libs.orders.rows import is_order_id
 from libs.service.settings import Settings, is_http_address
@@ -73,13 +73,9 @@ class Commands:
         async with self._open(settings) as stack:
             output = Output(stack, as_json=as_json, one_order=order is not None)
             output.note(stack.why_no_store)
-            numbers = [_partition(order, stack)] if order is not None else list(range(stack.log.partitions))
-            ends = await tips(stack.log, numbers)
-            shown = 0
+            ends = await _ends(order, stack)
             if order or since or not follow:
-                shown = await print_past(stack, ends, selection, output)
-            if order and not shown and await stack.find(order) is None:
-                raise stack.unknown(order)
+                await _print_known(stack, ends, selection, output)
             if follow:
                 await print_live(stack, ends, selection, output)
         return 0
@@ -176,6 +172,23 @@ def _selection(order: str | None, since: str, until: str, user: str | None, type
     if since_ms > until_ms:
         raise Refusal(f"--since {since} is after --until {until}: no event can be", EXIT_USAGE)
     return Selection(since_ms=since_ms, until_ms=until_ms, user=user, types=frozenset(types), order_id=order)
+
+
+async def _ends(order: str | None, stack: Stack) -> dict[int, Position]:
+    """Where the log ends now, in each partition or in the order's."""
+    numbers = list(range(stack.log.partitions)) if order is None else [_partition(order, stack)]
+    return await tips(stack.log, numbers)
+
+
+async def _print_known(stack: Stack, ends: dict[int, Position], selection: Selection, output: Output) -> None:
+    """What there is up to `ends`.
+
+    Raises:
+        Refusal: an event is missing, or nobody knows the order.
+    """
+    order = selection.order_id
+    if not await print_past(stack, ends, selection, output) and order and await stack.find(order) is None:
+        raise stack.unknown(order)
 
 
 def _partition(order: str, stack: Stack) -> int:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from libs.events.parked import Discarded, Parked
+from libs.orders.presentation import shown_time
 from libs.service.terminal import harmless
 
 
@@ -55,4 +56,4 @@ def print_parked(items: list[Parked], about: dict[str, Discarded], console: Cons
 
 
 def _time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return str(shown_time(datetime.fromtimestamp(ms / 1_000, UTC)))
