@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -76,23 +76,34 @@ async def planned_postgres(environ: Mapping[str, str], folders: Folders, *, dura
         for stale in (home / PID_FILE, *sockets.glob(".s.PGSQL.*.lock")):
             stale.unlink(missing_ok=True)
         listen = ("-c", "listen_addresses=", "-c", f"unix_socket_directories={sockets}")
-        command = Command(
-            name="postgres",
-            argv=(
-                str(programs / "postgres"), "-D", str(home), *listen, *(DURABLE if durable else THROW_AWAY)
-            ),
-            log=folders.log("postgres"),
-            env=environ,
-            cwd=sockets,
-            user=user,
-            stop_signal=STOP_FAST,
-            death_signal=STOP_FAST,
-            keep_fds=tuple(locks),
-            waits_to_end=partial(_waits_to_end, home / PID_FILE),
-        )  # fmt: skip
+        argv = (str(programs / "postgres"), "-D", str(home), *listen, *(DURABLE if durable else THROW_AWAY))
+        command = _serving(argv, home, sockets, folders, environ, user, locks)
         url = f"postgresql://postgres@/{DATABASE}?host={sockets}"
         own = f"postgresql://postgres@/postgres?host={sockets}"
         yield Plan("postgres", url, binary.rung, command, _check(own, create=DATABASE))
+
+
+def _serving(
+    argv: Sequence[str],
+    home: Path,
+    sockets: Path,
+    folders: Folders,
+    environ: Mapping[str, str],
+    user: str | None,
+    locks: Sequence[int],
+) -> Command:
+    return Command(
+        name="postgres",
+        argv=argv,
+        log=folders.log("postgres"),
+        env=environ,
+        cwd=sockets,
+        user=user,
+        stop_signal=STOP_FAST,
+        death_signal=STOP_FAST,
+        keep_fds=tuple(locks),
+        waits_to_end=partial(_waits_to_end, home / PID_FILE),
+    )
 
 
 def _choose(rungs: set[Rung], data: Path) -> Binary:

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
 
-from libs.events.redis_log import open_redis_log
+from libs.events.redis_log import RedisLog, open_redis_log
 from libs.orders.archived import ArchivedReads
 from libs.orders.store import open_store
 from libs.orders.views import OrderViews
@@ -31,58 +31,64 @@ from services.gateway.tunnel import Tunnels
 
 async def main(settings: Settings, stop: asyncio.Event) -> None:
     """Serve until `stop`, then answer what is in hand within the drain window."""
-    secrets = settings.jwt_secrets()
-    check_secrets(*secrets)
-    tunnels, health = Tunnels(settings.notifier_url), Health(LOG, DATABASE)
+    check_secrets(*settings.jwt_secrets())
+    health = Health(LOG, DATABASE)
     async with AsyncExitStack() as stack:
         log = await stack.enter_async_context(open_redis_log(settings.redis(), settings.partitions))
-        store = await stack.enter_async_context(open_store(settings.database_url))
-        accounts = Accounts(await stack.enter_async_context(open_database(settings.database_url)))
-        shared = await stack.enter_async_context(open_shared(settings.redis()))
-        credentials = Credentials(accounts, timedelta(seconds=settings.session_s))
-        session = await stack.enter_async_context(open_session())
-        venues = [Venue(name, url, session, settings.quote_deadline_ms) for name, url in settings.venue_urls().items()]
-        for venue in venues:
-            await stack.enter_async_context(aclosing(venue))
-        passwords = Passwords()
-        stack.callback(passwords.close)
-        overload = Overload(
-            log, wait_s_max=settings.overload_wait_s, memory_max_bytes=settings.redis_memory_mb * 1024 * 1024
-        )
-        parts = Parts(
-            log=log,
-            reads=ArchivedReads(log, store),
-            log_open=asyncio.Event(),
-            overload=overload,
-            views=OrderViews(log, store),
-            accounts=accounts,
-            credentials=credentials,
-            callers=Callers(credentials, secrets),
-            rates=Rates(shared, reads=Rate(settings.reads_per_min, 60), writes=Rate(settings.writes_per_min, 60)),
-            shared=shared,
-            passwords=passwords,
-            tunnels=tunnels,
-            quotes=Quotes(Venues(venues, settings.split_from_bps), secrets, lambda: datetime.now(UTC)),
-            secret=secrets[0],
-            token_lifetime=timedelta(seconds=settings.access_token_s),
-            slippage_bps=settings.slippage_bps,
-            order_lifetime=timedelta(seconds=settings.order_lifetime_s),
-            open_orders_max=settings.open_orders_per_user,
-            proxies=settings.proxies,
-            cors_origins=frozenset(filter(None, map(str.strip, settings.cors_origins.split(",")))),
-        )
+        parts = await _compose(settings, log, stack)
         await stack.enter_async_context(admin_server(health, settings.admin_host, settings.admin_port))
-        app = make_app(parts, health)
-        many = settings.gateways > 1
+        app, many = make_app(parts, health), settings.gateways > 1
         await stack.enter_async_context(serve(app, settings.host, settings.port, drain_s=settings.drain_s, shared=many))
         async with asyncio.TaskGroup() as group:
             # Not before it listens: who is ready can be reached.
-            watching = [watch(log, parts.log_open, accounts, health), overload.watch()]
+            watching = [watch(log, parts.log_open, parts.accounts, health), parts.overload.watch()]
             tasks = [group.create_task(each) for each in watching]
             await stop.wait()
             health.trouble("process", "stopping")
             for task in tasks:
                 task.cancel()
+
+
+async def _compose(settings: Settings, log: RedisLog, stack: AsyncExitStack) -> Parts:
+    secrets = settings.jwt_secrets()
+    store = await stack.enter_async_context(open_store(settings.database_url))
+    accounts = Accounts(await stack.enter_async_context(open_database(settings.database_url)))
+    shared = await stack.enter_async_context(open_shared(settings.redis()))
+    credentials = Credentials(accounts, timedelta(seconds=settings.session_s))
+    passwords = Passwords()
+    stack.callback(passwords.close)
+    return Parts(
+        log=log,
+        reads=ArchivedReads(log, store),
+        log_open=asyncio.Event(),
+        overload=Overload(
+            log, wait_s_max=settings.overload_wait_s, memory_max_bytes=settings.redis_memory_mb * 1024 * 1024
+        ),
+        views=OrderViews(log, store),
+        accounts=accounts,
+        credentials=credentials,
+        callers=Callers(credentials, secrets),
+        rates=Rates(shared, reads=Rate(settings.reads_per_min, 60), writes=Rate(settings.writes_per_min, 60)),
+        shared=shared,
+        passwords=passwords,
+        tunnels=Tunnels(settings.notifier_url),
+        quotes=Quotes(await _venues(settings, stack), secrets, lambda: datetime.now(UTC)),
+        secret=secrets[0],
+        token_lifetime=timedelta(seconds=settings.access_token_s),
+        slippage_bps=settings.slippage_bps,
+        order_lifetime=timedelta(seconds=settings.order_lifetime_s),
+        open_orders_max=settings.open_orders_per_user,
+        proxies=settings.proxies,
+        cors_origins=frozenset(filter(None, map(str.strip, settings.cors_origins.split(",")))),
+    )
+
+
+async def _venues(settings: Settings, stack: AsyncExitStack) -> Venues:
+    session = await stack.enter_async_context(open_session())
+    venues = [Venue(name, url, session, settings.quote_deadline_ms) for name, url in settings.venue_urls().items()]
+    for venue in venues:
+        await stack.enter_async_context(aclosing(venue))
+    return Venues(venues, settings.split_from_bps)
 
 
 if __name__ == "__main__":
