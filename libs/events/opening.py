@@ -1,12 +1,12 @@
 """The first contact with the log: a process may be there before its Redis is."""
 
 import asyncio
-from contextlib import suppress
 from typing import Protocol
 
 import structlog
 
 from libs.events.errors import LogMismatch, LogNotOpen, LogReplaced, LogUnavailable
+from libs.events.pausing import pause
 from libs.events.worker_limits import WorkerLimits, jittered
 from libs.events.worker_ports import Needs
 
@@ -62,8 +62,7 @@ async def started(log: Starts, health: Needs, limits: WorkerLimits, stop: asynci
             health.trouble("log", str(error))
             if not isinstance(error, LogNotOpen):  # every start begins with that one
                 structlog.get_logger().warning("log_unavailable", reason=str(error), failures=failures)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause_s(error, jittered(failures, limits)))
+            await pause(pause_s(error, jittered(failures, limits)), stop)
         else:
             health.ok("log")
             return True

@@ -19,6 +19,7 @@ from libs.events.keeper import Keeper
 from libs.events.log import Item, Snapshot
 from libs.events.pace import Pace
 from libs.events.patient_log import PatientLog
+from libs.events.pausing import pause
 from libs.events.poison import Poison
 from libs.events.suspects import Suspects
 from libs.events.together import HandleMany, Left, work_together
@@ -104,8 +105,7 @@ class Worker:
                 failures, seen_pending = failures + 1, False
                 self._health.trouble("log", str(error))
                 self._say.warning("log_unavailable", reason=str(error), failures=failures)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), jittered(failures, self._limits))
+                await pause(jittered(failures, self._limits), stop)
             else:
                 failures = 0
                 self._health.ok("log")

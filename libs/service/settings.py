@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 from collections.abc import Mapping
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -183,6 +184,10 @@ class Settings(BaseModel):
         """The URL to connect to."""
         host = f"[{self.redis_host}]" if ":" in self.redis_host else self.redis_host
         return self.redis_url or f"redis://{host}:{self.redis_port}/0"
+
+    def process_name(self) -> str:
+        """CONSUMER, or a name that no other process has."""
+        return self.consumer or f"{socket.gethostname()}-{os.getpid()}"
 
     def origin(self, port: int) -> str:
         """The address of what listens on HOST and this port."""

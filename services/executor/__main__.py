@@ -4,9 +4,7 @@ Exit code 1: an operator must look.
 """
 
 import asyncio
-import os
 import random
-import socket
 import sys
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
@@ -47,12 +45,11 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         log = await stack.enter_async_context(open_redis_log(settings.redis(), settings.partitions))
         session = await stack.enter_async_context(open_session())
         executor = await _compose(settings, wallet, session, stack)
-        consumer = settings.consumer or f"{socket.gethostname()}-{os.getpid()}"
         worker = Worker(
             log,
             EXECUTOR,
             executor.handle,
-            consumer=consumer,
+            consumer=settings.process_name(),
             health=health,
             limits=limits,
             drain_s=settings.drain_s,

@@ -1,8 +1,6 @@
 """Starts the notifier: the WebSockets that carry every event of an order to its owner."""
 
 import asyncio
-import os
-import socket
 
 from libs.events.redis_log import open_redis_log
 from libs.orders.archived import ArchivedReads
@@ -43,7 +41,7 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
         )
         async with serve(make_app(hub, access, health), settings.host, settings.notifier_port):
             beating = asyncio.create_task(beat(hub, limits.heartbeat_s))
-            name = f"notifier-{settings.consumer or f'{socket.gethostname()}-{os.getpid()}'}"
+            name = f"notifier-{settings.process_name()}"
             await Tail(reads, hub, limits, name=name, reopen=log.start).follow(stop, heard)
             health.trouble("process", "stopping")
             beating.cancel()

@@ -11,6 +11,7 @@ from libs.events.ids import Position
 from libs.events.log import Entry, Reads
 from libs.events.opening import pause_s
 from libs.events.pace import Pace
+from libs.events.pausing import pause
 from libs.orders.store import StoreUnavailable
 from services.notifier import observe
 from services.notifier.hub import Hub
@@ -122,11 +123,7 @@ async def _pause(stop: asyncio.Event, failures: int, away: Exception) -> None:
     wait_s = pause_s(away, jitter_s)
     if not isinstance(away, LogNotOpen):  # every start begins with that one
         observe.log_away(str(away), wait_s)
-    try:
-        async with asyncio.timeout(wait_s):
-            await stop.wait()
-    except TimeoutError:
-        pass
+    await pause(wait_s, stop)
 
 
 def _now() -> float:

@@ -15,6 +15,7 @@ from libs.events.crash import crossing
 from libs.events.errors import LogMismatch, LogReplaced, LogUnavailable
 from libs.events.ids import Position
 from libs.events.log import Entry, Reads
+from libs.events.pausing import pause
 from libs.orders.batch import Batch
 from libs.orders.store import Projection, StoreUnavailable
 from libs.service.health import Health
@@ -94,7 +95,7 @@ class Projector:
                 if await self._is_its_turn():
                     await self._follow(stop)
                 else:
-                    await _pause(STAND_BY_S, stop)
+                    await pause(STAND_BY_S, stop)
             except LogReplaced as error:
                 if not self._mender:
                     raise
@@ -140,7 +141,7 @@ class Projector:
             if _now() - self._reported_at >= REPORT_EVERY_S:
                 await self._report(at)
             if entries and not _is_behind(entries):
-                await _pause(BATCH_EVERY_S - (_now() - began), stop)
+                await pause(BATCH_EVERY_S - (_now() - began), stop)
         await self._report(at)
         if self._sweeper:
             with suppress(LogUnavailable):
@@ -193,21 +194,12 @@ class Projector:
         ceiling = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(self._failures, 16))
         delay_s = random.uniform(BACKOFF_BASE_S, ceiling)  # noqa: S311 - jitter
         observe.waiting(need, str(error), self._failures, delay_s)
-        await _pause(delay_s, stop)
+        await pause(delay_s, stop)
 
 
 def _is_behind(entries: Iterable[Entry]) -> bool:
     """Whether some partition has more than was read of it."""
     return max(Counter(entry.partition for entry in entries).values()) >= ENTRIES_PER_PARTITION_MAX
-
-
-async def _pause(seconds: float, stop: asyncio.Event) -> None:
-    """Sleep, but not through a stop."""
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return
 
 
 def _now() -> float:

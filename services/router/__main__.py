@@ -1,9 +1,7 @@
 """The router: `python -m services.router`. Needs Redis and the venues; exit code 1: an operator must look."""
 
 import asyncio
-import os
 import random
-import socket
 import sys
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime
@@ -43,12 +41,11 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
             now=lambda: datetime.now(UTC),
             fraction=random.random,
         )
-        consumer = settings.consumer or f"{socket.gethostname()}-{os.getpid()}"
         worker = Worker(
             log,
             ROUTER,
             router.handle,
-            consumer=consumer,
+            consumer=settings.process_name(),
             health=health,
             limits=limits,
             drain_s=settings.drain_s,
