@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
     async def _joined(self, cursor: str | None) -> None:
         self._talk = asyncio.current_task()
         try:
-            await self._around.hub.join_or_close(self.subscriber, cursor)
+            await self._around.hub.joining.join_or_close(self.subscriber, cursor)
         finally:
             self._talk = None
             if self._unanswered is not None:
@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         subscriber = self.subscriber
-        self._around.hub.leave(subscriber)
+        self._around.hub.joining.leave(subscriber)
         self._around.access.closed_for(subscriber.user)
         observe.left(subscriber.user, subscriber.orders)
 

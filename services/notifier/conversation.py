@@ -3,9 +3,6 @@
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeGuard
-
-import orjson
 
 from libs.service.tokens import Claims, InvalidToken
 from services.notifier import observe
@@ -23,6 +20,7 @@ from services.notifier.frames import (
     frame,
 )
 from services.notifier.limits import Close
+from services.notifier.messages import error_message, is_list_of_texts, message, parsed
 from services.notifier.wire import Message
 
 _PING = frame(PING)
@@ -130,7 +128,7 @@ class Conversation(Connection):
 
     def _answer(self, text: bytes) -> Later | None:
         """Answer one message of the client; what takes time is given back."""
-        request = _object(text)
+        request = parsed(text)
         subscriber = self.subscriber
         if self._wish is not None:
             claims = self._claims(request) if request.get("op") == "auth" else None
@@ -138,7 +136,7 @@ class Conversation(Connection):
             return None
         match request.get("op"):
             case "ping":
-                subscriber.send(_message("pong"))
+                subscriber.send(message("pong"))
             case "auth" if "ticket" in request:
                 return self._renew_by_ticket(str(request["ticket"]))
             case "auth":
@@ -148,9 +146,9 @@ class Conversation(Connection):
             case "unsubscribe":
                 self._unsubscribe(request.get("orderIds"))
             case None:
-                subscriber.send(_error("bad_message", 'A message is a JSON object with "op".'))
+                subscriber.send(error_message("bad_message", 'A message is a JSON object with "op".'))
             case _:
-                subscriber.send(_error("unknown_op", 'Known are "auth", "ping", "subscribe" and "unsubscribe".'))
+                subscriber.send(error_message("unknown_op", 'Known are "auth", "ping", "subscribe" and "unsubscribe".'))
         return None
 
     def _sign_in(self, claims: Claims) -> None:
@@ -167,7 +165,7 @@ class Conversation(Connection):
         if claims is None or claims.user_id != self.subscriber.user:
             return self.subscriber.close(Close.UNAUTHORIZED)
         self.lasts_until(claims.expires_at)
-        return self.subscriber.send(_message("authenticated", expiresAt=claims.expires_at.isoformat()))
+        return self.subscriber.send(message("authenticated", expiresAt=claims.expires_at.isoformat()))
 
     async def _renew_by_ticket(self, ticket: str) -> None:
         # Whoever came with an API key has no token to renew with.
@@ -176,33 +174,33 @@ class Conversation(Connection):
     def _subscribe(self, wanted: object) -> Later | None:
         """Listen to more orders: all of these or none."""
         subscriber, limits = self.subscriber, self._around.limits
-        if (orders := self._own_choice(wanted)) is None or not _is_list_of_texts(wanted):
+        if (orders := self._own_choice(wanted)) is None or not is_list_of_texts(wanted):
             return None
         if len(orders | set(wanted)) > limits.orders_per_socket_max:
             detail = f"A socket carries at most {limits.orders_per_socket_max} orders by name."
-            subscriber.send(_error("too_many_orders", detail))
+            subscriber.send(error_message("too_many_orders", detail))
             return None
         return self._subscribed(wanted)
 
     async def _subscribed(self, wanted: Sequence[str]) -> None:
         around, subscriber = self._around, self.subscriber
-        if all(map(around.access.is_order_id, wanted)) and await around.hub.subscribe(subscriber, wanted):
-            return subscriber.send(_message("subscribed", orderIds=sorted(subscriber.orders or ())))
-        return subscriber.send(_error("order_not_found", "You have no order with one of these ids."))
+        if all(map(around.access.is_order_id, wanted)) and await around.hub.joining.subscribe(subscriber, wanted):
+            return subscriber.send(message("subscribed", orderIds=sorted(subscriber.orders or ())))
+        return subscriber.send(error_message("order_not_found", "You have no order with one of these ids."))
 
     def _unsubscribe(self, wanted: object) -> None:
-        if (orders := self._own_choice(wanted)) is not None and _is_list_of_texts(wanted):
-            self._around.hub.unsubscribe(self.subscriber, wanted)
-            self.subscriber.send(_message("unsubscribed", orderIds=sorted(orders)))
+        if (orders := self._own_choice(wanted)) is not None and is_list_of_texts(wanted):
+            self._around.hub.joining.unsubscribe(self.subscriber, wanted)
+            self.subscriber.send(message("unsubscribed", orderIds=sorted(orders)))
 
     def _own_choice(self, wanted: object) -> set[str] | None:
         """The orders it listens to, if it may change them so; else it is told why not."""
-        if not _is_list_of_texts(wanted):
-            self.subscriber.send(_error("bad_message", 'Send {"op": …, "orderIds": ["…"]}.'))
+        if not is_list_of_texts(wanted):
+            self.subscriber.send(error_message("bad_message", 'Send {"op": …, "orderIds": ["…"]}.'))
             return None
         if self.subscriber.orders is None:
             detail = "This socket carries all of your orders; connect with ?orderId= to choose."
-            self.subscriber.send(_error("subscribed_to_all", detail))
+            self.subscriber.send(error_message("subscribed_to_all", detail))
         return self.subscriber.orders
 
     def _claims(self, request: Mapping[str, object]) -> Claims | None:
@@ -235,23 +233,3 @@ class Conversation(Connection):
             self._pinged_at = now
             silent_until = now + heartbeat_s / 2
         return min(silent_until, self._expires_at, self._auth_by)
-
-
-def _is_list_of_texts(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
-
-
-def _object(text: bytes) -> Mapping[str, object]:
-    try:
-        parsed = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
-
-
-def _error(code: str, detail: str) -> Message:
-    return _message("error", code=code, detail=detail)
-
-
-def _message(kind: str, **members: object) -> Message:
-    return Message({"type": kind, **members}, kind=kind)

@@ -16,6 +16,7 @@ class Listeners:
         self._by_order: defaultdict[str, set[Subscriber]] = defaultdict(set)
         self.came = asyncio.Event()
         """Somebody was added since it was cleared."""
+        self._emptied = asyncio.Event()
 
     def __bool__(self) -> bool:
         """Whether there is anybody."""
@@ -37,6 +38,14 @@ class Listeners:
         """It has gone."""
         self.discard(subscriber, subscriber.orders)
         self._everybody.discard(subscriber)
+        if not self._everybody:
+            self._emptied.set()
+
+    async def until_empty(self) -> None:
+        """Wait until nobody is left."""
+        self._emptied.clear()
+        if self._everybody:
+            await self._emptied.wait()
 
     def discard(self, subscriber: Subscriber, orders: Iterable[str] | None) -> None:
         """To these orders no more."""

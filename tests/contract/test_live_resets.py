@@ -133,16 +133,16 @@ async def test_what_is_delivered_at_once_after_the_reset_is_told_behind_the_snap
 async def test_who_joins_is_told_nothing_of_what_was_read_before_the_reset(world: World) -> None:
     order = await world.commit(a_request(PARTITIONS, "alice"))
     world.views.between = world.misses_one(order)
-    assert await world.hub.join(world.listener())
+    assert await world.hub.joining.join(world.listener())
     await world.is_up_to_date(order.order.id, 3)
 
 
 async def test_who_subscribes_to_more_is_not_told_of_the_others_before_their_snapshot(world: World) -> None:
     order, other = [await world.commit(a_request(PARTITIONS, "alice")) for _ in range(2)]
     listener = world.listener(order)
-    assert await world.hub.join(listener)
+    assert await world.hub.joining.join(listener)
     world.views.between = world.misses_one(order)
-    assert await world.hub.subscribe(listener, [other.order.id])
+    assert await world.hub.joining.subscribe(listener, [other.order.id])
     assert {one["orderId"] for one in world.wire.told[-1]["orders"]} == {other.order.id}, "before it is `subscribed`"
     await world.is_up_to_date(order.order.id, 3)
 
@@ -150,9 +150,9 @@ async def test_who_subscribes_to_more_is_not_told_of_the_others_before_their_sna
 async def test_who_is_refused_is_not_told_of_the_others_before_their_snapshot(world: World) -> None:
     order, foreign = [await world.commit(a_request(PARTITIONS, user)) for user in ("alice", "bob")]
     listener = world.listener(order)
-    assert await world.hub.join(listener)
+    assert await world.hub.joining.join(listener)
     world.views.between = world.misses_one(order)
-    assert not await world.hub.subscribe(listener, [foreign.order.id])
+    assert not await world.hub.joining.subscribe(listener, [foreign.order.id])
     await world.is_up_to_date(order.order.id, 3)
 
 
@@ -161,7 +161,7 @@ async def test_who_comes_back_does_not_go_on_from_his_cursor_over_a_reset(world:
     order = await world.commit(a_request(PARTITIONS, "alice"))
     world.views.between = world.misses_one(order)
     listener = world.listener(order)
-    assert await world.hub.join(listener, cursor)
+    assert await world.hub.joining.join(listener, cursor)
     await world.is_up_to_date(order.order.id, 3)
 
 
@@ -177,7 +177,7 @@ async def test_who_comes_back_while_another_log_is_opened_is_not_told_what_stand
         world.log.now = "the second"
 
     world.views.between = reopened
-    assert await world.hub.join(world.listener(order), cursor)
+    assert await world.hub.joining.join(world.listener(order), cursor)
     assert [body["type"] for body in world.wire.told] == ["reset", "snapshot"]
     await world.begins_at_the_tips()
     await world.is_up_to_date(order.order.id, 2)
@@ -191,7 +191,7 @@ async def test_a_cursor_is_of_the_log_that_was_read_also_where_another_one_is_op
         world.log.now = "the second"
 
     world.views.between = reopened
-    assert await world.hub.join(world.listener(order))
+    assert await world.hub.joining.join(world.listener(order))
     await world.commit(then(order, routing_started()))
     await world.is_told()
     world.hub.settle({partition: await world.log.tip(partition) for partition in range(PARTITIONS)})
@@ -206,24 +206,24 @@ async def test_a_cursor_is_of_the_log_that_was_read_also_where_another_one_is_op
 async def test_the_cursor_of_a_subscription_is_of_before_a_reset_that_came_meanwhile(world: World) -> None:
     order, other = [await world.commit(a_request(PARTITIONS, "alice")) for _ in range(2)]
     listener = world.listener(order)
-    assert await world.hub.join(listener)
+    assert await world.hub.joining.join(listener)
 
     async def replaced() -> None:
         world.log.now = "the second"
         await world.begins_at_the_tips()
 
     world.views.between = replaced
-    assert await world.hub.subscribe(listener, [other.order.id])
+    assert await world.hub.joining.subscribe(listener, [other.order.id])
     assert Cursor.parse(world.wire.told[-1]["cursor"]).epoch == "the first"
 
 
 async def test_the_cursor_of_a_subscription_right_behind_a_reset_passes_over_nothing(world: World) -> None:
     order, other = [await world.commit(a_request(PARTITIONS, "alice")) for _ in range(2)]
     listener = world.listener(order)
-    assert await world.hub.join(listener)
+    assert await world.hub.joining.join(listener)
     await world.commit(then(order, routing_started()))  # and nobody is told
     await world.begins_at_the_tips()
-    assert await world.hub.subscribe(listener, [other.order.id])  # before the reset's own snapshot
+    assert await world.hub.joining.subscribe(listener, [other.order.id])  # before the reset's own snapshot
     snapshot = world.wire.told[-1]
     assert Cursor.parse(snapshot["cursor"]).at == await world.log.tip(MINE)
     assert set(_ids(snapshot)) == {order.order.id, other.order.id}

@@ -64,10 +64,10 @@ MUTANTS = (
     ),
     Mutant(
         "a socket is registered after its snapshot was read",
-        "services/notifier/hub.py",
-        "            self.listeners.add(subscriber, subscriber.orders)\n            subscriber.hold()\n",
+        "services/notifier/joining.py",
+        "            self._listeners.add(subscriber, subscriber.orders)\n            subscriber.hold()\n",
         "            subscriber.hold()\n            loop = asyncio.get_running_loop()\n"
-        "            loop.call_later(0.005, self.listeners.add, subscriber, subscriber.orders)\n",
+        "            loop.call_later(0.005, self._listeners.add, subscriber, subscriber.orders)\n",
         (SIMULATION,),
     ),
     Mutant(

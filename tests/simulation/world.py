@@ -204,10 +204,10 @@ class Process:
             self.world.transcripts.append(wire.transcript)
             self.world.live[user] = wire.transcript
             subscriber = Subscriber(user, None, wire, limits)
-            await hub.join_or_close(subscriber)
+            await hub.joining.join_or_close(subscriber)
             lasts = self.world.chance.random() * 2 if self.world.rough else None
             with suppress(TimeoutError):
                 async with asyncio.timeout(lasts):
                     await wire.gone.wait()
-            hub.leave(subscriber)
+            hub.joining.leave(subscriber)
             await asyncio.sleep(0.001)  # whoever is refused at once, again and again, must not stop the time

@@ -36,7 +36,7 @@ def test_every_way_a_socket_is_closed_is_told() -> None:
 
 
 def test_every_code_a_socket_answers_is_told() -> None:
-    answered = set(re.findall(r'_error\(\s*"(\w+)"', sources("notifier") + sources("gateway")))
+    answered = set(re.findall(r'(?:_error|error_message)\(\s*"(\w+)"', sources("notifier") + sources("gateway")))
     assert {"bad_message", "unknown_op"} <= answered
     assert answered == set(meanings.LIVE_ERRORS)
 
