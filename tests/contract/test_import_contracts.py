@@ -15,10 +15,9 @@ PACKAGES = ("services", "libs", "deploy", "tests")
 PLANTED = [
     ("direction", "libs/events/model.py", "import deploy.local.ports"),
     ("services-apart", "services/router/handlers.py", "import services.executor.domain"),
-    ("libs-stack", "libs/venues/tokens.py", "import libs.events.ids"),
-    ("service-kit-knows-no-domain", "libs/service/health.py", "import libs.events.model"),
+    ("libs-stack", "libs/service/health.py", "import libs.events.model"),
     ("client-stands-alone", "libs/client/types.py", "import libs.events.model"),
-    ("domain-knows-no-service-kit", "libs/orders/views.py", "import libs.service.settings"),
+    ("orders-know-no-service-kit", "libs/orders/views.py", "import libs.service.settings"),
     ("log-stack", "libs/events/order.py", "import libs.events.log"),
     ("inside-a-service", "services/executor/domain.py", "import services.executor.handlers"),
     ("pure-decisions", "libs/quoting/choice.py", "import random"),
