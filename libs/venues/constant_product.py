@@ -53,12 +53,6 @@ def exact_out(reserve_in: int, reserve_out: int, amount_out: int, fee_ppm: int) 
     return Trade(amount_in, amount_out, amount_in - net)
 
 
-def deposit_for_shares(shares: int, supply: int, reserve: int) -> int:
-    """What a depositor owes of one side: rounded up only when something is owed at all, as on chain."""
-    owed, rest = divmod(shares * reserve, supply)
-    return owed + 1 if rest and owed else owed
-
-
 def pool_exact_in(pool: ConstantProductPool, mint_in: str, amount_in: int) -> Trade:
     """Quote `amount_in` of `mint_in`.
 

@@ -11,7 +11,7 @@ from libs.venues.adaptive_fee import TickFees, TickVolatility, fee_rate
 from libs.venues.bin_math import bin_price
 from libs.venues.bins import BinFees, BinPool, Volatility, apply, walk_exact_in, walk_exact_out
 from libs.venues.concentrated import ConcentratedPool, Crossing, cross_exact_in, cross_exact_out
-from libs.venues.constant_product import deposit_for_shares, exact_in, exact_out
+from libs.venues.constant_product import exact_in, exact_out
 from libs.venues.errors import AmountTooSmall, InsufficientLiquidity
 from libs.venues.tick_math import Ladder, sqrt_price_at, tick_at
 
@@ -35,14 +35,6 @@ def test_constant_product_swaps(vectors: dict[str, Any]) -> None:
             assert trade.amount_out == int(case["amount_out"]), (name, case)
             assert trade.fee == int(case.get("fee", trade.fee)), (name, case)
             assert exact_out(x, y, trade.amount_out, int(case.get("fee_ppm", 0))).amount_in <= dx, (name, case)
-
-
-def test_constant_product_deposits(vectors: dict[str, Any]) -> None:
-    for case in vectors["constant_product"]["lp_to_tokens_ceiling"]["cases"]:
-        for side in ("0", "1"):
-            shares, supply = int(case["lp_amount"]), int(case["lp_supply"])
-            owed = deposit_for_shares(shares, supply, int(case[f"reserve_{side}"]))
-            assert owed == int(case[f"amount_{side}"]), case
 
 
 def test_bin_prices(vectors: dict[str, Any]) -> None:
