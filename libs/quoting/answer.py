@@ -48,3 +48,11 @@ class Answer(NamedTuple):
     venue: str
     took_ms: int
     result: Quote | NoQuote
+
+
+class Offer(NamedTuple):
+    """A venue's quote, and what is left of its output after the network fee."""
+
+    venue: str
+    net: int
+    quote: Quote

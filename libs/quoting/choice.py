@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from libs.events.model import (
     AttemptFailed,
@@ -17,8 +16,9 @@ from libs.events.model import (
 from libs.events.order import Order
 from libs.events.retry import RetryPolicy, after_failure
 from libs.events.trusted import changed, trusted
-from libs.quoting.answer import Answer, NoQuote, Part, Quote
+from libs.quoting.answer import Answer, NoQuote, Offer, Part, Quote
 from libs.quoting.passed_over import least_instead, venue_before
+from libs.quoting.why import why_lost, why_shared, why_won
 from libs.venues.tokens import TOKENS, find_token, to_decimal_text
 
 WHOLE_BPS = 10_000
@@ -35,13 +35,7 @@ _MOST_HOPEFUL_FIRST = (
 )
 
 
-class _Offer(NamedTuple):
-    venue: str
-    net: int
-    quote: Quote
-
-
-def _rank(offer: _Offer) -> tuple[int, str]:
+def _rank(offer: Offer) -> tuple[int, str]:
     return -offer.net, offer.venue
 
 
@@ -59,7 +53,7 @@ def decide(
     A venue over which the attempt before failed is passed over, if another will do.
     `attempt`: the one this is about, when the order has not begun it yet.
     """
-    offers = [_Offer(venue, _net(order, result), result) for venue, _, result in answers if isinstance(result, Quote)]
+    offers = [Offer(venue, _net(order, result), result) for venue, _, result in answers if isinstance(result, Quote)]
     attempt = order.attempt if attempt is None else attempt
     if not offers:
         reason, detail = _nobody(answers)
@@ -74,17 +68,17 @@ def decide(
         return _not_met(
             _in(order, attempt), best.venue, best.quote.amount_out, now=now, fraction=fraction, policy=policy
         )
-    why_won = _why_shared(best, offers) if best.quote.parts else _why_won(len(enough), len(offers))
+    why = why_shared(best, offers) if best.quote.parts else why_won(len(enough), len(offers))
     better = [offer.venue for offer in enough if others and _rank(offer) < _rank(best)]
     passed_over = before if before in better else None
     if passed_over:
-        why_won += f" but that of {passed_over}, over which the attempt before failed"
+        why += f" but that of {passed_over}, over which the attempt before failed"
     return trusted(
         RouteSelected,
         {
             "attempt": attempt,
             "route": _route(order, best),
-            "candidates": tuple(_candidate(order, answer, best, why_won, passed_over) for answer in answers),
+            "candidates": tuple(_candidate(order, answer, best, why, passed_over) for answer in answers),
         },
     )
 
@@ -142,7 +136,7 @@ def _net(order: Order, quote: Quote) -> int:
     return quote.amount_out - fee
 
 
-def _route(order: Order, best: _Offer) -> Route:
+def _route(order: Order, best: Offer) -> Route:
     venue, net, quote = best
     parts = quote.parts or (Part(venue, WHOLE_BPS, order.amount_in, quote),)
     return trusted(
@@ -174,7 +168,7 @@ def _leg(part: Part) -> Leg:
     )
 
 
-def _candidate(order: Order, answer: Answer, best: _Offer, why_won: str, passed_over: str | None) -> Candidate:
+def _candidate(order: Order, answer: Answer, best: Offer, why_best: str, passed_over: str | None) -> Candidate:
     venue, took_ms, quote = answer
     if isinstance(quote, NoQuote):
         return trusted(Candidate, {"venue": venue, "outcome": "failed", "why": quote.why, "took_ms": took_ms})
@@ -184,7 +178,7 @@ def _candidate(order: Order, answer: Answer, best: _Offer, why_won: str, passed_
     elif venue == passed_over:
         why = "the attempt before was over it, and failed"
     else:
-        why = why_won if selected else _why_lost(net, best.venue, best.net)
+        why = why_best if selected else why_lost(net, best.venue, best.net)
     return trusted(
         Candidate,
         {
@@ -207,42 +201,6 @@ def _shown(order: Order, units: int) -> str:
 
 def _in(order: Order, attempt: int) -> Order:
     return order if order.attempt == attempt else changed(order, {"attempt": attempt})
-
-
-def _why_won(enough: int, offers: int) -> str:
-    if enough == offers:
-        return "the only quote" if offers == 1 else f"best net output of {offers} quotes"
-    if enough == 1:
-        return f"the only one of {offers} quotes that gives what is wanted"
-    return f"best net output of the {enough} of {offers} quotes that give what is wanted"
-
-
-def _why_shared(best: _Offer, offers: Sequence[_Offer]) -> str:
-    shares = " and ".join(f"{part.share_bps // 100} % over {part.venue}" for part in best.quote.parts)
-    alone = max((offer for offer in offers if not offer.quote.parts), key=lambda offer: offer.net, default=None)
-    if alone is None:
-        return f"{shares}: no venue alone can fill it"
-    if alone.net > best.net:  # it would have won
-        return f"{shares}: no venue alone gives what is wanted"
-    return f"{shares}: {_hundredths(best.net - alone.net, max(1, alone.net))} % more than {alone.venue} alone"
-
-
-def _why_lost(net: int, winner: str, best_net: int) -> str:
-    if net > best_net:  # after fees: what comes out decides whether it may stand in for one passed over
-        return "less comes out than was to at the least in the attempt before"
-    if net == best_net:
-        return f"equal to {winner}, which comes first by name"
-    if best_net <= 0:
-        return f"{best_net - net} base units less than {winner}"
-    if (less := _hundredths(best_net - net, best_net)) == "0.00":
-        return f"under 0.01 % less than {winner}"
-    return f"{less} % less than {winner}"
-
-
-def _hundredths(part: int, whole: int) -> str:
-    """Of one per cent, rounded down."""
-    hundredths = part * WHOLE_BPS // whole
-    return f"{hundredths // 100}.{hundredths % 100:02d}"
 
 
 def _nobody(answers: Sequence[Answer]) -> tuple[Reason, str]:
