@@ -77,7 +77,7 @@ class Entry:
 
     async def _ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         name, tried, last_loss = uuid4().hex, 0, self._losses + self._transport.tries_max
-        # Before it is kept to be sent again: what is no JSON concerns nobody else.
+        # Before it is kept to be sent again: one that is no JSON must not break the others.
         text = json.dumps({**message, "id": name})
         async with self._room:
             while True:
@@ -147,7 +147,7 @@ class Entry:
             await asyncio.sleep(max(wait_s, pause(failures)))
 
     def _lost(self, why: str) -> None:
-        """A socket is gone, or was not to be had: whoever has waited for enough of them is told."""
+        """A socket is gone, or could not be opened: calls that have waited for enough of them end with an error."""
         self._losses, self._last_loss = self._losses + 1, f"{PATH}: {why}"
         for asked in self._asked.values():
             if self._losses >= asked.last_loss and not asked.answered.done():

@@ -17,7 +17,7 @@ TRIES_MAX = 8
 SILENT_S = 30.0  # of a stream that tells something every few seconds
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.2, 10.0
 ANSWER_S = 15.0
-SOCKET_ANSWER_S = 35.0  # when many come back at once each waits for his turn, and the gateway with him for 30 s
+SOCKET_ANSWER_S = 35.0  # when many reconnect at once each waits for its turn, for which the gateway allows 30 s
 _RATE = re.compile(r'"(?P<name>[^"]*)";r=(?P<left>\d+);t=(?P<reset>\d+)')
 _LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError)
 
@@ -118,7 +118,7 @@ class Transport:
             return True
         if not self._renewing or self._renewing.done():
             self._renewing = asyncio.create_task(self._renew())
-        # A refresh token is good once: whoever gives up waiting must not take the next one with him.
+        # A refresh token is good once: a caller that is cancelled must not lose the next one.
         return await asyncio.shield(self._renewing)
 
     async def _renew(self) -> bool:

@@ -172,7 +172,7 @@ class Watching:
 
 
 def wait_told(reason: str) -> float:
-    """Seconds until a socket closed with this reason is expected back: who restarts tells each another time."""
+    """Seconds until a socket closed with this reason is expected back; each client is told another time."""
     found = _WAIT_MS.search(reason)
     return int(found[1]) / 1000 if found else 0.0
 

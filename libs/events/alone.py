@@ -1,4 +1,4 @@
-"""One item by itself: what its order needs of this service is done step by step, each committed before the next."""
+"""One item by itself: its order goes on as far as this service can take it, each step committed before the next."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,7 +33,7 @@ class Alone:
         self._limits, self._say = limits, say
 
     async def handle(self, item: Item, now: Snapshot | None) -> None:
-        """Go on with it until its order needs nothing more of this service; `now`: how it stands, if that is known.
+        """Go on until the order needs nothing more of this service. `now`: its present state, if it is known.
 
         Raises:
             Poison: it cannot be handled, see `park`.
@@ -43,7 +43,7 @@ class Alone:
             times = item.deliveries - 1
             raise Poison(f"handed out {times} times and never finished", times)
         if item.deliveries > 1:
-            # Before it is handled: whoever comes after a process that died of it must find this time counted.
+            # Counted before it is handled: should the process die of it, the next one must know of this try.
             await self._log.count_delivery(item)
         now = now or await self._present(item)
         while now and next_actor(now.event.data) == self._service:
@@ -51,7 +51,7 @@ class Alone:
                 now, await self._decide(item, now), source=self._service, now=datetime.now(UTC), item=item
             )
             if not step.events:
-                await asyncio.sleep(self._limits.ask_again_s)  # nothing to tell yet: the handler is asked again
+                await asyncio.sleep(self._limits.ask_again_s)  # nothing has happened yet: ask the handler again
                 continue
             outcome = await self._log.commit(step)
             match outcome:
@@ -66,7 +66,7 @@ class Alone:
         await self._release(item, now)
 
     async def _present(self, item: Item) -> Snapshot | None:
-        """What to act on: a fresh item brought it along, after a redelivery the log is asked.
+        """What to act on. A fresh item carries it; after a redelivery the log is asked.
 
         None: its order ended, was archived and let go; or there is none, and that is told when the item is given back.
         """
@@ -97,14 +97,14 @@ class Alone:
                 if deliveries > self._limits.deliveries_max:
                     raise Poison(f"{type(error).__name__}: {error}", deliveries - 1) from error
                 self._say.warning("handler_failed", event_id=now.event.id, deliveries=deliveries, exc_info=True)
-                await asyncio.sleep(jittered(deliveries, self._limits))  # it may be better then; others go on
+                await asyncio.sleep(jittered(deliveries, self._limits))  # other items go on meanwhile
 
     async def _release(self, item: Item, now: Snapshot | None) -> None:
         """The order needs nothing of this service any more: the item goes, the log stays as it is."""
         version = now.order.version if now else await self._version(item)
         outcome = await self._log.commit(Step(item.order_id, now.order.user if now else "", version, item=item))
         if isinstance(outcome, Conflict):
-            # It moved on between; whoever moved it answered for the item or will meet it again.
+            # The order went on meanwhile: whatever moved it has answered the item, or will meet it again.
             self._say.info("item_left_pending", item=item.id)
 
     async def _version(self, item: Item) -> int:

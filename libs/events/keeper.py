@@ -1,4 +1,4 @@
-"""What has to be done from time to time while a worker works: nothing of it waits for an item, no item waits for it."""
+"""A worker's periodic duties, beside its items: neither waits for the other."""
 
 import asyncio
 import random

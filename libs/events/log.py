@@ -52,11 +52,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """Work handed to one consumer: act on `event`, the last of its order.
+    """Work handed to one consumer: act on the last event of the order.
 
-    `fields` of a fresh one is what the log held of its order when it was taken (`libs.events.record`); of one that was
-    handed out before it is only what the item carries, and the log is asked.
-    `deliveries` counts this one too; that of an item handed out before is recorded by `Work.count_delivery` only.
+    `fields`: of a fresh item the order as the log holds it (`libs.events.record`); of one that was handed out before
+    only what the item itself carries, so the log must be asked. `deliveries`: how often it was handed out, this time
+    included; a redelivery is recorded by `Work.count_delivery`, not by taking it.
     """
 
     service: str
@@ -159,7 +159,7 @@ class Work(Protocol):
         ...
 
     async def take_rest(self, service: str, consumer: str) -> list[Item]:
-        """What `take` may have asked for without waiting for it; for who takes no more."""
+        """What reads of `take` that are still under way bring; for a consumer that takes no more."""
         ...
 
     async def take_pending(self, service: str, consumer: str) -> list[Item]:
@@ -207,7 +207,7 @@ class Work(Protocol):
 
 
 def begin_of(turn: int, count: int, total: int) -> int:
-    """Where this turn's part of so many begins, `count` in each: the last begins earlier rather than be short."""
+    """Where this turn's part of `total` begins, `count` in each. The last part overlaps rather than be short."""
     return min(turn % max(1, -(-total // count)) * count, max(0, total - count))
 
 
@@ -231,8 +231,8 @@ class Reads(Protocol):
     ) -> list[Entry]:
         """Entries after the given positions, in order per partition, at most `count` of each.
 
-        With `only` those it does not want may be left out, but never the last one read of a partition: whoever reads
-        on from there misses nothing that is wanted.
+        With `only` unwanted entries may be left out, but never the last one read of a partition: a reader goes on from
+        there.
 
         Raises:
             PositionGap: an entry is missing.

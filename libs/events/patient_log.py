@@ -1,4 +1,4 @@
-"""The log for who can wait: a worker with an item in hand has nothing better to do than to ask until it is answered."""
+"""The log, asked until it answers: a worker with an item in hand can do nothing else with it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

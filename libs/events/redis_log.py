@@ -36,7 +36,7 @@ class RedisLog(RedisReads, RedisWork, RedisUpkeep):
     async def start(self, *, create: bool = False) -> None:
         """Check what is there, and know it from now on.
 
-        `create` makes a log where there is none: for those who know that no archive has one either.
+        `create` makes a log where there is none: only for callers that know that no archive has one either.
 
         Raises:
             LogUnavailable: Redis is away, holds no log yet, or one that is still being checked.
@@ -54,7 +54,7 @@ class RedisLog(RedisReads, RedisWork, RedisUpkeep):
 
     @property
     def repair(self) -> LogRepair:
-        """For whoever checks the log and makes it whole."""
+        """For the one that checks and repairs the log."""
         return RedisRepair(self._redis, self._keys)
 
     @property

@@ -19,7 +19,7 @@ async def create_log(redis: Nodes, keys: list[Keys], layout: str) -> None:
     Raises:
         LogUnavailable: Redis is away.
     """
-    # The first partition's epoch is every partition's: whoever comes second takes what the first one made.
+    # The first partition's epoch is that of all; of two processes at it the second takes what the first one made.
     await _create(redis, keys[:1], new_epoch(), layout)
     (epoch,) = await ask(redis, [["HGET", keys[0].meta, "epoch"]])
     await _create(redis, keys[1:], epoch, layout)

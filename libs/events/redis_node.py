@@ -17,7 +17,7 @@ LOOK_EVERY_S = 0.2
 class Node:
     """A connection for writes, and some for questions that may wait for their answer.
 
-    `send` and `ask` are for one node of several: who asks all of them must not wait for a silent one each time.
+    `send` and `ask` are for one node of several: a silent one must not hold up every call that asks all of them.
     """
 
     def __init__(self, url: str) -> None:

@@ -57,7 +57,7 @@ class RedisReads:
     async def read_unchecked(
         self, after: Mapping[int, Position], count: int, block_ms: int, only: Only | None = None
     ) -> list[Entry]:
-        """`read`, also while the log is being checked: only for whoever checks it."""
+        """`read`, even while the log is being checked: only for the one that checks it."""
         keys = {self._keys[partition].log: partition for partition in after}
         lots = await self._redis.lots(list(keys))
         wait = ("BLOCK", block_ms) if block_ms else ()
@@ -80,8 +80,10 @@ class RedisReads:
         return list(await self._redis.ask(*command, raw=raw) or ())
 
     async def _first_rows(self, commands: list[tuple[Any, ...]], raw: bool) -> list[tuple[bytes | str, list[Row]]]:
-        """What the first of several reads that wait bring, or what all do that need not. A node that is away holds up
-        those who wait for something new, nobody else: who asks for what there is must not miss a part of it.
+        """What the first of several blocking reads brings, or what all bring if they do not block.
+
+        A blocking read goes on without the nodes that are away; one that does not block raises, because its caller
+        wants all there is.
         """
         waits = "BLOCK" in commands[0]
         # What a read brought in another epoch, and nobody asked for until now, may have been lost since.

@@ -1,4 +1,4 @@
-"""What a repair reads and writes in Redis. Only for whoever holds the fence down; see `services.projector.repair`."""
+"""What a repair reads and writes in Redis. Only while the log is closed; see `services.projector.repair`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

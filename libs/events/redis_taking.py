@@ -30,8 +30,8 @@ if made.err then
 end
 redis.call('HDEL', KEYS[2], 'run')
 return 1"""
-# Consumers are made by reading, and nobody takes leave: with each container comes a new name, for ever. One that has
-# items is left until they are claimed; one that comes back after all is made again by its next read.
+# Reading creates a consumer, and nothing removes it: with every container comes a new name. One that still has items is
+# left until they are claimed; one that comes back is created again by its next read.
 FORGET_GONE = """
 local gone = 0
 for _, told in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
@@ -153,7 +153,7 @@ class RedisTaking:
         if time.monotonic() - self._looked_for_gone_at < LOOK_FOR_GONE_EVERY_S:
             return
         self._looked_for_gone_at = time.monotonic()
-        with suppress(LogUnavailable):  # a group may have gone, too: the next who reads says so
+        with suppress(LogUnavailable):  # if a group is gone, the next read says so
             works = [keys.work(service) for keys in self._keys]
             await self._redis.send([["EVAL", FORGET_GONE, 1, work, service, GONE_AFTER_MS] for work in works])
 
@@ -214,10 +214,10 @@ class RedisTaking:
         ]
 
     async def _with_deliveries(self, items: list[Item]) -> list[Item]:
-        """Items handed out before, told how often with this time; it is counted when somebody begins with them.
+        """Items handed out before, with their number of deliveries, this one included.
 
-        Reading counted it already, for every item of a process that died. That is taken back: were all of them counted
-        because one of them kills the process, all of them would be parked with it.
+        Redis counts a delivery when it is read; here it counts when the item is begun (`count_delivery`), so that count
+        is taken back. Otherwise an item that kills its process would get all others in hand parked with it.
         """
         commands: list[list[Any]] = [
             ["XPENDING", self._keys[item.partition].work(item.service), item.service, item.id, item.id, 1]

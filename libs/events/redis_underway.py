@@ -1,7 +1,7 @@
 """Reads that wait, one for each part of a cluster, seen as one.
 
-None is ever given up: Redis would hand an entry to somebody who is gone. What a read brings after the others have
-answered is there for whoever asks for the same again.
+No read is ever cancelled: Redis would hand its entry to nobody. What a read brings after another has answered is kept
+for the next call that asks for the same.
 """
 
 import asyncio

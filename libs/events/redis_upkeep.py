@@ -106,7 +106,7 @@ class RedisUpkeep:
             # Of one call Redis takes ten thousand entries at most, so that others have their turn meanwhile.
             (more,) = await ask(self._redis, commands)
             if more < 0:
-                # Nothing to do for the janitor but to come again: whoever checks the log says what is wrong with it.
+                # The janitor just tries again later: what is wrong is for the log's check to say.
                 raise LogNotOpen(FENCED)
             if not more:
                 return gone

@@ -70,7 +70,7 @@ class Wire(asyncio.Protocol):
             raise OutcomeUnknown(str(error)) from error
         question = _Question(len(commands), raw, self._loop.create_future())
         self._questions.append(question)
-        # Whoever comes after a silence would wait behind it: the connection ends for all of them.
+        # Later questions would wait behind the one that is not answered: the connection ends for all of them.
         silence = self._loop.call_later(within_s, self.end, f"no reply within {within_s:g} s")
         try:
             replies = await question.done

@@ -1,4 +1,4 @@
-"""The log as a repair sees it: the port of whoever may take the fence down."""
+"""The log as a repair sees it: a port for the one process that may close and open the log."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ class LogRepair(Protocol):
         ...
 
     async def close(self) -> list[Held]:
-        """From now on nobody writes, nor does who closed it before. Gives what `look` would have given just before."""
+        """From now on nobody writes, not even a process that closed it before. Gives what `look` would have given."""
         ...
 
     async def open(self, held: Sequence[Held], epoch: str) -> None:

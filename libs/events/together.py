@@ -1,5 +1,5 @@
-"""Fresh items handled together: one call of the handler and one write for many, where each alone would cost a task, a
-timer and a wake-up. Whatever is not plain sailing gets a look of its own, by the worker, as if it had come alone.
+"""Fresh items handled together: one call of the handler and one write for many, where each by itself would cost a task,
+a timer and a wake-up. An item with any trouble is left to the worker, which handles it by itself (`libs.events.alone`).
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Left = tuple[Item, Snapshot | None]
 async def work_together(
     log: Commits, service: str, handle_many: HandleMany, items: Sequence[Item], seconds_max: float
 ) -> list[Left]:
-    """Handle fresh items, step by step, as long as all goes well; gives those that are not finished by that."""
+    """Handle fresh items step by step, as long as all goes well; gives those that are not finished."""
     left: list[Left] = []
     held: list[Held] = []
     for item in items:
@@ -41,7 +41,7 @@ async def work_together(
             async with asyncio.timeout(seconds_max):
                 decided = await handle_many([(now.order, now.event) for _, now in held])
         except Exception:
-            # One of them is the trouble: which, shows when each is handled by itself.
+            # One of them raised; which one shows when each is handled by itself.
             return left + held
         steps: list[Step] = []
         moves: list[tuple[Item, Snapshot, Snapshot]] = []

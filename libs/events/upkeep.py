@@ -1,4 +1,4 @@
-"""What keeps the log small and tells when it is full: for the janitor, and for whoever lets orders in."""
+"""What keeps the log small and tells when it is full: for the janitor, and for the gateway, which lets orders in."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

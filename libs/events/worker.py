@@ -44,7 +44,7 @@ class Worker:
         drain_s: float = 10,
         handle_many: HandleMany | None = None,
     ) -> None:
-        """`handle_many`: the handler for many at once, where it can do that cheaper than one by one."""
+        """`handle_many`: the same handler for many items at once, if that is cheaper."""
         limits = limits or WorkerLimits()
         self._log, self._service, self._consumer = log, service, consumer
         self._handle_many = handle_many
@@ -77,7 +77,7 @@ class Worker:
             await asyncio.gather(keeping, return_exceptions=True)
 
     async def _uncount(self, broken_off: Sequence[Item]) -> None:
-        """Counts are for workers that die of an item: it must not be set aside for those that were told to stop."""
+        """Deliveries count towards parking, for items that kill workers: a stop must not count."""
         with suppress(EventLogError, TimeoutError):
             async with asyncio.timeout(self._limits.block_ms / 1000):
                 await self._log.uncount_delivery(broken_off)
@@ -94,7 +94,7 @@ class Worker:
                     seen_pending = True
                 room = self._in_hand.room()
                 if room <= 0:
-                    # As long as a read waits: what is in hand may not end for long, and a stop must be noticed.
+                    # Not longer than a read would wait, so that a stop is noticed.
                     await self._in_hand.until_an_end(self._limits.block_ms / 1000)
                     continue
                 await self._take(room)
@@ -122,7 +122,7 @@ class Worker:
             items = await self._log.take(self._service, self._consumer, room, self._limits.block_ms)
         self._begin_fresh(items)
         pause_s = self._pace.pause_s(asyncio.get_running_loop().time(), len(items))
-        # Where there was hardly room for what came, more is waiting already.
+        # With hardly any room left, more is waiting already: no pause.
         if len(items) * GATHERED_WHEN_ROOM_FOR <= room:
             await asyncio.sleep(pause_s)
 
@@ -132,7 +132,7 @@ class Worker:
 
     def _begin_fresh(self, items: Sequence[Item]) -> None:
         items = [item for item in items if item not in self._in_hand]
-        # Where a part of Redis was away, some may have been handed out before.
+        # After a part of Redis was away, some may be redeliveries.
         alone = items if self._handle_many is None else [item for item in items if item.deliveries > 1]
         for item in alone:
             self._begin(item)
@@ -148,13 +148,13 @@ class Worker:
         try:
             left = await work_together(self._log, self._service, handle_many, items, self._limits.handle_seconds_max)
         except Exception as error:
-            # Whatever it was: each by itself will meet it again, and say so.
+            # Whatever it was, each item will meet it again by itself, and say so.
             self._say.debug("one_by_one", reason=repr(error))
         for item, now in left:
             self._in_hand.start([item], self._work(item, now))
 
     async def _work(self, item: Item, now: Snapshot | None = None) -> None:
-        # For every line said in this task, which is this item's alone.
+        # This task is this item's alone, so all its log lines carry the order.
         structlog.contextvars.bind_contextvars(order_id=item.order_id)
         try:
             if item.deliveries < self._limits.suspect_from_delivery:
@@ -165,7 +165,7 @@ class Worker:
         except Poison as poison:
             await self._alone.park(item, poison)
         except LogMismatch as error:
-            # Not this item's trouble but everybody's: the reader ends the run.
+            # Every item would meet this: the reader ends the run.
             self._mismatch = self._mismatch or error
         except Exception:
             # Nothing is lost: the item stays pending and comes again.

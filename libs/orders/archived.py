@@ -1,4 +1,4 @@
-"""The log and the archive as one: whoever reads on from a place the log has let go of does not notice."""
+"""The log and the archive as one: a reader whose place was trimmed from the log goes on in the archive."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol

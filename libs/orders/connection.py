@@ -50,7 +50,7 @@ SHARED = (
     "locks nor settings last: let it pool sessions (pool_mode = session), or leave it out"
 )
 
-# What a host says, or does not, in whose place another may be asked.
+# After these the next host of several is tried.
 _NOT_THIS_HOST = (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched)
 
 # What Postgres, or its driver, says of values no column takes.
@@ -89,7 +89,7 @@ async def connect(
     try:
         await connection.execute(f"SET search_path = {schema if schema == 'public' else f'{schema}, public'}")
     except BaseException:
-        # A pooler may have it wait here; who gave up must not be served later, by a connection nobody has.
+        # A pooler may hold it up here. Given up, it must not be served later, as a connection that nobody has.
         connection.terminate()
         raise
     return connection
@@ -116,7 +116,7 @@ def _each_host_alone(dsn: str) -> list[str]:
 
 
 class Connects(Protocol):
-    """Whoever gives a connection for some statements; StoreUnavailable tells that it is away."""
+    """Gives a connection for some statements; raises StoreUnavailable."""
 
     def connection(self) -> AbstractAsyncContextManager[Connection]: ...
 

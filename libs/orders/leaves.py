@@ -17,10 +17,10 @@ class Leaves:
         self._end = 0
 
     async def reach(self, connection: Connection, first: int, last: int) -> None:
-        """Have leaves for these positions; part of the caller's transaction, who is the only one that writes.
+        """Have leaves for these positions, as a part of the caller's transaction. The caller is the only writer.
 
         Raises:
-            StoreUnavailable: this user of the database may not make them; he may be granted it at any time.
+            StoreUnavailable: this user of the database may not make them; the right may be granted at any time.
         """
         if last < self._end:
             return

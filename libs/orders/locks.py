@@ -9,7 +9,7 @@ from libs.orders.store import OrderStore
 
 WHO_SERVES = "SELECT pg_backend_pid()"
 TRY_LOCK = "SELECT pg_try_advisory_lock($1)"
-LOOKS = 5  # at one of them it may be with others of the pooler's, and seem to be nobody's but ours
+LOOKS = 5  # a pooler may serve us by the same connection for some statements, by chance
 
 
 class Lock(IntEnum):
@@ -21,9 +21,9 @@ class Lock(IntEnum):
 
 
 class Seat:
-    """The place of the one that writes: a lock, and the connection that holds it, by which alone he writes.
+    """The place of the one writer: a lock, and the connection that holds it, over which alone it writes.
 
-    Who loses it loses with it what he was writing: however late one is, two never write at a time.
+    A writer that loses the connection loses the lock and what it was writing together, so two never write at a time.
     """
 
     def __init__(self, store: OrderStore, lock: Lock) -> None:
@@ -54,7 +54,7 @@ class Seat:
         """Whether others may be served between two of its statements, as some poolers do, and the lock be theirs."""
         pid: int = await connection.fetchval(WHO_SERVES)
         if pid == connection.get_server_pid():
-            return False  # nobody stands between
+            return False  # no pooler is in between
         for _ in range(LOOKS):
             async with self._store.connection() as other, other.transaction():
                 elsewhere: int = await other.fetchval(WHO_SERVES)

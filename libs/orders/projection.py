@@ -101,7 +101,7 @@ class Writes(ABC, Generic[Piece]):
     async def write(self, connection: Connection, epoch: str, batch: Piece) -> dict[str, Outline]:
         """`apply` in a transaction of the caller's; gives the orders as they are if it commits.
 
-        The caller has to `forget` before he writes more in it: what is known is as of the last commit.
+        To write more in the same transaction the caller has to `forget` first: what is known is as of the last commit.
         """
         until = batch.until()
         # First of all: a rival waits here for the row, then finds it moved, before either has done any work.

@@ -15,7 +15,7 @@ Key = tuple[str, Status, tuple[object, ...]]
 
 
 class Views(Protocol):
-    """Who has the orders; `OrderViews` is one."""
+    """Where whole orders come from; `OrderViews` is one."""
 
     async def whole(self, page: Sequence[Listed]) -> dict[str, Order]: ...
 

@@ -97,6 +97,6 @@ class StdlibToStructlog(logging.Handler):
 
 
 def _is_of_clients(record: logging.LogRecord) -> bool:
-    """What was sent to a port of ours cannot be read, or who asked has left: anybody could fill the logs with it."""
+    """A request that cannot be read, or a client that has left: anybody could fill the logs with such lines."""
     error = record.exc_info[1] if record.exc_info else None
     return record.name == "aiohttp.server" and isinstance(error, _OF_CLIENTS)

@@ -144,7 +144,7 @@ class Shared:
             return ""
 
     def _check_there(self, node: str) -> None:
-        """One at a time finds out whether a node is back: all who wait for it would leave no room for the others."""
+        """Only one call at a time tries a node that was away: more would take the connections that others need."""
         until, now = self._away_until.get(node, 0.0), time.monotonic()
         if now < until:
             raise SharedUnavailable("a node of the cluster is away")

@@ -8,7 +8,7 @@ from aiohttp import web
 
 
 def take_over(request: web.Request, protocol: asyncio.Protocol) -> tuple[asyncio.Transport, bytes]:
-    """From now on `protocol` hears of the connection, and whoever calls writes to it; the handler must return `Taken`.
+    """From now on `protocol` hears of the connection, and the caller writes to it; the handler must return `Taken`.
 
     Gives the connection, and what a hasty client sent behind its request.
 

@@ -74,7 +74,7 @@ class Access:
         return Wish(claims, orders or None, cursor)
 
     def opened(self) -> None:
-        """A connection stands, or its orders are being read; nobody need be known to listen on it yet."""
+        """Count a connection, from when its orders are being read, or when it stands without a user yet."""
         self._open += 1
 
     def closed(self) -> None:

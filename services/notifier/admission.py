@@ -1,4 +1,4 @@
-"""The answer to who wants to listen: one read of his orders says whether he may, and is his snapshot."""
+"""Letting a client listen: one read of its orders both decides whether it may and is its snapshot."""
 
 from aiohttp import web
 
@@ -12,14 +12,14 @@ from services.notifier.problems import NO_SUCH_ORDER, ORDER_NOT_FOUND, UNAVAILAB
 async def admitted(
     request: web.Request, connection: Connection, claims: Claims, cursor: str | None, answer: Answer
 ) -> web.StreamResponse:
-    """Let him listen; `answer` is called before anything is sent. What else HTTP answers is given back."""
-    if request.transport is None:  # it has left
+    """Let the client listen; `answer` is called before anything is sent. Gives the HTTP answer of a refusal."""
+    if request.transport is None:  # the client has left
         return problem(request, UNAVAILABLE, "Try again.")
     connection.transport = request.transport
     await connection.join(claims, cursor, answer)
     if connection.refused is None:
         return Taken()
-    # Somebody else's order and no order are one answer: ids must not be probed.
+    # The same answer for another user's order and for none, so that ids cannot be probed.
     if connection.refused is Close.NOT_FOUND:
         return problem(request, ORDER_NOT_FOUND, NO_SUCH_ORDER)
     return problem(request, UNAVAILABLE, "Try again.")

@@ -17,7 +17,7 @@ from services.notifier.wire import Message
 NEVER = float("inf")
 
 Answer = Callable[[], Awaitable[None]]
-"""Ends the talk in HTTP: the connection stands then."""
+"""Sends the HTTP answer: from then on the connection stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Connection(asyncio.Protocol):
     )
 
     transport: asyncio.Transport
-    """HTTP's while the client is not answered: it tells whether he is still there."""
+    """HTTP's own until the client is answered: it tells whether the client is still there."""
 
     def __init__(self, around: Surroundings, orders: set[str] | None) -> None:
         self._around = around
@@ -62,7 +62,7 @@ class Connection(asyncio.Protocol):
         self.subscriber = Subscriber("", orders, self, around.limits)
 
     def stand(self, transport: asyncio.Transport) -> None:
-        """The client is answered, and its connection is this object's from now on."""
+        """The client is answered: its connection belongs to this object from now on."""
         if self._unanswered is None:  # else it has a place already
             self._around.access.opened()
         self.transport, self._unanswered = transport, None
@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
         Where it was not answered yet, `answer` does so once it is known that its orders are there; else see `refused`.
         """
         self._unanswered = answer
-        if answer is not None:  # reading may take seconds, and all who wait for that will stand
+        if answer is not None:  # it counts from here: reading may take seconds
             self._around.access.opened()
         self.subscriber.user = claims.user_id
         self._around.access.opened_for(claims.user_id)
@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
     def send(self, messages: Sequence[Message]) -> int:
         """See `Wire.send`."""
         if self._unanswered is not None:
-            return 0  # only that it must forget all it has, and it has nothing
+            return 0  # that can only be a reset, and the client has nothing to forget yet
         self.transport.write(b"".join(map(self.encode, messages)))
         return self.transport.get_write_buffer_size()
 
@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
         raise NotImplementedError
 
     def end(self, last: bytes) -> None:
-        """Send this and nothing behind it. What is unsent is still sent, but a peer that never reads is cut off."""
+        """Send this as the last thing. What is unsent is still sent, but a client that never reads is cut off."""
         if self.closed:
             return
         self.transport.write(last)
@@ -178,7 +178,7 @@ class Connection(asyncio.Protocol):
         return self._expires_at if self._expires_at != NEVER else None
 
     def _look_again(self) -> None:
-        """Something is due at another time than before."""
+        """The time of the next `look` has changed."""
         when = self._cut_at if self._cut_at != NEVER else self._next_look(_now())
         if when is not None:
             self._around.wheel.look_at(when, self)

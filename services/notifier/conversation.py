@@ -59,7 +59,7 @@ class Conversation(Connection):
         self._end(close.code, reason)
 
     def _end(self, code: int, reason: str = "") -> None:
-        """Say why; the client answers with the same, and until then what it sends is read and thrown away."""
+        """Send a close frame; until the client answers with its own, what it sends is read and ignored."""
         if not self.closed:
             self.end(close_frame(code, reason))
             with suppress(OSError):  # it has left already
@@ -101,7 +101,7 @@ class Conversation(Connection):
                 self.transport.pause_reading()
 
     def _go_on(self) -> None:
-        """Answer what was said meanwhile, up to what takes its time."""
+        """Answer the messages that wait, up to the first that takes time."""
         while self._unheard and not self.closed:
             later = self._answer(self._unheard.pop(0))
             if later is not None:
@@ -127,7 +127,7 @@ class Conversation(Connection):
     # What is said
 
     def _answer(self, text: bytes) -> Later | None:
-        """Answer one message of the client; what takes time is given back."""
+        """Answer one message of the client; if that takes time, gives a coroutine that does it."""
         request = parsed(text)
         subscriber = self.subscriber
         if self._wish is not None:
@@ -168,7 +168,7 @@ class Conversation(Connection):
         return self.subscriber.send(message("authenticated", expiresAt=claims.expires_at.isoformat()))
 
     async def _renew_by_ticket(self, ticket: str) -> None:
-        # Whoever came with an API key has no token to renew with.
+        # A client that uses an API key has no token to renew with.
         self._renew(await self._around.access.take_ticket(ticket))
 
     def _subscribe(self, wanted: object) -> Later | None:
@@ -220,7 +220,7 @@ class Conversation(Connection):
 
     def _next_look(self, now: float) -> float | None:
         heartbeat_s = self._around.limits.heartbeat_s
-        if not self.transport.is_reading():  # while it is answered: it may say what it likes
+        if not self.transport.is_reading():  # we do not read it now, so its silence means nothing
             self._heard_at = now
         silent_until = self._heard_at + heartbeat_s
         if self._pinged_at > self._heard_at:

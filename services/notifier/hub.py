@@ -1,4 +1,4 @@
-"""Who listens to what. Each event is decoded and serialised once, and only if somebody does."""
+"""Passes each event of the log on to its listeners: decoded and serialised once, and only if there are any."""
 
 import asyncio
 import random
@@ -45,7 +45,7 @@ class Hub:
                 await self.listeners.until_empty()
 
     async def beat(self) -> None:
-        """Tell everybody who is up to date where that is: a place to come back to, and a sign of life."""
+        """Send everybody who is up to date a heartbeat: a sign of life, with a cursor to come back to."""
         await self._reached.beat()
 
     # What the tail calls
@@ -76,7 +76,7 @@ class Hub:
         await self._unsent.flush()
 
     def settle(self, at: Mapping[int, Position]) -> None:
-        """The tail is here: sockets whose snapshot is older need not compare versions any more."""
+        """The tail is here: listeners whose snapshot is older need not compare versions any more."""
         self._reached.settle(at)
 
     def pause(self) -> None:
@@ -84,7 +84,7 @@ class Hub:
         self.open = False
 
     def start_over(self) -> None:
-        """The tail begins (again) at the tips: whoever is here may have missed something."""
+        """The tail begins (again) at the tips: present listeners may have missed something."""
         self.open = True
         self._reached.start_over()
         for subscriber in list(self.listeners):

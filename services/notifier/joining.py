@@ -34,13 +34,13 @@ class Joining:
     async def join(self, subscriber: Subscriber, cursor: str | None = None) -> bool:
         """Send what happened since `cursor`, else a snapshot, and then everything that follows.
 
-        False: no such order, or not this user's; then it has not begun. For who has left nothing is read.
+        False: no such order, or not this user's; then nothing was sent. For a listener that has left nothing is read.
 
         Raises:
             LogUnavailable: the orders cannot be read now.
         """
         async with self._joining(subscriber):
-            # Registered first, read second: what is committed in between is in both, and dropped by its version or
+            # Registered first, read second: an event committed in between is in both, and dropped by its version or
             # position. The other way round it would be in neither.
             self._listeners.add(subscriber, subscriber.orders)
             subscriber.hold()
@@ -178,7 +178,7 @@ class Joining:
 
     @asynccontextmanager
     async def _joining(self, subscriber: Subscriber) -> AsyncIterator[None]:
-        """One at a time; and who leaves while his orders are read is forgotten all the same."""
+        """One at a time; a listener that leaves while its orders are read is forgotten afterwards."""
         async with subscriber.joining:
             try:
                 yield

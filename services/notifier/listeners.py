@@ -15,7 +15,7 @@ class Listeners:
         self._by_user: defaultdict[str, set[Subscriber]] = defaultdict(set)
         self._by_order: defaultdict[str, set[Subscriber]] = defaultdict(set)
         self.came = asyncio.Event()
-        """Somebody was added since it was cleared."""
+        """Set when somebody is added."""
         self._emptied = asyncio.Event()
 
     def __bool__(self) -> bool:
@@ -23,11 +23,11 @@ class Listeners:
         return bool(self._everybody)
 
     def __iter__(self) -> Iterator[Subscriber]:
-        """Everybody as of now, once; also who has let go of all his orders."""
+        """Everybody as of now, each once; also those who have unsubscribed from all orders."""
         return iter(list(self._everybody))
 
     def add(self, subscriber: Subscriber, orders: Iterable[str] | None) -> None:
-        """To these orders; None: to all of its user's."""
+        """It listens to these orders; None: to all of its user's."""
         index, keys = (self._by_user, (subscriber.user,)) if orders is None else (self._by_order, orders)
         self._everybody.add(subscriber)
         for key in keys:
@@ -48,7 +48,7 @@ class Listeners:
             await self._emptied.wait()
 
     def discard(self, subscriber: Subscriber, orders: Iterable[str] | None) -> None:
-        """To these orders no more."""
+        """They do not listen to these orders any more."""
         index, keys = (self._by_user, (subscriber.user,)) if orders is None else (self._by_order, orders)
         for key in keys:
             found = index.get(key, set())
@@ -61,7 +61,7 @@ class Listeners:
         return user in self._by_user or order_id in self._by_order
 
     def of(self, fields: Mapping[str, str]) -> list[Subscriber]:
-        """Who is to be told of an entry: its owner's alone, also while it is not known yet whose the order is."""
+        """Who is told of an entry: its owner's listeners alone, even if others named the order before it was known."""
         user, chose = fields["user"], self._by_order.get(fields["subject"])
         everything = self._by_user.get(user, ())
         return [*everything, *[one for one in chose if one.user == user]] if chose else list(everything)

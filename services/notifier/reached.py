@@ -1,4 +1,4 @@
-"""How far the tail is, and who was told of more than that."""
+"""How far the tail is, and which listeners were told of more than that."""
 
 import asyncio
 from collections.abc import Mapping
@@ -19,8 +19,8 @@ class Reached:
         self._at: Mapping[int, Position] = {}
         self._ahead: dict[Subscriber, Position] = {}
         self.epoch = log.epoch
-        """Of the log the tail reads. Another may be open already, where the same positions are other events': whoever
-        was told of these must not go on there.
+        """Of the log the tail reads. Another may be open already, where the same positions are other events: a listener
+        that was told of these must not go on there.
         """
 
     def of(self, user: str) -> Position | None:
@@ -46,7 +46,7 @@ class Reached:
         self.epoch = self._log.epoch
 
     def settle(self, at: Mapping[int, Position]) -> None:
-        """The tail is here: sockets whose snapshot is older need not compare versions any more."""
+        """The tail is here: listeners whose snapshot is older need not compare versions any more."""
         self._at = at
         for subscriber, tip in list(self._ahead.items()):
             partition = partition_of_user(subscriber.user, self._log.partitions)
@@ -54,14 +54,14 @@ class Reached:
                 del self._ahead[subscriber]
 
     async def beat(self) -> None:
-        """Tell everybody who is up to date where that is: a place to come back to, and a sign of life."""
+        """Send everybody who is up to date a heartbeat: a sign of life, with a cursor to come back to."""
         beats = self._beats()
         for number, subscriber in enumerate(self._listeners, start=1):
             if subscriber.live and subscriber not in self._ahead and beats:
                 subscriber.send(beats[partition_of_user(subscriber.user, self._log.partitions)])
             if number % self._limits.writes_at_once == 0:
                 await asyncio.sleep(0)  # others have their turn
-                beats = self._beats()  # the tail may have gone on: who was told of more must not be sent back
+                beats = self._beats()  # the tail may have gone on: nobody may be sent a cursor behind what was told
 
     def _beats(self) -> dict[int, Message]:
         return {

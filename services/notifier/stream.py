@@ -1,4 +1,4 @@
-"""`GET /api/stream/orders[?orderId=][&cursor=]`: the same messages as Server-Sent Events, for whoever has only HTTP."""
+"""`GET /api/stream/orders[?orderId=][&cursor=]`: the same as Server-Sent Events, for clients that have only HTTP."""
 
 from aiohttp import web
 

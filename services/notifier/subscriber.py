@@ -44,11 +44,11 @@ class Subscriber:
         """`orders`: the ids it listens to; None: all of the user's."""
         self.user, self.orders = user, orders
         self.joining = asyncio.Lock()
-        """Who reads a snapshot or history for it: one at a time."""
+        """Held while a snapshot or history is read for it: one at a time."""
         self.left = False
         """Whether the connection is gone: nobody may register it again."""
         self.starts_over = False
-        """Whether it was reset, and what was read for it before must not be told any more."""
+        """Whether it was reset: what was read for it before must not be sent any more."""
         self._wire, self._limits = wire, limits
         self._held: list[Told] | None = []
         self._held_bytes = self._reached = 0
@@ -70,7 +70,7 @@ class Subscriber:
         await self._wire.begin()
 
     def hold(self, *, forget: bool = True) -> None:
-        """From now on keep events until a release: a snapshot is about to be read; `forget`: of all there is."""
+        """Hold events back until a release: a snapshot is about to be read; `forget`: of all that it listens to."""
         if forget or self._held is None:
             self._held, self._held_bytes = [], 0
         if forget:

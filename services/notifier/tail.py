@@ -72,7 +72,7 @@ class Tail:
     async def _read(self) -> None:
         limits, want = self._limits, self._hub.listeners.want
         with crossing("log.read"):
-            # What nobody listens to is not even unpacked. Who comes after this reads his snapshot after it, too.
+            # Entries without a listener are not unpacked. A listener that comes later reads its snapshot later, too.
             entries = await self._log.read(self._at, limits.read_count, limits.read_block_ms, want)
         lasts = {entry.partition: entry.at for entry in entries}
         read = sum(at.position - self._at[partition].position for partition, at in lasts.items())
@@ -81,17 +81,17 @@ class Tail:
         await asyncio.sleep(self._pace.pause_s(_now(), read))
 
     async def _skip(self) -> None:
-        """Nobody listens: it is enough to know where the log ends, and that it is the one it was."""
+        """Nobody listens: it is enough to know where the log ends, and that it is still the same log."""
         self._hub.listeners.came.clear()
         with crossing("log.read"):
             tips = dict(self._at)
             for partition in tips:
-                with suppress(LogUnavailable):  # a part may be away: sockets of the others must find us ready
+                with suppress(LogUnavailable):  # a part of a cluster may be away: the others go on
                     tips[partition] = await self._log.tip(partition)
-            # Sees to it that Redis is not being checked, or away as a whole: so does only a read that waits.
+            # Only a blocking read shows whether Redis is being checked, or away as a whole.
             await self._log.read(tips, 1, SHORTEST_BLOCK_MS, self._hub.listeners.want)
         if self._hub.listeners:
-            return  # what is before these tips may not be in the snapshot of who came meanwhile
+            return  # what is before these tips may be missing in the snapshot of a listener that came meanwhile
         self._at = tips
         self._hub.settle(tips)
         await self._register()

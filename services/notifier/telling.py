@@ -23,7 +23,7 @@ class Telling:
         self._known = KnownOrders(views, limits.orders_kept)
         self._shown = Shown(views, limits.ended_orders_kept)
         self.reading = Turns(limits.snapshots_at_once, limits.snapshots_of_user_at_once)
-        """Taken by whoever reads for one listener."""
+        """Bounds how many listeners are read for at once."""
 
     async def read(self, user: str, wanted: set[str] | None) -> list[ShownOrder] | None:
         """These orders, or the user's newest; None: one of them is not there, or not this user's.
@@ -36,7 +36,7 @@ class Telling:
             return await self._shown.of(page)
         asked = sorted(wanted)  # it may change while they are read
         found = await asyncio.gather(*map(self._views.get, asked))
-        # Somebody else's order and no order are one answer: ids must not be probed.
+        # The same answer for another user's order and for none, so that ids cannot be probed.
         mine = [shown(order) for order in found if order and order.user == user]
         return mine if len(mine) == len(asked) else None
 

@@ -176,7 +176,7 @@ async def _find(stack: Stack, names: tuple[str, ...]) -> list[Parked]:
 
 
 async def _all(read: Callable[[int], Awaitable[list[T]]]) -> list[T]:
-    """All that `read` has to give, who must be told how many: what is asked for by name or kind may be the last."""
+    """All that `read` has to give. It must be told how many, and an item asked for by name may be the last."""
     count = ASKED_FIRST
     while len(found := await read(count)) >= count:
         count *= 8

@@ -24,9 +24,9 @@ from services.projector import observe
 READER = "projector"
 ENTRIES_PER_PARTITION_MAX = 500
 BLOCK_MS = 500  # how long a stop may go unnoticed
-# The first entry after a silence is projected at once; then a batch collects. Each is an fsync and some conversations,
-# and an order that goes through many is written as often. Nobody waits for it, readers ask the log first; but what is
-# not here yet is gone if Redis loses its files, so it is not longer.
+# The first entry after a silence is projected at once; then a batch collects, because each costs an fsync, some round
+# trips and a write per order in it. Nobody waits for it, since readers ask the log first. It is not longer, because
+# what is not projected yet is gone if Redis loses its files.
 BATCH_EVERY_S = 0.1
 REPORT_EVERY_S = 1.0
 STAND_BY_S = 1.0
@@ -40,7 +40,7 @@ class Log(Reads, Protocol):
 
 
 class Mender(Protocol):
-    """Who makes the log and keeps it whole; `Repair` is one."""
+    """Makes the log and keeps it whole; `Repair` is one."""
 
     async def mend(self) -> None: ...
 
@@ -54,7 +54,7 @@ class Place(Protocol):
 
 
 class Sweeper(Protocol):
-    """Who trims the log; `Janitor` is one."""
+    """Trims the log; `Janitor` is one."""
 
     def archived(self, entries: Iterable[Entry]) -> None: ...
 
@@ -108,7 +108,7 @@ class Projector:
     async def _is_its_turn(self) -> bool:
         stood_by, self._stands_by = self._stands_by, self._place is not None and not await self._place.take()
         if self._stands_by:
-            self._trouble = ""  # what it was is for the other to see now
+            self._trouble = ""  # that is the other projector's concern now
             self._healthy()
             if not stood_by:
                 observe.standing_by()

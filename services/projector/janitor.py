@@ -23,7 +23,7 @@ RETIRED_PER_CALL = 500
 def keep_from(archived: Position, readers: Iterable[Reader], floor_ms: int, old: Position = START) -> Position:
     """The oldest entry that must stay: of the archived ones the last, and what a reader or the floor still needs.
 
-    A reader at a position has that entry, and needs the next; its own stays, so that nothing depends on who is right.
+    A reader at a position has that entry, and needs the next; its own stays as well, to be safe.
     What is before `old` is below the floor whatever its time says.
     """
     needed = [reader.at for reader in readers if reader.silent_s <= READER_EXPIRES_S]
@@ -87,7 +87,7 @@ class Janitor:
         self._evicts = evicts
 
     async def leave(self) -> None:
-        """Let go now of what soon would be: whoever comes next does not know of it.
+        """Let go now of the orders that are due soon: the next process does not know of them.
 
         Raises:
             LogUnavailable

@@ -138,8 +138,8 @@ MUTANTS = (
     Mutant(
         "a delivery is counted after it was handled",
         "libs/events/alone.py",
-        "        if item.deliveries > 1:\n            # Before",
-        "        if item.deliveries > 1_000:\n            # Before",
+        "        if item.deliveries > 1:\n            # Counted before",
+        "        if item.deliveries > 1_000:\n            # Counted before",
         ("tests/unit/test_worker_parking.py", "tests/fault/test_poison.py"),
     ),
     Mutant(
