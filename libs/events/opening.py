@@ -8,7 +8,7 @@ import structlog
 from libs.events.errors import LogMismatch, LogNotOpen, LogReplaced, LogUnavailable
 from libs.events.pausing import pause
 from libs.events.worker_limits import WorkerLimits, jittered
-from libs.events.worker_ports import Needs
+from libs.events.worker_ports import HealthReporter
 
 NOT_OPEN_PAUSE_S = 0.1
 
@@ -30,7 +30,9 @@ class Starts(Protocol):
     async def start(self) -> None: ...
 
 
-async def keep_working(log: Starts, worker: Works, health: Needs, limits: WorkerLimits, stop: asyncio.Event) -> None:
+async def keep_working(
+    log: Starts, worker: Works, health: HealthReporter, limits: WorkerLimits, stop: asyncio.Event
+) -> None:
     """Start the log and work on it until `stop`; when it was replaced (repaired, restored), start it again.
 
     Raises:
@@ -45,7 +47,7 @@ async def keep_working(log: Starts, worker: Works, health: Needs, limits: Worker
             return
 
 
-async def started(log: Starts, health: Needs, limits: WorkerLimits, stop: asyncio.Event) -> bool:
+async def started(log: Starts, health: HealthReporter, limits: WorkerLimits, stop: asyncio.Event) -> bool:
     """Start the log as soon as it can be reached. False: `stop` was set before.
 
     Raises:

@@ -8,7 +8,7 @@ from libs.events.crash import crossing
 from libs.events.errors import EventLogError, LogMismatch
 from libs.events.log import Item, Outcome, Snapshot, Step
 from libs.events.worker_limits import WorkerLimits, jittered
-from libs.events.worker_ports import Needs, WorkerLog
+from libs.events.worker_ports import HealthReporter, WorkerLog
 
 T = TypeVar("T")
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 class PatientLog:
     """The same calls as the log's; of its errors only `LogMismatch` is raised. While it waits, `health` says so."""
 
-    def __init__(self, log: WorkerLog, health: Needs, limits: WorkerLimits) -> None:
+    def __init__(self, log: WorkerLog, health: HealthReporter, limits: WorkerLimits) -> None:
         self._log, self._health, self._limits = log, health, limits
 
     async def commit(self, step: Step) -> Outcome:

@@ -24,7 +24,7 @@ from libs.events.poison import Poison
 from libs.events.suspects import Suspects
 from libs.events.together import HandleMany, Left, work_together
 from libs.events.worker_limits import WorkerLimits, jittered
-from libs.events.worker_ports import Needs, WorkerLog
+from libs.events.worker_ports import HealthReporter, WorkerLog
 
 GATHERED_WHEN_ROOM_FOR = 8  # times what came
 
@@ -39,7 +39,7 @@ class Worker:
         handle: Handle,
         *,
         consumer: str,
-        health: Needs,
+        health: HealthReporter,
         limits: WorkerLimits | None = None,
         drain_s: float = 10,
         handle_many: HandleMany | None = None,

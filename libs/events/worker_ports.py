@@ -1,4 +1,4 @@
-"""What a worker needs of others."""
+"""What a worker needs of the process it runs in."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ class WorkerLog(Commits, Work, Protocol):
     """The part of the log a worker uses."""
 
 
-class Needs(Protocol):
+class HealthReporter(Protocol):
     """Where a worker says whether it can work; `libs.service.health.Health` is one."""
 
     def ok(self, need: str) -> None: ...

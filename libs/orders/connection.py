@@ -45,7 +45,7 @@ _AWAY = (
 )
 
 
-SHARED = (
+POOLED_BY_TRANSACTION = (
     "Postgres: DATABASE_URL leads to a pooler that gives each transaction another connection, so that neither "
     "locks nor settings last: let it pool sessions (pool_mode = session), or leave it out"
 )
@@ -127,7 +127,7 @@ def told_as_unavailable() -> Iterator[None]:
     try:
         yield
     except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError) as error:
-        raise StoreUnavailable(SHARED) from error
+        raise StoreUnavailable(POOLED_BY_TRANSACTION) from error
     except _AWAY as error:
         raise StoreUnavailable(f"Postgres: {str(error) or type(error).__name__}") from error
 

@@ -19,10 +19,10 @@ from libs.orders.rows import PLAIN_TIME, Undecodable, decode, is_order_id
 
 # Other spellings of these numbers are rare enough to be read the long way.
 _NUMBERS = {str(number): number for number in range(1, 10_000)}
-NOT_SAID = (ValueError, TypeError, AttributeError)
+UNREADABLE = (ValueError, TypeError, AttributeError)
 
 
-Said = tuple[bool, OrderRequested | None, int | None]
+BodyFacts = tuple[bool, OrderRequested | None, int | None]
 
 
 class Head(NamedTuple):
@@ -62,8 +62,8 @@ def head_of(entry: Entry) -> tuple[Head, tuple[str, ...] | None]:
     if version == 1 and not is_order_id(order_id):
         return _spelled_otherwise(entry), None
     try:
-        known, request, amount_out = said(kind, v, data)
-    except NOT_SAID as error:
+        known, request, amount_out = read_body(kind, v, data)
+    except UNREADABLE as error:
         raise Undecodable(entry, error) from error
     return Head(entry.partition, entry.at, order_id, user, version, kind, v, time, known, request, amount_out), values
 
@@ -71,18 +71,18 @@ def head_of(entry: Entry) -> tuple[Head, tuple[str, ...] | None]:
 def _spelled_otherwise(entry: Entry) -> Head:
     event = decode(entry)
     try:
-        told = said(event.type, event.v, entry.fields["data"])
-    except NOT_SAID as error:
+        told = read_body(event.type, event.v, entry.fields["data"])
+    except UNREADABLE as error:
         raise Undecodable(entry, error) from error
     place = (entry.partition, entry.at, event.subject, event.user, event.version, event.type, event.v, event.time)
     return Head(*place, *told)
 
 
-def said(kind: str, v: int, data: str) -> Said:
+def read_body(kind: str, v: int, data: str) -> BodyFacts:
     """The rest of a head, from the body.
 
     Raises:
-        NOT_SAID: it is not JSON, or not what its type must be.
+        UNREADABLE: it is not JSON, or not what its type must be.
     """
     model = EVENT_TYPES.get(kind)
     if model is None or v > model.SCHEMA_VERSION:

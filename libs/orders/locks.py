@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from enum import IntEnum
 
-from libs.orders.connection import SHARED, Connection, StoreUnavailable, is_gone, told_as_unavailable
+from libs.orders.connection import POOLED_BY_TRANSACTION, Connection, StoreUnavailable, is_gone, told_as_unavailable
 from libs.orders.store import OrderStore
 
 WHO_SERVES = "SELECT pg_backend_pid()"
@@ -43,7 +43,7 @@ class Seat:
         async with AsyncExitStack() as stack:
             connection = await stack.enter_async_context(self._store.connection())
             if await self._is_shared(connection):
-                raise StoreUnavailable(SHARED)
+                raise StoreUnavailable(POOLED_BY_TRANSACTION)
             with _or_none(connection):
                 free: bool = await connection.fetchval(TRY_LOCK, self._lock.value)
             if free:

@@ -10,7 +10,7 @@ from libs.orders import copy_text, folding, heads, named, projection, rows, sql
 from libs.orders.batch import Stretch
 from libs.orders.connection import Connection, Row
 from libs.orders.folding import Fold
-from libs.orders.heads import Head, is_known, said
+from libs.orders.heads import Head, is_known, read_body
 from libs.orders.projection import Writes
 
 TOLD = [OrderRequested.__name__, TxConfirmed.__name__]
@@ -49,5 +49,5 @@ async def heads_after(connection: Connection, partition: int, after: int, count:
 
 def _head(row: Row) -> Head:
     partition, ms, position, order_id, user, version, kind, v, time, data = row
-    told = said(kind, v, data) if data else (is_known(kind, v), None, None)
+    told = read_body(kind, v, data) if data else (is_known(kind, v), None, None)
     return Head(partition, Position(ms, position), order_id, user, version, kind, v, time, *told)

@@ -31,8 +31,8 @@ CURSOR_CHARS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a client asks for. `claims`: None while it has not said who it is; `orders`: None for all of them."""
+class ListenRequest:
+    """What a client wants to hear. `claims`: None while it has not said who it is; `orders`: None for all its own."""
 
     claims: Claims | None
     orders: set[str] | None
@@ -50,7 +50,7 @@ class Access:
         self._open = 0
         self._open_of: Counter[str] = Counter()
 
-    async def wish(self, request: web.Request, *, cursor: str | None = None) -> Wish | web.Response:
+    async def check(self, request: web.Request, *, cursor: str | None = None) -> ListenRequest | web.Response:
         """What is asked for, or why it is refused. `cursor`: where to go on; else the address may say it."""
         if not self._hub.open:
             return problem(request, UNAVAILABLE, "The log is not being read; try again.")
@@ -71,7 +71,7 @@ class Access:
             return problem(request, TOO_MANY_CONNECTIONS, "Close one first.")
         if not all(map(self.is_order_id, orders)) and claims:
             return problem(request, ORDER_NOT_FOUND, NO_SUCH_ORDER)
-        return Wish(claims, orders or None, cursor)
+        return ListenRequest(claims, orders or None, cursor)
 
     def opened(self) -> None:
         """Count a connection, from when its orders are being read, or when it stands without a user yet."""

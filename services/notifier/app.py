@@ -9,7 +9,7 @@ from libs.service.health import Health, health_routes
 from libs.service.takeover import Taken, take_over
 from services.notifier.access import Access
 from services.notifier.admission import admitted
-from services.notifier.connection import Surroundings
+from services.notifier.connection import Context
 from services.notifier.conversation import Conversation
 from services.notifier.hub import Hub
 from services.notifier.problems import NOT_FOUND, UPGRADE_REQUIRED, problem
@@ -24,17 +24,17 @@ _KEY_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 class OrdersSocket:
     """The endpoint."""
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Upgrade, and leave the rest to a conversation. With token or ticket every refusal is a plain HTTP answer."""
         if not web.WebSocketResponse().can_prepare(request).ok:
             return problem(request, UPGRADE_REQUIRED, "Connect with a WebSocket client.")
-        wish = await self._around.access.wish(request)
-        if isinstance(wish, web.Response):
-            return wish
-        conversation = Conversation(self._around, wish)
+        asked = await self._context.access.check(request)
+        if isinstance(asked, web.Response):
+            return asked
+        conversation = Conversation(self._context, asked)
 
         async def upgrade() -> None:
             transport, early = take_over(request, conversation)
@@ -42,20 +42,20 @@ class OrdersSocket:
             conversation.stand(transport)
             conversation.data_received(early)
 
-        if wish.claims:
-            return await admitted(request, conversation, wish.claims, wish.cursor, upgrade)
+        if asked.claims:
+            return await admitted(request, conversation, asked.claims, asked.cursor, upgrade)
         await upgrade()
         return Taken()
 
 
 def make_app(hub: Hub, access: Access, health: Health) -> web.Application:
     """What is served on the notifier's port."""
-    around = Surroundings(hub, access, Wheel(), access.limits)
+    context = Context(hub, access, Wheel(), access.limits)
     app = web.Application()
     app.add_routes(
         [
-            web.get(PATH, OrdersSocket(around).handle),
-            web.get(STREAM_PATH, OrdersStream(around).handle),
+            web.get(PATH, OrdersSocket(context).handle),
+            web.get(STREAM_PATH, OrdersStream(context).handle),
             *health_routes(health),
             web.get("/api/{rest:.*}", _nothing),
         ]

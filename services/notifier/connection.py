@@ -21,7 +21,7 @@ Answer = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Context:
     """What all connections of this process share."""
 
     hub: Hub
@@ -37,7 +37,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_around",
+        "_context",
         "_cut_at",
         "_expires_at",
         "_talk",
@@ -51,20 +51,20 @@ class Connection(asyncio.Protocol):
     transport: asyncio.Transport
     """HTTP's own until the client is answered: it tells whether the client is still there."""
 
-    def __init__(self, around: Surroundings, orders: set[str] | None) -> None:
-        self._around = around
+    def __init__(self, context: Context, orders: set[str] | None) -> None:
+        self._context = context
         self._cut_at = self._expires_at = NEVER
         self._talk: asyncio.Task[None] | None = None
         self._unanswered: Answer | None = None
         self.refused: Close | None = None
         """Why it ended before the client was answered."""
         self.wake_tick = 0
-        self.subscriber = Subscriber("", orders, self, around.limits)
+        self.subscriber = Subscriber("", orders, self, context.limits)
 
     def stand(self, transport: asyncio.Transport) -> None:
         """The client is answered: its connection belongs to this object from now on."""
         if self._unanswered is None:  # else it has a place already
-            self._around.access.opened()
+            self._context.access.opened()
         self.transport, self._unanswered = transport, None
         self._look_again()
 
@@ -75,9 +75,9 @@ class Connection(asyncio.Protocol):
         """
         self._unanswered = answer
         if answer is not None:  # it counts from here: reading may take seconds
-            self._around.access.opened()
+            self._context.access.opened()
         self.subscriber.user = claims.user_id
-        self._around.access.opened_for(claims.user_id)
+        self._context.access.opened_for(claims.user_id)
         observe.subscribed(claims.user_id, self.subscriber.orders)
         self.lasts_until(claims.expires_at)
         return self._joined(cursor)
@@ -85,12 +85,12 @@ class Connection(asyncio.Protocol):
     async def _joined(self, cursor: str | None) -> None:
         self._talk = asyncio.current_task()
         try:
-            await self._around.hub.joining.join_or_close(self.subscriber, cursor)
+            await self._context.hub.joining.join_or_close(self.subscriber, cursor)
         finally:
             self._talk = None
             if self._unanswered is not None:
                 self.refused = self.refused or Close.TRY_LATER  # it has left
-                self._around.access.closed()
+                self._context.access.closed()
                 self._forget()
 
     def lasts_until(self, expires_at: datetime) -> None:
@@ -142,22 +142,22 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         self.transport.write(last)
-        self._cut_at = _now() + self._around.limits.close_grace_s
+        self._cut_at = _now() + self._context.limits.close_grace_s
         self._look_again()
 
     # What the loop and the wheel do
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's name
         self._cut_at = 0.0
-        self._around.wheel.forget(self)
-        self._around.access.closed()
+        self._context.wheel.forget(self)
+        self._context.access.closed()
         if self.subscriber.user:
             self._forget()
 
     def _forget(self) -> None:
         subscriber = self.subscriber
-        self._around.hub.joining.leave(subscriber)
-        self._around.access.closed_for(subscriber.user)
+        self._context.hub.joining.leave(subscriber)
+        self._context.access.closed_for(subscriber.user)
         observe.left(subscriber.user, subscriber.orders)
 
     def look(self, now: float) -> float | None:
@@ -181,7 +181,7 @@ class Connection(asyncio.Protocol):
         """The time of the next `look` has changed."""
         when = self._cut_at if self._cut_at != NEVER else self._next_look(_now())
         if when is not None:
-            self._around.wheel.look_at(when, self)
+            self._context.wheel.look_at(when, self)
 
 
 def _now() -> float:

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from libs.service.tokens import Claims, InvalidToken
 from services.notifier import observe
-from services.notifier.access import Wish
-from services.notifier.connection import NEVER, Connection, Surroundings
+from services.notifier.access import ListenRequest
+from services.notifier.connection import NEVER, Connection, Context
 from services.notifier.frames import (
     CLOSE,
     PING,
@@ -32,12 +32,12 @@ Later = Coroutine[None, None, None]
 class Conversation(Connection):
     """One WebSocket. What is said is answered in order, one after the other."""
 
-    __slots__ = ("_auth_by", "_broken", "_frames", "_heard_at", "_pinged_at", "_unheard", "_wish")
+    __slots__ = ("_asked", "_auth_by", "_broken", "_frames", "_heard_at", "_pinged_at", "_unheard")
 
-    def __init__(self, around: Surroundings, wish: Wish) -> None:
-        super().__init__(around, wish.orders)
-        self._wish: Wish | None = None if wish.claims else wish
-        self._frames = FrameReader(around.limits.message_bytes_max)
+    def __init__(self, context: Context, asked: ListenRequest) -> None:
+        super().__init__(context, asked.orders)
+        self._asked: ListenRequest | None = None if asked.claims else asked
+        self._frames = FrameReader(context.limits.message_bytes_max)
         self._unheard: list[bytes] = []
         self._broken = False
         self._heard_at = self._pinged_at = 0.0
@@ -46,8 +46,8 @@ class Conversation(Connection):
     def stand(self, transport: asyncio.Transport) -> None:
         """See `Connection.stand`."""
         self._heard_at = asyncio.get_running_loop().time()
-        if self._wish:
-            self._auth_by = self._heard_at + self._around.limits.auth_wait_s
+        if self._asked:
+            self._auth_by = self._heard_at + self._context.limits.auth_wait_s
         super().stand(transport)
 
     # The wire
@@ -91,13 +91,13 @@ class Conversation(Connection):
             return
         elif kind == PING:
             self.transport.write(frame(PONG, payload))
-            if self.transport.get_write_buffer_size() > self._around.limits.unsent_bytes_max:
+            if self.transport.get_write_buffer_size() > self._context.limits.unsent_bytes_max:
                 self.subscriber.close(Close.SLOW)
         else:
             self._unheard.append(payload if kind == TEXT else b"")
             if self._talk is None:
                 self._go_on()
-            elif len(self._unheard) > self._around.limits.unheard_messages_max:
+            elif len(self._unheard) > self._context.limits.unheard_messages_max:
                 self.transport.pause_reading()
 
     def _go_on(self) -> None:
@@ -130,7 +130,7 @@ class Conversation(Connection):
         """Answer one message of the client; if that takes time, gives a coroutine that does it."""
         request = parsed(text)
         subscriber = self.subscriber
-        if self._wish is not None:
+        if self._asked is not None:
             claims = self._claims(request) if request.get("op") == "auth" else None
             subscriber.close(Close.UNAUTHORIZED) if claims is None else self._sign_in(claims)
             return None
@@ -152,14 +152,14 @@ class Conversation(Connection):
         return None
 
     def _sign_in(self, claims: Claims) -> None:
-        access, subscriber, wish = self._around.access, self.subscriber, self._wish
-        self._wish, self._auth_by = None, NEVER
+        access, subscriber, asked = self._context.access, self.subscriber, self._asked
+        self._asked, self._auth_by = None, NEVER
         if access.too_many(claims.user_id):
             subscriber.close(Close.TOO_MANY)
         elif subscriber.orders and not all(map(access.is_order_id, subscriber.orders)):
             subscriber.close(Close.NOT_FOUND)
         else:
-            self._talk = asyncio.create_task(self.join(claims, wish.cursor if wish else None))
+            self._talk = asyncio.create_task(self.join(claims, asked.cursor if asked else None))
 
     def _renew(self, claims: Claims | None) -> None:
         if claims is None or claims.user_id != self.subscriber.user:
@@ -169,11 +169,11 @@ class Conversation(Connection):
 
     async def _renew_by_ticket(self, ticket: str) -> None:
         # A client that uses an API key has no token to renew with.
-        self._renew(await self._around.access.take_ticket(ticket))
+        self._renew(await self._context.access.take_ticket(ticket))
 
     def _subscribe(self, wanted: object) -> Later | None:
         """Listen to more orders: all of these or none."""
-        subscriber, limits = self.subscriber, self._around.limits
+        subscriber, limits = self.subscriber, self._context.limits
         if (orders := self._own_choice(wanted)) is None or not is_list_of_texts(wanted):
             return None
         if len(orders | set(wanted)) > limits.orders_per_socket_max:
@@ -183,14 +183,14 @@ class Conversation(Connection):
         return self._subscribed(wanted)
 
     async def _subscribed(self, wanted: Sequence[str]) -> None:
-        around, subscriber = self._around, self.subscriber
-        if all(map(around.access.is_order_id, wanted)) and await around.hub.joining.subscribe(subscriber, wanted):
+        context, subscriber = self._context, self.subscriber
+        if all(map(context.access.is_order_id, wanted)) and await context.hub.joining.subscribe(subscriber, wanted):
             return subscriber.send(message("subscribed", orderIds=sorted(subscriber.orders or ())))
         return subscriber.send(error_message("order_not_found", "You have no order with one of these ids."))
 
     def _unsubscribe(self, wanted: object) -> None:
         if (orders := self._own_choice(wanted)) is not None and is_list_of_texts(wanted):
-            self._around.hub.joining.unsubscribe(self.subscriber, wanted)
+            self._context.hub.joining.unsubscribe(self.subscriber, wanted)
             self.subscriber.send(message("unsubscribed", orderIds=sorted(orders)))
 
     def _own_choice(self, wanted: object) -> set[str] | None:
@@ -205,7 +205,7 @@ class Conversation(Connection):
 
     def _claims(self, request: Mapping[str, object]) -> Claims | None:
         try:
-            return self._around.access.verify(str(request.get("token", "")))
+            return self._context.access.verify(str(request.get("token", "")))
         except InvalidToken:
             return None
 
@@ -213,13 +213,13 @@ class Conversation(Connection):
 
     def look(self, now: float) -> float | None:
         """See `Turning.look`."""
-        if self._wish is not None and now >= self._auth_by and not self.closed:
+        if self._asked is not None and now >= self._auth_by and not self.closed:
             self.subscriber.close(Close.UNAUTHORIZED)
             return None
         return super().look(now)
 
     def _next_look(self, now: float) -> float | None:
-        heartbeat_s = self._around.limits.heartbeat_s
+        heartbeat_s = self._context.limits.heartbeat_s
         if not self.transport.is_reading():  # we do not read it now, so its silence means nothing
             self._heard_at = now
         silent_until = self._heard_at + heartbeat_s

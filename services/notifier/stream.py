@@ -4,7 +4,7 @@ from aiohttp import web
 
 from libs.service.takeover import take_over
 from services.notifier.admission import admitted
-from services.notifier.connection import Connection, Surroundings
+from services.notifier.connection import Connection, Context
 from services.notifier.limits import Close
 from services.notifier.problems import TOKEN_MISSING, problem
 from services.notifier.wire import Message, chunk
@@ -37,17 +37,17 @@ class EventStream(Connection):
 class OrdersStream:
     """The endpoint. Each event's id is its cursor, so `Last-Event-ID` is all that coming back takes."""
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer with the head of a stream, and leave the rest to it."""
-        wish = await self._around.access.wish(request, cursor=request.headers.get("Last-Event-ID"))
-        if isinstance(wish, web.Response):
-            return wish
-        if wish.claims is None:
+        asked = await self._context.access.check(request, cursor=request.headers.get("Last-Event-ID"))
+        if isinstance(asked, web.Response):
+            return asked
+        if asked.claims is None:
             return problem(request, TOKEN_MISSING, "Send the token of a login, or ?ticket=.")
-        stream = EventStream(self._around, wish.orders)
+        stream = EventStream(self._context, asked.orders)
 
         async def answer() -> None:
             response = web.StreamResponse(headers=_HEADERS)
@@ -57,4 +57,4 @@ class OrdersStream:
             transport, _ = take_over(request, stream)
             stream.stand(transport)
 
-        return await admitted(request, stream, wish.claims, wish.cursor, answer)
+        return await admitted(request, stream, asked.claims, asked.cursor, answer)

@@ -31,9 +31,9 @@ async def main(settings: Settings, stop: asyncio.Event) -> None:
     ):
         try:
             projection = store.projection(through=seat)
-            mender = Repair(log, store, projection)
-            sweeper = Janitor(log, keep_s=settings.log_keep_s, memory_max_bytes=settings.redis_memory_mb * MIB)
-            await Projector(log, projection, health, mender, sweeper, seat).run(stop)
+            repair = Repair(log, store, projection)
+            janitor = Janitor(log, keep_s=settings.log_keep_s, memory_max_bytes=settings.redis_memory_mb * MIB)
+            await Projector(log, projection, health, repair, janitor, seat).run(stop)
         except (EventLogError, StoreError) as error:
             observe.stopped(error)
             sys.exit(EXIT_STOPPED)

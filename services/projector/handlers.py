@@ -39,7 +39,7 @@ class Log(Reads, Protocol):
     async def start(self) -> None: ...
 
 
-class Mender(Protocol):
+class Repairs(Protocol):
     """Makes the log and keeps it whole; `Repair` is one."""
 
     async def mend(self) -> None: ...
@@ -47,13 +47,13 @@ class Mender(Protocol):
     async def glance(self, at: Mapping[int, Position]) -> set[int]: ...
 
 
-class Place(Protocol):
-    """What one process has at a time; `Seat` is one."""
+class HoldsSeat(Protocol):
+    """What only one process holds at a time; `Seat` is one."""
 
     async def take(self) -> bool: ...
 
 
-class Sweeper(Protocol):
+class Trims(Protocol):
     """Trims the log; `Janitor` is one."""
 
     def archived(self, entries: Iterable[Entry]) -> None: ...
@@ -71,13 +71,13 @@ class Projector:
         log: Log,
         projection: Projection,
         health: Health,
-        mender: Mender | None = None,
-        sweeper: Sweeper | None = None,
-        place: Place | None = None,
+        repair: Repairs | None = None,
+        janitor: Trims | None = None,
+        seat: HoldsSeat | None = None,
     ) -> None:
-        self._log, self._place = log, place
+        self._log, self._seat = log, seat
         self._stands_by = False
-        self._mender, self._sweeper = mender, sweeper
+        self._repair, self._janitor = repair, janitor
         self._projection = projection
         self._health = health
         self._reported_at = 0.0
@@ -97,7 +97,7 @@ class Projector:
                 else:
                     await pause(STAND_BY_S, stop)
             except LogReplaced as error:
-                if not self._mender:
+                if not self._repair:
                     raise
                 observe.replaced(error)
             except LogUnavailable as error:
@@ -106,7 +106,7 @@ class Projector:
                 await self._wait_for("postgres", error, stop)
 
     async def _is_its_turn(self) -> bool:
-        stood_by, self._stands_by = self._stands_by, self._place is not None and not await self._place.take()
+        stood_by, self._stands_by = self._stands_by, self._seat is not None and not await self._seat.take()
         if self._stands_by:
             self._trouble = ""  # that is the other projector's concern now
             self._healthy()
@@ -115,9 +115,9 @@ class Projector:
         return not self._stands_by
 
     async def _follow(self, stop: asyncio.Event) -> None:
-        if self._mender:
+        if self._repair:
             self._health.trouble("redis", "the log is being checked, or restored from the archive")
-            await self._mender.mend()
+            await self._repair.mend()
         await self._log.start()
         epoch = self._log.epoch
         with crossing("projection.resume"):
@@ -134,8 +134,8 @@ class Projector:
                 observe.batch_read(min(entry.at.ms for entry in entries))
                 with crossing("projection.apply"):
                     at = await self._projection.apply(epoch, Batch(at, entries))
-                if self._sweeper:
-                    self._sweeper.archived(entries)
+                if self._janitor:
+                    self._janitor.archived(entries)
                 observe.batch_projected(len(entries), _now() - began)
             self._healthy()
             if _now() - self._reported_at >= REPORT_EVERY_S:
@@ -143,16 +143,16 @@ class Projector:
             if entries and not _is_behind(entries):
                 await pause(BATCH_EVERY_S - (_now() - began), stop)
         await self._report(at)
-        if self._sweeper:
+        if self._janitor:
             with suppress(LogUnavailable):
-                await self._sweeper.leave()
+                await self._janitor.leave()
 
     async def _report(self, at: Mapping[int, Position]) -> None:
         """Publish how far the archive is, and see that the log did not fall behind it."""
         self._reported_at = _now()
         there = dict(at)
-        if self._mender:
-            there = {partition: at[partition] for partition in await self._mender.glance(at)}
+        if self._repair:
+            there = {partition: at[partition] for partition in await self._repair.glance(at)}
         away = sorted(at.keys() - there)
         self._trouble = f"partitions {', '.join(map(str, away))} are away" if away else ""
         for partition, position in there.items():
@@ -164,9 +164,9 @@ class Projector:
         except LogUnavailable as error:
             # A Redis that is full refuses it, and must be archived and trimmed; if one is away the next read says so.
             self._trouble = str(error)
-        if self._sweeper:
+        if self._janitor:
             try:
-                await self._sweeper.sweep(there)
+                await self._janitor.sweep(there)
             except LogUnavailable as error:
                 # If Redis is away the next read says so; but it may refuse this alone, until it is full.
                 observe.not_swept(str(error))

@@ -57,7 +57,7 @@ async def standing_by(log: Log, store: OrderStore) -> AsyncIterator[asyncio.Task
     """As the process is: at work while no other has its place."""
     stop = asyncio.Event()
     async with aclosing(Seat(store, Lock.PROJECTING)) as seat:
-        projector = Projector(log, store.projection(through=seat), Health("redis", "postgres"), place=seat)
+        projector = Projector(log, store.projection(through=seat), Health("redis", "postgres"), seat=seat)
         task = asyncio.create_task(projector.run(stop))
         yield task
         stop.set()

@@ -169,7 +169,7 @@ async def test_while_postgres_is_locked_nothing_is_trimmed_that_it_has_not(
         async with open_store(database_url) as store:
             await journey(redis_log, "user-1")
             sweeper = Janitor(redis_log, keep_s=-1, memory_max_bytes=2**40)
-            running = asyncio.create_task(Projector(redis_log, store.projection(), health, sweeper=sweeper).run(stop))
+            running = asyncio.create_task(Projector(redis_log, store.projection(), health, janitor=sweeper).run(stop))
             await eventually(lambda: caught_up(redis_log, store))
             before = await store.checkpoints()
             async with direct.transaction():
@@ -195,7 +195,7 @@ async def test_what_was_about_to_be_let_go_is_when_it_ends(redis_log: RedisLog, 
     """The next one would not know of it, and each restart leave the orders of a minute as they were for a day."""
     stop = asyncio.Event()
     sweeper = Janitor(redis_log, keep_s=3_600, memory_max_bytes=2**40)
-    projector = Projector(redis_log, store.projection(), Health("redis", "postgres"), sweeper=sweeper)
+    projector = Projector(redis_log, store.projection(), Health("redis", "postgres"), janitor=sweeper)
     running = asyncio.create_task(projector.run(stop))
     order_id = (await journey(redis_log, "user-1")).order.id
     await eventually(lambda: caught_up(redis_log, store))
@@ -215,7 +215,7 @@ async def test_that_nothing_is_trimmed_is_said(
     monkeypatch.setattr(redis_log, "pressure", refused)
     sweeper, stop = Janitor(redis_log, keep_s=0, memory_max_bytes=2**40), asyncio.Event()
     with capture_logs() as said:
-        projector = Projector(redis_log, store.projection(), Health("redis", "postgres"), sweeper=sweeper)
+        projector = Projector(redis_log, store.projection(), Health("redis", "postgres"), janitor=sweeper)
         running = asyncio.create_task(projector.run(stop))
         await eventually(
             lambda: [line for line in said if "NOPERM" in line.get("reason", "")], what="why not", within_s=20

@@ -81,7 +81,7 @@ class Restoring:
 async def test_who_stands_by_says_nothing_of_what_was_when_the_place_was_his() -> None:
     log, projection, place, stop = FullLog(), LosesReplies(), Once(), asyncio.Event()
     health = Health("redis", "postgres")
-    projector = Projector(log, cast("Projection", projection), health, place=place)
+    projector = Projector(log, cast("Projection", projection), health, seat=place)
     running = asyncio.create_task(projector.run(stop))
     await eventually(lambda: "it is full" in health.reasons.get("redis", ""), within_s=20)
     step, _ = a_request(1, "user-1")
