@@ -5,7 +5,7 @@ from typing import Any
 
 from libs.events.commands import follow, request
 from libs.events.ids import new_order_id, partition_of_user
-from libs.events.log import Idempotency, Item, Snapshot, Step
+from libs.events.log import Idempotency, Snapshot, Step
 from libs.events.model import (
     AttemptFailed,
     Candidate,
@@ -20,6 +20,7 @@ from libs.events.model import (
     TxConfirmed,
     TxSubmitted,
 )
+from libs.events.work import Item
 from libs.quoting.venues import Venues
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

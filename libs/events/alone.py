@@ -12,13 +12,14 @@ from libs.events.commands import follow
 from libs.events.envelope import Envelope
 from libs.events.errors import EventLogError
 from libs.events.ids import partition_of
-from libs.events.log import Committed, Conflict, Duplicate, Item, NotYours, Snapshot, Step, TooManyOpen
+from libs.events.log import Committed, Conflict, Duplicate, NotYours, Snapshot, Step, TooManyOpen
 from libs.events.model import Event, UnknownEvent
 from libs.events.order import Order
 from libs.events.patient_log import PatientLog
 from libs.events.poison import Poison
 from libs.events.reactions import delay_ms, next_actor
 from libs.events.record import snapshot
+from libs.events.work import Item
 from libs.events.worker_limits import WorkerLimits, jittered
 
 Handle = Callable[[Order, Envelope], Awaitable[Sequence[Event]]]

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from libs.events.envelope import Envelope
-from libs.events.log import Idempotency, Item, Snapshot, Step
+from libs.events.log import Idempotency, Snapshot, Step
 from libs.events.model import Event, OrderRequested
 from libs.events.order import evolve
 from libs.events.trusted import trusted
+from libs.events.work import Item
 
 
 def follow(

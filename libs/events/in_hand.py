@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Coroutine, Sequence
 from contextlib import suppress
 
-from libs.events.log import Item
+from libs.events.work import Item
 
 
 class InHand:

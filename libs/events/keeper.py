@@ -9,9 +9,9 @@ import structlog
 from libs.events.crash import crossing
 from libs.events.errors import EventLogError
 from libs.events.in_hand import InHand
-from libs.events.log import Item, Work
 from libs.events.model import AttemptFailed
 from libs.events.reactions import NEXT_ACTOR
+from libs.events.work import Item, Work
 from libs.events.worker_limits import WorkerLimits
 
 

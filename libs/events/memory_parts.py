@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from libs.events.ids import Position
-from libs.events.log import Entry, Item, Snapshot
+from libs.events.log import Entry, Snapshot
 from libs.events.parked import Discarded, Parked
 from libs.events.reactions import WORKERS
 from libs.events.record import item_fields
+from libs.events.work import Item
 
 
 @dataclass

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from libs.events.ids import partition_of
-from libs.events.log import Item, begin_of
 from libs.events.memory_parts import MemoryParts, Partition, Pending
 from libs.events.model import AttemptFailed
 from libs.events.parked import Discarded, Parked
 from libs.events.reactions import NEXT_ACTOR
 from libs.events.record import record
+from libs.events.work import Item, begin_of
 
 
 class MemoryWork(MemoryParts):

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from libs.events.crash import crossing
 from libs.events.errors import EventLogError, LogMismatch
-from libs.events.log import Item, Outcome, Snapshot, Step
+from libs.events.log import Outcome, Snapshot, Step
+from libs.events.work import Item
 from libs.events.worker_limits import WorkerLimits, jittered
 from libs.events.worker_ports import HealthReporter, WorkerLog
 

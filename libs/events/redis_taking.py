@@ -15,11 +15,11 @@ from typing import Any
 import structlog
 
 from libs.events.errors import LogUnavailable
-from libs.events.log import Item
 from libs.events.redis_client import as_dict
 from libs.events.redis_keys import Keys
 from libs.events.redis_nodes import Nodes, ask
 from libs.events.redis_underway import Underway
+from libs.events.work import Item
 
 PAGE = 100
 # A group that is missing was there before: entries went with it, so the fence comes down with the same stroke.

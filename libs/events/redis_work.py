@@ -6,7 +6,6 @@ from typing import Any
 
 from libs.events.errors import LogNotOpen, LogUnavailable
 from libs.events.ids import Position, partition_of
-from libs.events.log import Item, begin_of
 from libs.events.model import AttemptFailed
 from libs.events.parked import DISCARDED_MAX, Discarded, Parked
 from libs.events.reactions import NEXT_ACTOR
@@ -16,6 +15,7 @@ from libs.events.redis_keys import Keys
 from libs.events.redis_nodes import answered, ask
 from libs.events.redis_parked import read_discarded, read_parked
 from libs.events.redis_taking import PAGE, RedisTaking
+from libs.events.work import Item, begin_of
 
 MOVE = Script("move.lua")
 MOVE_FENCED = -1

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 
 from libs.events.commands import follow
 from libs.events.envelope import Envelope
-from libs.events.log import Commits, Committed, Conflict, Duplicate, Item, NotYours, Snapshot, Step, TooManyOpen
+from libs.events.log import Commits, Committed, Conflict, Duplicate, NotYours, Snapshot, Step, TooManyOpen
 from libs.events.model import Event, UnknownEvent
 from libs.events.order import Order
 from libs.events.reactions import delay_ms, next_actor
 from libs.events.record import snapshot
+from libs.events.work import Item
 
 Pair = tuple[Order, Envelope]
 HandleMany = Callable[[Sequence[Pair]], Awaitable[Sequence[Sequence[Event] | Exception]]]

@@ -16,13 +16,14 @@ from libs.events.crash import crossing
 from libs.events.errors import EventLogError, LogMismatch
 from libs.events.in_hand import InHand
 from libs.events.keeper import Keeper
-from libs.events.log import Item, Snapshot
+from libs.events.log import Snapshot
 from libs.events.pace import Pace
 from libs.events.patient_log import PatientLog
 from libs.events.pausing import pause
 from libs.events.poison import Poison
 from libs.events.suspects import Suspects
 from libs.events.together import HandleMany, Left, work_together
+from libs.events.work import Item
 from libs.events.worker_limits import WorkerLimits, jittered
 from libs.events.worker_ports import HealthReporter, WorkerLog
 

@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from libs.events.log import Commits, Work
+from libs.events.log import Commits
+from libs.events.work import Work
 
 
 class WorkerLog(Commits, Work, Protocol):

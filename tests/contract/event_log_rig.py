@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from libs.events.ids import START, Position
-from libs.events.log import Committed, EventLog, Item, Snapshot
+from libs.events.log import Committed, EventLog, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.work import Item
 from tests.builders import a_request
 from tests.waiting import eventually
 

@@ -9,10 +9,11 @@ from redis.crc import key_slot
 
 from libs.events.errors import LogReplaced, LogUnavailable
 from libs.events.ids import START, partition_of_user
-from libs.events.log import Committed, Item
+from libs.events.log import Committed
 from libs.events.reactions import ROUTER
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.work import Item
 from libs.orders.store import OrderStore
 from libs.service.health import Health
 from services.projector.handlers import Projector

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from libs.events.log import Committed, Conflict, EventLog, Item, NotYours, Step
+from libs.events.log import Committed, Conflict, EventLog, NotYours, Step
 from libs.events.model import OrderCancelled
+from libs.events.work import Item
 from tests.builders import attempt_failed, route_selected, routing_started, then
 from tests.contract.event_log_rig import everything, new_log, one_item, requested
 from tests.waiting import eventually

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from libs.events.ids import START
-from libs.events.log import Committed, Conflict, Entry, EventLog, Idempotency, Item, Outcome, Snapshot, Step
+from libs.events.log import Committed, Conflict, Entry, EventLog, Idempotency, Outcome, Snapshot, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import (
     AttemptFailed,
@@ -33,6 +33,7 @@ from libs.events.model import (
 from libs.events.parked import Parked
 from libs.events.reactions import ROUTER, TERMINAL, WORKERS
 from libs.events.redis_log import open_redis_log
+from libs.events.work import Item
 from tests.builders import a_request, attempt_failed, route_selected, routing_started, then, tx_confirmed, tx_submitted
 
 PARTITIONS = 2

@@ -6,13 +6,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from libs.events.log import Committed, EventLog, Item, Snapshot
+from libs.events.log import Committed, EventLog, Snapshot
 from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderCancelled, OrderFailed, Status
 from libs.events.parked import Parked
 from libs.events.parking import NotDiscardable, discard
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.work import Item
 from tests.builders import NOW, a_request, route_selected, routing_started, then, tx_submitted
 
 PARTITIONS = 2

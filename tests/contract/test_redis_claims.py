@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from libs.events import redis_taking
-from libs.events.log import Committed, Item
+from libs.events.log import Committed
 from libs.events.reactions import ROUTER
 from libs.events.redis_client import as_dict
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog, open_redis_log
 from libs.events.redis_taking import PAGE
+from libs.events.work import Item
 from tests.builders import a_request
 from tests.servers import flush_redis
 from tests.waiting import eventually

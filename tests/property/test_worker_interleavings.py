@@ -8,10 +8,11 @@ from hypothesis import given, settings, strategies as st
 
 from libs.events.envelope import Envelope
 from libs.events.errors import OutcomeUnknown
-from libs.events.log import Committed, Item, Outcome, Step
+from libs.events.log import Committed, Outcome, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event, OrderRequested, RouteSelected, RoutingStarted, TxSubmitted
 from libs.events.order import Order, evolve
+from libs.events.work import Item
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.service.health import Health

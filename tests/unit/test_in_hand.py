@@ -3,7 +3,7 @@
 import asyncio
 
 from libs.events.in_hand import InHand
-from libs.events.log import Item
+from libs.events.work import Item
 
 FOR_EVER_S = 3_600.0
 

@@ -11,8 +11,8 @@ import pytest
 from libs.events.errors import LogUnavailable
 from libs.events.in_hand import InHand
 from libs.events.keeper import Keeper
-from libs.events.log import Item, Work
 from libs.events.reactions import ROUTER
+from libs.events.work import Item, Work
 from libs.events.worker_limits import WorkerLimits
 from tests.waiting import eventually
 

@@ -6,11 +6,11 @@ from itertools import pairwise
 
 from libs.events.envelope import Envelope
 from libs.events.errors import LogUnavailable
-from libs.events.log import Item
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event
 from libs.events.order import Order
 from libs.events.reactions import ROUTER
+from libs.events.work import Item
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.service.health import Health

@@ -7,10 +7,11 @@ import pytest
 
 from libs.events.envelope import Envelope
 from libs.events.errors import LogReplaced, LogUnavailable, OutcomeUnknown
-from libs.events.log import Item, Outcome, Step
+from libs.events.log import Outcome, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import Event, RoutingStarted
 from libs.events.order import Order
+from libs.events.work import Item
 from libs.events.worker import Worker
 from libs.events.worker_limits import WorkerLimits
 from libs.service.health import Health
