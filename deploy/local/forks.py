@@ -34,7 +34,9 @@ class _Forked:
         self._give_up = give_up
 
     def wait(self) -> int:
-        """Until the server tells; if it has nothing to tell of an end there is, nobody would hear of any other."""
+        """Until the server tells of the end. A server that does not tell of an end there is would tell of none: it is
+        given up.
+        """
         try:
             return self.ending.result(TOLD_WITHIN_S if _until_ended(self.pid) else None)
         except TimeoutError:
@@ -43,7 +45,7 @@ class _Forked:
 
 
 def _until_ended(pid: int) -> bool:
-    """Wait for an end nobody need tell of; False where the kernel, or what this Python was built on, is too old."""
+    """Wait for the end as the kernel tells it; False where the kernel, or what this Python was built on, is too old."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -130,7 +132,7 @@ def can_fork(argv: Sequence[str]) -> bool:
 
 @asynccontextmanager
 async def forking(log: Path, environ: Mapping[str, str]) -> AsyncIterator[Forks]:
-    """A fork server while the block runs. It imports meanwhile; who starts something before it is done waits for it."""
+    """A fork server while the block runs. It imports meanwhile; what is started before it is done waits."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         argv = (sys.executable, "-m", "deploy.local.fork_server", str(theirs.fileno()))

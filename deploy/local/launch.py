@@ -60,7 +60,7 @@ async def start_stores(
 
 
 async def until_up(started: Sequence[Supervised], tell: Tell, logs: Path) -> None:
-    """Wait until all are ready, however long a file is read or a log restored. Nobody waits without knowing for what.
+    """Wait until all are ready, however long a file is read or a log restored, and say what is waited for.
 
     Raises:
         ConfigurationError: one can never be, or ends again and again.

@@ -14,7 +14,7 @@ CAN_HOLD = sys.platform == "linux"
 
 
 def trouble_at(host: str, port: int) -> OSError | None:
-    """Why nobody could listen there now; None: somebody could. Port 0: anywhere on `host`."""
+    """Why nothing can listen there now; None: it can. Port 0: anywhere on `host`."""
     try:
         with _socket(host) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -25,7 +25,7 @@ def trouble_at(host: str, port: int) -> OSError | None:
 
 
 class Claims:
-    """Ports promised to processes that do not listen yet; nobody else who looks for a free one is given them.
+    """Ports promised to processes that do not listen yet: no other process that looks for a free port is given them.
 
     Each is held by a socket that is bound and does not listen. It admits those who allow a second one, as servers do
     (SO_REUSEADDR), and nobody who looks does. They end with the process, however it ends.
@@ -43,7 +43,7 @@ class Claims:
         self._ports.add(port)
 
     def free(self, host: str) -> int:
-        """A port that nobody listens on and nobody claimed; claimed now."""
+        """Claim a port that nothing listens on and nobody has claimed."""
         for _ in range(TRIES_MAX):
             port = FREE_FROM + secrets.randbelow(FREE_TO - FREE_FROM)
             if port not in self._ports and self._held(host, port):

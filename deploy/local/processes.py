@@ -117,7 +117,7 @@ class Process:
 
 
 def opened(log: Path) -> BinaryIO:
-    """At its end, to write to; also when somebody who needed room took the folder away."""
+    """The log, to write at its end; its folder is made again if somebody removed it for room."""
     log.parent.mkdir(mode=0o700, exist_ok=True)
     return log.open("ab")
 

@@ -31,7 +31,7 @@ WRITTEN_BY = "written-by"
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 # An append-only file grows by 10 KB an order while the data stay small: with the defaults it would be rewritten every
-# few seconds under load, compressed, on a core somebody else needs. Much longer, and a restart takes long to read it.
+# few seconds under load, compressed, on a core that others need. Much longer, and a restart takes long to read it.
 REWRITES = ("--auto-aof-rewrite-min-size", "128mb", "--rdbcompression", "no")
 THROW_AWAY = ("--appendonly", "no")
 

@@ -38,10 +38,10 @@ class Ports:
     localnet: int
 
 
-# Who is stopped together: nothing new comes in first, what is left is archived, the world outside goes last.
+# What is stopped together: first nothing new comes in, then what is left is archived, and the world outside ends last.
 STOP_STAGES = {"gateway": 0, "notifier": 1, "router": 1, "executor": 1, "projector": 2, "localnet": 3}
 STOP_ORDER = tuple(STOP_STAGES)
-# Where cores are short, those go first for whom a client waits with an open request; of the archive nobody waits.
+# Where cores are short, processes go first that a client waits for with an open request; nobody waits for the archive.
 NICE = {"router": 5, "executor": 5, "localnet": 5, "projector": 10}
 
 # Nobody else is told a secret: who breaks into the gateway must not find the wallet, and a server that runs as nobody
@@ -69,7 +69,7 @@ def services(settings: Settings) -> tuple[Service, ...]:
 
 
 def stop_stages(roster: Iterable[Service]) -> list[list[str]]:
-    """Names of the processes, those that are stopped first first."""
+    """Names of the processes by stage, in the order in which they are stopped."""
 
     def stage(service: Service) -> int:
         return STOP_STAGES.get(service.name, 0)

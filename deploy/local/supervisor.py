@@ -23,11 +23,11 @@ Tell = Callable[[str], None]
 
 
 def unheard(_line: str) -> None:
-    """Where lines go that nobody asked for."""
+    """A `Tell` that drops the line."""
 
 
 def nothing() -> None:
-    """What follows from a change that nobody wants to hear of."""
+    """The default of `changed`: nothing to do."""
 
 
 @dataclass

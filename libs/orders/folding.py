@@ -19,7 +19,6 @@ from libs.orders.rows import Values
 ORDERS_CACHED_MAX = 10_000
 
 _STATUS_AFTER = {event.__name__: status.value for event, status in STATUS_AFTER.items()}
-_TERMINAL = frozenset(status.value for status in TERMINAL)
 
 Kind = tuple[str, int]
 """A type of event and the version of its schema: what one release does not understand, another does."""
@@ -117,7 +116,7 @@ class Folded:
     def keep(self, orders: Mapping[str, Outline]) -> None:
         """Remember committed states; an ended order will hardly be asked for again."""
         for order_id, order in orders.items():
-            if order.status in _TERMINAL:
+            if order.status in TERMINAL:
                 self._orders.pop(order_id, None)
             else:
                 self._orders[order_id] = order

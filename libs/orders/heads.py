@@ -26,7 +26,7 @@ BodyFacts = tuple[bool, OrderRequested | None, int | None]
 
 
 class Head(NamedTuple):
-    """An event without its envelope's small print.
+    """What the projection needs of an event.
 
     `known`: this release understands it. `request` and `amount_out` are what its row will say, if it says any of it.
     """
@@ -79,7 +79,7 @@ def _spelled_otherwise(entry: Entry) -> Head:
 
 
 def read_body(kind: str, v: int, data: str) -> BodyFacts:
-    """The rest of a head, from the body.
+    """What a head takes from the body: whether it is known, the request, the amount out.
 
     Raises:
         UNREADABLE: it is not JSON, or not what its type must be.

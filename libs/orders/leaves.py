@@ -10,7 +10,7 @@ POSITIONS_PER_LEAF = 2**22  # times the partitions: a leaf of four partitions ta
 
 
 class Leaves:
-    """Sees to it that there is a leaf for what is written."""
+    """Makes the leaf for what is about to be written."""
 
     def __init__(self, size: int = POSITIONS_PER_LEAF) -> None:
         self._size = size

@@ -10,13 +10,13 @@ from aiohttp import ClientConnectorError, ClientError, ClientSession, ClientTime
 from rich.console import Console
 from rich.text import Text
 
+from libs.events.reactions import TERMINAL
 from libs.service.terminal import harmless
 from services.ops.show import STATUS_STYLE, describe, print_line
 from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, Refusal
 
 ANSWER_WITHIN_S = 10
 END_WITHIN_S = 60
-TERMINAL = frozenset({"CONFIRMED", "FAILED", "CANCELLED", "EXPIRED"})
 
 
 async def journey(base_url: str, order: dict[str, Any], console: Console, within_s: float = END_WITHIN_S) -> int:

@@ -34,7 +34,7 @@ Body = Mapping[str, Any]
 
 
 class PipedConsole(Console):
-    """Would end the process with 1 when nobody reads on, which says here that stores differ."""
+    """rich's own ends the process with 1 on a broken pipe, and here 1 says that stores differ."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -172,7 +172,7 @@ def replay_json(step: Step, epoch: str) -> dict[str, Any]:
 def _changes(step: Step) -> str:
     changed = {name: new for name, (_, new) in step.changed.items() if name not in ("status", "attempt")}
     if step.entry.fields["version"] == "1":
-        # Of a token this release does not know nobody can say how much it is.
+        # The decimals of a token that this release does not know are unknown, and so is the amount.
         return "{amount} {tokenIn} for {tokenOut}, slippage {slippageBps} bps".format(**{"amount": "?"} | changed)
     return ", ".join(f"{name} {_value(name, value)}" for name, value in changed.items())
 

@@ -39,7 +39,7 @@ RESTORED_ENTRIES_MAX = 10_000
 
 
 class Repair:
-    """The one that may take the fence down and open it."""
+    """The one process that may close the log and open it."""
 
     def __init__(
         self, log: RepairableLog, store: OrderStore, projection: Projection, *, window: int = RESTORED_ENTRIES_MAX
@@ -217,13 +217,13 @@ def _open(held: list[Held]) -> bool:
 
 
 def _was_begun(held: Held, checkpoint: Checkpoint | None) -> bool:
-    """Whether a repair of it was cut short: what that has dropped and forgotten nothing tells any more."""
+    """Whether a repair of it was cut short: nothing tells what that repair has dropped already."""
     return checkpoint is not None and held.epoch != checkpoint.epoch
 
 
 def _misleads(held: Held, end: Position) -> bool:
-    """Whether its orders are of events that are nowhere, or not of these alone, or of days ago: of the last some are
-    open there that have ended longer ago than is made again.
+    """Whether its orders may be wrong: they hold events that exist nowhere else, or entries of it are missing, or it is
+    so old that some of its open orders have ended longer ago than a repair makes ended orders again.
     """
     until_ms = int((datetime.now(UTC) - KEPT / 2).timestamp() * 1_000)  # well before the day is over
     is_old = held.last.position < end.position and held.last.ms < until_ms

@@ -41,8 +41,8 @@ def judge(
 
     `restarted`: since Redis was last checked. Only then a reader beyond the end is proof of a lost tail; at other times
     it is one that has not noticed a repair. Where a restart may lose something (not `keeps_all`), positions may be used
-    again for other events, and nobody could tell which he saw: that needs another epoch though nothing can be shown.
-    `outdated`: an earlier release kept it, in another way.
+    again for other events, and no reader could tell which it saw: that needs another epoch, even if nothing is known to
+    be lost. `outdated`: an earlier release kept it, in another way.
     """
     archived = checkpoint.at.position if checkpoint else 0
     found = {
