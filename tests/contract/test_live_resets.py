@@ -121,7 +121,7 @@ async def world() -> World:
 
 async def test_what_is_delivered_at_once_after_the_reset_is_told_behind_the_snapshot(world: World) -> None:
     order = await world.commit(a_request(PARTITIONS, "alice"))
-    assert await world.hub.join(world.listener())
+    assert await world.hub.joining.join(world.listener())
     await world.commit(then(order, routing_started()))
     entry = await world.last_entry()
     world.hub.start_over()

@@ -5,10 +5,11 @@ from functools import partial
 import pytest
 
 from libs.events.errors import LogNotOpen
-from libs.events.log import Committed, Item, Snapshot
+from libs.events.log import Committed, Snapshot
 from libs.events.reactions import ROUTER
 from libs.events.redis_keys import Keys
 from libs.events.redis_log import RedisLog
+from libs.events.work import Item
 from tests.builders import attempt_failed, routing_started, then
 from tests.contract.event_log_rig import one_item, requested
 from tests.waiting import eventually
