@@ -115,7 +115,7 @@ def test_what_names_its_order_is_signed_as_it_is() -> None:
     assert signed(message).message == message
 
 
-@pytest.mark.parametrize("beside", ["", ORDER, f"{ORDER}{OTHER}"])
+@pytest.mark.parametrize("beside", ["", ORDER, f"{ORDER}{OTHER}"], ids=["alone", "beside ours", "beside both"])
 def test_what_names_another_order_is_not_signed_for_either(beside: str) -> None:
     message = versioned(swap(beside.encode()), memo(OTHER))
     with pytest.raises(UnacceptableTransaction, match="names another order"):
