@@ -145,7 +145,7 @@ class Supervised:
                 self.tell(f"{self.name} was asked to end, and waits for its clients: it ends at once")
                 process.signal(self.command.stop_signal)
                 return
-            await asyncio.sleep(WAITS_TO_END_POLL_S)
+            await asyncio.sleep(WAITS_TO_END_POLL_S)  # a server that was asked to end tells nobody
 
     async def _until_ready(self, process: Process) -> None:
         pause_s = READY_POLL_FIRST_S

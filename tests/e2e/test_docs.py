@@ -100,7 +100,7 @@ async def test_every_command_for_integrators_works(stack: Stack, tmp_path: Path)
 async def test_what_left_redis_is_found_where_integrators_are_told(stack: Stack) -> None:
     async with signed_up(stack.base_url) as client:
         partition = partition_of((await client.order())["orderId"])
-    (query,) = blocks(INTEGRATORS, "sql")
+    query, _ = blocks(INTEGRATORS, "sql")  # the other is run in tests/contract/test_repair.py
     query = query.replace("= 3", f"= {partition}").replace("> 1041", "> 0")
     connection = await asyncpg.connect(stack.stores["postgres"].url)
     try:
