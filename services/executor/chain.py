@@ -145,12 +145,15 @@ class Chain:
         return ChainView(slot, height, holds)
 
     async def genesis(self) -> str | None:
-        """The hash that says which chain it is, asked for until it is told; None: it is not, or cannot be."""
+        """The hash that says which chain it is; None: the node does not know the question.
+
+        Raises:
+            HistoryMissing: it will not say.
+        """
         if self._genesis is None:
-            try:
-                (told,) = await self._rpc.together(Call("getGenesisHash"))
-            except ChainUnavailable:
-                return None
+            (told,) = await self._rpc.together(Call("getGenesisHash"))
+            if not (isinstance(told, RpcRefused) and told.code == METHOD_NOT_FOUND):
+                _check_told("getGenesisHash", told)
             self._genesis = told if isinstance(told, str) else ""
         return self._genesis or None
 

@@ -5,6 +5,7 @@ The intent is in the log before anything is sent; signing again is left to a new
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 from libs.events.crash import crossing
@@ -14,12 +15,13 @@ from libs.events.order import Order
 from libs.events.retry import RetryPolicy
 from libs.events.trusted import trusted
 from services.executor import observe
-from services.executor.chain import Chain
+from services.executor.chain import Chain, HistoryMissing
 from services.executor.domain import believable
 from services.executor.failing import Failing
 from services.executor.heights import Heights
 from services.executor.joining import least_of_legs
 from services.executor.poller import Poller
+from services.executor.rpc import ChainUnavailable
 from services.executor.settling import Settling
 from services.executor.venues import BUILD_SECONDS_MAX, BuildFailed, BuildLate, Built, SwapRequest, VenueSwaps
 from services.executor.wallet import UnacceptableTransaction, Wallet
@@ -111,7 +113,7 @@ class Executor:
                 self._venues[name].build_many(requests, within_s) for name, requests in by_venue.items()
             ))  # fmt: skip
         told = [outcome.last_valid_block_height for each in built for outcome in each if isinstance(outcome, Built)]
-        asking = asyncio.gather(self._heights.beside(told), self._settling.chain.genesis()) if told else None
+        asking = asyncio.gather(self._heights.beside(told), self._genesis()) if told else None
         height, genesis = await asking if asking else (None, None)
         answers = {name: iter(outcomes) for name, outcomes in zip(by_venue, built, strict=True)}
         intents: dict[str, Sequence[Event]] = {}
@@ -120,6 +122,11 @@ class Executor:
             late = not alone and any(isinstance(leg, BuildLate) for _, leg in legs)
             intents[order.id] = [] if late else [self._signed(order, selected, legs, height, genesis)]
         return intents
+
+    async def _genesis(self) -> str | None:
+        with suppress(ChainUnavailable, HistoryMissing):
+            return await self._settling.chain.genesis()
+        return None
 
     def _signed(
         self,

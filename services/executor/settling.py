@@ -200,8 +200,8 @@ class Settling:
 
     async def _check_chain(self, genesis: str | None) -> None:
         """Raises HistoryMissing: the node is of another chain, as by a mistake in CHAIN_RPC_URL."""
-        here = await self.chain.genesis()
-        if genesis and here and genesis != here:
+        here = await self.chain.genesis() if genesis else None
+        if here and genesis != here:
             raise HistoryMissing(f"it was signed for the chain of genesis {genesis}, and the node is of that of {here}")
 
     async def _with_amount(self, order: Order, sent: TxSubmitted, slot: int) -> Sequence[Event]:

@@ -58,6 +58,7 @@ class FakeChain:
     refuses_with: int = -32011
     refused_status: int = 200  # of the answer to one call, which is an error
     genesis: str = ""  # empty: it does not know the question
+    genesis_trouble: int = 0  # the code of its error when asked for that
     slow_s: float = 0  # each answer
     leaves_out: tuple[str, ...] = ()  # calls with these first parameters get no answer
     on_drop: Callable[[], None] | None = None
@@ -179,6 +180,8 @@ class FakeChain:
                 return {"result": self.first_height and self.first_height + behind}
             case "getBlock":
                 return {"result": {"blockHeight": params[0] - behind}}
+            case "getGenesisHash" if self.genesis_trouble:
+                return {"error": {"code": self.genesis_trouble, "message": "not now"}}
             case "getGenesisHash" if self.genesis:
                 return {"result": self.genesis}
             case _:

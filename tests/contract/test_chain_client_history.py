@@ -190,3 +190,21 @@ async def test_what_is_not_on_another_chain_may_be_on_its_own(rig: Rig, signed_f
             await rig.handle(now)
     else:
         assert isinstance(await rig.settled(now), AttemptFailed)
+
+
+async def test_a_node_in_trouble_that_does_not_say_which_chain_it_is_proves_nothing_and_is_asked_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "SETTLE_SECONDS_MAX", 0.2)
+    rig.fake.genesis, rig.fake.genesis_trouble, rig.fake.drop = "one", NODE_UNHEALTHY, 1_000_000
+    assert intent(await submitted(rig)).genesis is None
+    rig.fake.genesis_trouble = 0
+    now = await submitted(rig)
+    assert intent(now).genesis == "one"
+    rig.fake.genesis, rig.fake.genesis_trouble = "another", NODE_UNHEALTHY
+    rig.fake.expire()
+    rig.chain._genesis = None  # another process, after CHAIN_RPC_URL was set anew
+    assert await rig.handle(now) == []
+    rig.fake.genesis_trouble = 0
+    with pytest.raises(HistoryMissing, match="the node is of that of another"):
+        await rig.handle(now)
