@@ -34,7 +34,13 @@ class Api:
     def __init__(self, parts: Parts) -> None:
         self._parts, self._asking = parts, Asking(parts)
         self._placing = Placing(
-            parts.views, parts.quotes, parts.slippage_bps, parts.order_lifetime, parts.open_orders_max, parts.clock
+            parts.views,
+            parts.quotes,
+            parts.overload.check_waiting,
+            parts.slippage_bps,
+            parts.order_lifetime,
+            parts.open_orders_max,
+            parts.clock,
         )
 
     async def place_order(self, request: web.Request) -> web.Response:
@@ -47,7 +53,6 @@ class Api:
 
     async def place_for(self, asker: Asker, asked: dto.OrderRequest, key: str | None) -> Placed:
         """One order, by whatever way it came."""
-        self._parts.overload.check_waiting(asked.terms)
         return await self._placing.one(self._asking.log(), asker, asked, key)
 
     async def cancel_for(self, asker: Asker, order_id: str) -> Order:
@@ -58,18 +63,10 @@ class Api:
         """POST /api/orders/batch: each with its own outcome. 202: all are in the log; 207: some are not."""
         asker = await self._asking.uncounted_writer(request)
         asked = await self._counted(self._orders_of(request), "#/orders", request, asker)
-        outcomes = await self._placing.many(self._asking.log(), asker, [self._admitted(one) for one in asked])
+        outcomes = await self._placing.many(self._asking.log(), asker, asked)
         results = [self.result(outcome, request) for outcome in outcomes]
         accepted = sum(isinstance(outcome, Placed) for outcome in outcomes)
         return answer({"accepted": accepted, "results": results}, 202 if accepted == len(outcomes) else 207)
-
-    def _admitted(self, one: Item | Invalid) -> Item | Exception:
-        try:
-            if not isinstance(one, Invalid):
-                self._parts.overload.check_waiting(one[0].terms)
-        except Problem as crowded:
-            return crowded
-        return one
 
     async def cancel_order(self, request: web.Request) -> web.Response:
         """DELETE /api/orders/{id}: cancels it, unless a signed transaction exists or it has ended."""

@@ -20,6 +20,7 @@ from services.gateway.bodies import FieldError, Invalid
 from services.gateway.commands import SOURCE, Replayed, place, place_many
 from services.gateway.dto import OrderRequest
 from services.gateway.in_time import in_time
+from services.gateway.problems import Problem
 from services.gateway.quotes import Asked, Quotes
 
 
@@ -42,19 +43,20 @@ class Placed(NamedTuple):
 class Placing:
     """`slippage_bps` and `lifetime` are for orders that name none; `open_max`: of a user's orders that have not ended.
 
-    `clock` is UTC.
+    `check_waiting` raises Problem for an order that would wait where there is no room for it; `clock` is UTC.
     """
 
     def __init__(
         self,
         views: OrderViews,
         quotes: Quotes,
+        check_waiting: Callable[[Terms | None], None],
         slippage_bps: int,
         lifetime: timedelta,
         open_max: int,
         clock: Callable[[], datetime],
     ) -> None:
-        self._views, self._quotes, self._clock = views, quotes, clock
+        self._views, self._quotes, self._check_waiting, self._clock = views, quotes, check_waiting, clock
         self._slippage_bps, self._lifetime, self._open_max = slippage_bps, lifetime, open_max
 
     async def one(self, log: EventLog, asker: Asker, asked: OrderRequest, key: str | None) -> Placed:
@@ -114,6 +116,11 @@ class Placing:
         fingerprint = asked.fingerprint() if key else None
         if asked.late and not (key and await log.order_of_key(asker.user, key)):
             raise Invalid(asked.late)
+        try:
+            self._check_waiting(asked.terms)
+        except Problem:
+            if not (key and await log.order_of_key(asker.user, key)):
+                raise
         if asked.quote_id is not None:
             asked = await self._held_to_quote(log, asked, asked.quote_id, key, asker.user)
         step, made = order_step(
