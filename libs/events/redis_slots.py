@@ -70,7 +70,7 @@ class Slots:
 
     async def _refresh_when_due(self) -> None:
         due_s = self._refreshed_at + REFRESH_EVERY_S * random.uniform(1, 2) - time.monotonic()  # noqa: S311 - jitter
-        await asyncio.sleep(max(0, due_s))
+        await asyncio.sleep(max(0, due_s))  # not more often, however often it is wanted
         with suppress(LogUnavailable):
             await self.refresh()
 

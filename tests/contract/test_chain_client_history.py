@@ -145,7 +145,7 @@ async def test_behind_a_balancer_one_nodes_history_proves_nothing_of_what_anothe
         rig.fake.first_height, rig.fake.nulls = (0, 0) if has_all else (began_since, 1_000_000)
         return answer(call)
 
-    rig.fake._call = balanced  # type: ignore[method-assign]
+    rig.fake._call = balanced  # type: ignore[method-assign]  # each call is another node
     for _ in range(20):
         try:
             look = await rig.chain.look_back(intent(now).signature, SIGNED_AT - 150)

@@ -23,7 +23,7 @@ async def test_a_stream_tells_only_what_is_better(monkeypatch: pytest.MonkeyPatc
             told = [await next_quote(stream)]
             for out in (1_490_000_000, 1_500_000_000, 1_520_000_000):
                 venue.out = out
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # while it asks at least once
             told.append(await next_quote(stream))
             venue.out = 1_600_000_000
             told.append(await next_quote(stream))
