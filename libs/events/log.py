@@ -126,7 +126,11 @@ class Commits(Protocol):
         ...
 
     async def find(self, order_id: str) -> Snapshot | None:
-        """The order as the log holds it, or None: never made, or ended, archived and let go."""
+        """The order as the log holds it, or None: never made, or ended, archived and let go.
+
+        Raises:
+            ValueError: this release cannot read it.
+        """
         ...
 
     async def version(self, order_id: str) -> int:
@@ -175,7 +179,7 @@ class Reads(Protocol):
         ...
 
     async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
-        """`find` for several orders of one partition."""
+        """`find` for several orders; without those that this release cannot read: they must not hide the others."""
         ...
 
     async def order_of_key(self, user: str, key: str) -> str | None:

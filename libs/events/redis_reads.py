@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import orjson
+import structlog
 
 from libs.events.errors import EventLogError, LogNotOpen, LogReplaced, PositionGap, Trimmed
 from libs.events.ids import Position, partition_of, partition_of_user
@@ -19,6 +20,8 @@ from libs.events.redis_underway import Underway
 
 CHECK_EVERY_S = 1.0  # how long a reader may not notice that the log was replaced
 FORGET_AFTER_S = 5.0  # a read of a cluster whose reader does not come again
+
+_say = structlog.get_logger()
 
 
 class RedisReads:
@@ -126,7 +129,8 @@ class RedisReads:
 
     async def find(self, order_id: str) -> Snapshot | None:
         """See `Commits.find`."""
-        return (await self.find_many([order_id])).get(order_id)
+        (flat,) = await ask(self._redis, [["HGETALL", self._keys[partition_of(order_id)].order(order_id)]])
+        return snapshot(order_id, as_dict(flat))
 
     async def version(self, order_id: str) -> int:
         """See `Commits.version`."""
@@ -140,7 +144,11 @@ class RedisReads:
         ]
         found: dict[str, Snapshot] = {}
         for order_id, flat in zip(order_ids, await ask(self._redis, commands), strict=True):
-            held = snapshot(order_id, as_dict(flat))
+            try:
+                held = snapshot(order_id, as_dict(flat))
+            except ValueError as error:
+                _say.warning("order_unreadable", order_id=order_id, reason=str(error))
+                continue
             if held:
                 found[order_id] = held
         return found

@@ -47,9 +47,20 @@ class OrderViews:
         self._store = store
 
     async def get(self, order_id: str) -> Order | None:
-        """The order, or None when there is none. `order_id` must be one this system could have made."""
-        snapshot = await self._log.find(order_id)
-        return snapshot.order if snapshot else await self._store.get(order_id)
+        """The order, or None when there is none. `order_id` must be one this system could have made.
+
+        Raises:
+            ValueError: neither the log's nor the archive's can be read by this release.
+        """
+        unreadable = None
+        try:
+            snapshot = await self._log.find(order_id)
+        except ValueError as error:
+            snapshot, unreadable = None, error
+        found = snapshot.order if snapshot else await self._store.get(order_id)
+        if unreadable and not found:
+            raise unreadable
+        return found
 
     async def by_client_id(self, user: str, client_id: str) -> Order | None:
         """The newest order the user gave this id to that is projected; younger ones the log knows by their key."""

@@ -99,7 +99,7 @@ class PriceWatch:
 
     async def _still_open(self, order_ids: Sequence[str]) -> list[str]:
         """Woken by another router one may have failed since, and its timer be the pause before its next attempt."""
-        held = await self._found(order_ids)
+        held = await self._log.find_many(order_ids)
         return [each for each in order_ids if (now := held.get(each)) and now.order.status is Status.OPEN]
 
     async def _learn(self) -> None:
@@ -114,21 +114,13 @@ class PriceWatch:
         self._others = set() if self._looks % OTHERS_KEPT_LOOKS == 0 else self._others & there
         unknown = [order_id for order_id in waiting if order_id not in self._open and order_id not in self._others]
         for begin in range(0, len(unknown), LEARNED_AT_ONCE):
-            for order_id, held in (await self._found(unknown[begin : begin + LEARNED_AT_ONCE])).items():
-                if held and held.order.status is Status.OPEN:
+            asked = unknown[begin : begin + LEARNED_AT_ONCE]
+            found = await self._log.find_many(asked)
+            for order_id in asked:
+                if (held := found.get(order_id)) and held.order.status is Status.OPEN:
                     self._open[order_id] = held.order
                 else:
                     self._others.add(order_id)
-
-    async def _found(self, order_ids: Sequence[str]) -> dict[str, Snapshot | None]:
-        """Those that are there; None for one that this release cannot read: it must not hide the others."""
-        try:
-            return {**await self._log.find_many(order_ids)}
-        except ValueError:
-            if len(order_ids) == 1:
-                return {order_ids[0]: None}
-        middle = len(order_ids) // 2
-        return await self._found(order_ids[:middle]) | await self._found(order_ids[middle:])
 
     def _by_pair(self) -> dict[Pair, list[Order]]:
         pairs: dict[Pair, list[Order]] = {}

@@ -111,9 +111,7 @@ class Odd:
         await self._log.hasten(order_ids)
 
     async def find_many(self, order_ids: Sequence[str]) -> dict[str, Snapshot]:
-        if self._odd in order_ids:
-            raise ValueError("this release does not know how it begins")
-        return await self._log.find_many(order_ids)
+        return await self._log.find_many([order_id for order_id in order_ids if order_id != self._odd])
 
 
 class Crowded:
