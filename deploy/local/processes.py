@@ -7,6 +7,7 @@ killed with SIGKILL leaves its children running there, and the next start says s
 import asyncio
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import threading
@@ -21,6 +22,7 @@ from typing import BinaryIO, Protocol
 from deploy.local.death import die_with_parent, libc
 
 LAST_LINE_BYTES_MAX = 8_192
+ROOM_BYTES_MIN = 1024 * 1024
 
 
 def never() -> bool:
@@ -163,3 +165,10 @@ def how_it_ended(code: int) -> str:
     with suppress(ValueError):
         return f"was killed by {signal.Signals(-code).name}"
     return f"was killed by signal {-code}"
+
+
+def why_no_room(folder: Path) -> str:
+    """That its disk is full; empty: there is room."""
+    with suppress(OSError):
+        return f"there is no room on the disk of {folder}" if shutil.disk_usage(folder).free < ROOM_BYTES_MIN else ""
+    return ""

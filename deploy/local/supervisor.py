@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from deploy.local.plan import NotReachable
-from deploy.local.processes import Command, Process, Spawn, how_it_ended, spawn
+from deploy.local.processes import Command, Process, Spawn, how_it_ended, spawn, why_no_room
 from libs.service.settings import EXIT_USAGE, ConfigurationError
 
 RESTART_FIRST_S = 0.5
@@ -173,5 +173,7 @@ class Supervised:
         return True
 
     def _how_it_ended(self, code: int) -> str:
+        # What a process says last on a full disk is not written, and what it said before misleads.
         said = self.process.last_line() if self.process and code > 0 else ""
+        said = why_no_room(self.command.log.parent) or said
         return f"{self.name} {how_it_ended(code)}{f' ({said[:LINE_CHARS_MAX]})' if said else ''}"

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import asyncpg
 import psutil  # type: ignore[import-untyped]
@@ -91,6 +92,16 @@ async def test_a_service_that_keeps_crashing_is_given_longer_and_longer_pauses(d
         (data / "crash-now").touch()
         await eventually(lambda: len([line for line in said if "again in 1 s" in line]) == 1, what="the second pause")
     assert "router exited with code 1; again in 0.5 s" in said[0]
+
+
+async def test_an_end_on_a_full_disk_is_said_to_be_one(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    async with stack(data, standin("router", "once", "crash-now"), said=said) as running:
+        logs = running.folders.logs
+        monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=4096))
+        (data / "crash-now").touch()
+        await eventually(lambda: bool(said))
+    assert said[0].startswith(f"router exited with code 1 (there is no room on the disk of {logs}); again in 0.5 s")
 
 
 async def test_redis_is_started_again_with_its_data(data: Path) -> None:
