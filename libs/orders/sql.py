@@ -74,6 +74,9 @@ SELECT id, status, created_at, version, amount_out, updated_at
 FROM orders WHERE (user_id, id) < ($1, $2) AND user_id >= $1
 ORDER BY user_id DESC, id DESC LIMIT $3"""
 NEWEST_ID = UUID(int=2**128 - 1)
+QUIET_SINCE = """
+SELECT id FROM orders WHERE status = ANY($1::text[]) AND updated_at < $2 ORDER BY updated_at, id LIMIT $3"""
+USER_OF_EMAIL = "SELECT id FROM users WHERE email = lower($1)"
 HISTORY = f"SELECT {_EVENTS} FROM events WHERE order_id = $1 ORDER BY version"  # noqa: S608
 ARCHIVED = f"SELECT {_EVENTS} FROM events WHERE partition = $1 AND position > $2 ORDER BY position LIMIT $3"  # noqa: S608
 

@@ -1,12 +1,14 @@
 """Orders, archive and checkpoints in Postgres, as everybody but the projector sees them: to be read."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from uuid import UUID
 
 from libs.events.envelope import Envelope
 from libs.events.ids import Position
 from libs.events.log import Entry
+from libs.events.model import Status
 from libs.events.order import Order
 from libs.orders import sql
 from libs.orders.connection import (
@@ -69,6 +71,20 @@ class OrderStore:
         async with self._database.connection() as connection:
             rows = await connection.fetch(sql.NEWEST_BEFORE, user, UUID(before) if before else sql.NEWEST_ID, limit)
             return [listed_row(row) for row in rows]
+
+    async def quiet_since(self, at: datetime, statuses: Collection[Status], limit: int) -> list[str]:
+        """Ids of orders in these statuses of which nothing was projected since, the longest quiet first."""
+        wanted = [status.value for status in statuses]
+        async with self._database.connection() as connection:
+            # No index tells open orders from ended ones (see the migration), so this may read the whole table.
+            rows = await connection.fetch(sql.QUIET_SINCE, wanted, at, limit, timeout=None)
+            return [str(row["id"]) for row in rows]
+
+    async def user_of(self, email: str) -> str | None:
+        """Whose account has this email."""
+        async with self._database.connection() as connection:
+            found = await connection.fetch(sql.USER_OF_EMAIL, email.strip())
+        return str(found[0]["id"]) if found else None
 
     async def history(self, order_id: str) -> list[tuple[Envelope, Position]]:
         """The order's archived events, in version order."""

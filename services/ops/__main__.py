@@ -52,6 +52,7 @@ def make_app() -> App:
         commands.replay,
         commands.journey,
         commands.status,
+        commands.stuck,
         parking.parked,
         parking.redrive,
         parking.discard,

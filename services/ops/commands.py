@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -24,6 +25,7 @@ from services.ops.show import (
 )
 from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE, Refusal, Stack, find_settings
 from services.ops.status import MIB, print_status, read_status
+from services.ops.stuck import STUCK_MAX, stuck
 from services.ops.times import to_ms
 
 AsJson = Annotated[bool, Parameter(name="--json")]
@@ -60,7 +62,7 @@ class Commands:
         until
             Up to this time.
         user
-            Only this user's orders.
+            Only this user's orders: the id, or the email.
         type
             Only this type of event, e.g. OrderFailed; may be repeated.
         as_json
@@ -73,6 +75,7 @@ class Commands:
         async with self._open(settings) as stack:
             output = Output(stack, as_json=as_json, one_order=order is not None)
             output.note(stack.why_no_store)
+            selection = await _by_id(selection, stack)
             ends = await _ends(order, stack)
             if order or since or not follow:
                 await _print_known(stack, ends, selection, output)
@@ -110,6 +113,29 @@ class Commands:
             if story.problems:
                 return EXIT_UNREACHABLE if story.half_told and not stack.store else EXIT_DIFFERS
         return 0
+
+    async def stuck(self, *, quiet: Annotated[str, Parameter(name="--for")] = "1m", as_json: AsJson = False) -> int:
+        """List orders that have not ended and of which nothing was heard for a while. Exit 1 when there are any.
+
+        Those that wait for their price are not meant: `swaplog events --type OrderOpened` has them.
+
+        Parameters
+        ----------
+        quiet
+            For how long: 30s, 5m, 2h; 1m by itself.
+        as_json
+            The last event of each as one JSON document per line.
+        """
+        since = datetime.fromtimestamp(_ms(quiet, datetime.now(UTC)) / 1_000, UTC)
+        settings, _ = find_settings()
+        async with self._open(settings) as stack:
+            output = Output(stack, as_json=as_json, one_order=False)
+            found = await stuck(stack, since)
+            for entry, parked in found:
+                await output.standing(entry, parked)
+        if len(found) == STUCK_MAX:
+            output.errors.print(f"these {STUCK_MAX} are the longest quiet, and there may be more", style="yellow")
+        return EXIT_DIFFERS if found else 0
 
     async def journey(
         self,
@@ -164,14 +190,32 @@ def _selection(order: str | None, since: str, until: str, user: str | None, type
     if unknown:
         raise Refusal(f"no event type {unknown[0]}; there are {', '.join(EVENT_TYPES)}", EXIT_USAGE)
     now = datetime.now(UTC)
-    try:
-        since_ms = to_ms(since, now) if since else 0
-        until_ms = to_ms(until, now) if until else END_OF_TIME_MS
-    except ValueError as error:
-        raise Refusal(str(error), EXIT_USAGE) from None
+    since_ms = _ms(since, now) if since else 0
+    until_ms = _ms(until, now) if until else END_OF_TIME_MS
     if since_ms > until_ms:
         raise Refusal(f"--since {since} is after --until {until}: no event can be", EXIT_USAGE)
     return Selection(since_ms=since_ms, until_ms=until_ms, user=user, types=frozenset(types), order_id=order)
+
+
+def _ms(text: str, now: datetime) -> int:
+    try:
+        return to_ms(text, now)
+    except ValueError as error:
+        raise Refusal(str(error), EXIT_USAGE) from None
+
+
+async def _by_id(selection: Selection, stack: Stack) -> Selection:
+    """The same with the user's id, where the user was named by email.
+
+    Raises:
+        Refusal: nobody has this email, or it cannot be looked up.
+    """
+    if selection.user is None or "@" not in selection.user:
+        return selection
+    user = await stack.archive().user_of(selection.user)
+    if user is None:
+        raise Refusal(f"no account has the email {selection.user}", EXIT_DIFFERS)
+    return replace(selection, user=user)
 
 
 async def _ends(order: str | None, stack: Stack) -> dict[int, Position]:

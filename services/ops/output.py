@@ -44,6 +44,15 @@ class Output:
             short = self.console.is_terminal
             print_line(self.console, event_line(entry, body, order_known=short and self._one_order, short=short))
 
+    async def standing(self, last: Entry, parked: str | None) -> None:
+        """The last event of an order that stands still."""
+        if self._as_json:
+            json_line(entry_json(last, self._epoch) | {"parked": parked})
+            return
+        await self.event(last)
+        if parked:
+            self.console.print(f"  set aside as {parked}: see `swaplog parked`", style="red", markup=False)
+
 
 async def print_past(stack: Stack, ends: dict[int, Position], selection: Selection, output: Output) -> int:
     """Print what there is up to `ends`; gives how many events that were.

@@ -109,7 +109,7 @@ def describe(body: Body) -> str:  # noqa: C901 - one case an event
     data = body["data"]
     match body["type"]:
         case "OrderRequested":
-            return f"{data['amount']} {data['tokenIn']} for {data['tokenOut']}, slippage {data['slippageBps']} bps"
+            return f"{data['amount']} {data['tokenIn']} for {data['tokenOut']}{_floor(data)}"
         case "RoutingStarted":
             return f"attempt {data['attempt']}"
         case "RouteSelected":
@@ -130,6 +130,13 @@ def describe(body: Body) -> str:  # noqa: C901 - one case an event
             return f"not submitted by {data['expiresAt']}"
         case _:
             return ""
+
+
+def _floor(data: Mapping[str, Any]) -> str:
+    """Below what it may not settle."""
+    least = f", at least {data['minAmountOut']}" if data.get("minAmountOut") else ""
+    limit = f", at {data['limitPrice']} or better" if data.get("limitPrice") else ""
+    return f", slippage {data['slippageBps']} bps{limit or least}"
 
 
 def shortened(signature: str) -> str:
@@ -173,7 +180,7 @@ def _changes(step: Step) -> str:
     changed = {name: new for name, (_, new) in step.changed.items() if name not in ("status", "attempt")}
     if step.entry.fields["version"] == "1":
         # The decimals of a token that this release does not know are unknown, and so is the amount.
-        return "{amount} {tokenIn} for {tokenOut}, slippage {slippageBps} bps".format(**{"amount": "?"} | changed)
+        return "{amount} {tokenIn} for {tokenOut}".format(**{"amount": "?"} | changed) + _floor(changed)
     return ", ".join(f"{name} {_value(name, value)}" for name, value in changed.items())
 
 

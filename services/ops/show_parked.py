@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from libs.events.parked import Discarded, Parked
@@ -43,16 +43,19 @@ def print_parked(items: list[Parked], about: dict[str, Discarded], console: Cons
     """For people; `about`: what was said of those that were given up, by name."""
     if not items:
         console.print("nothing", style="green")
-        return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for title in ("id", "service", "order", "event", "tries", "made", "parked", "print", "reason"):
-        table.add_column(title, overflow="fold")
     for item in items:
-        said = about.get(name_of(item))
-        reason = f"{item.reason}; discarded by {said.by}: {said.reason}" if said else item.reason
-        values = (name_of(item), item.service, item.order_id, item.event_type, str(item.deliveries))
-        table.add_row(*values, _time(item.made_ms), _time(item.parked_ms), item.fingerprint, Text(harmless(reason)))
-    console.print(table)
+        # Ids are there to be copied: beside a reason in a column of its own a terminal would break them.
+        head = Text.assemble((name_of(item), "bold"), f"  {item.service}  {item.event_type or '?'}  {item.order_id}")
+        tries = "1 try" if item.deliveries == 1 else f"{item.deliveries} tries"
+        console.print(head)
+        _print_below(f"parked {_time(item.parked_ms)} after {tries}, fingerprint {item.fingerprint}", "dim", console)
+        _print_below(" ".join(item.reason.split()), "red", console)
+        if said := about.get(name_of(item)):
+            _print_below(f"discarded {_time(said.at_ms)} by {said.by}: {said.reason}", "", console)
+
+
+def _print_below(text: str, style: str, console: Console) -> None:
+    console.print(Padding(Text(harmless(text), style), (0, 0, 0, 2), expand=False))
 
 
 def _time(ms: int) -> str:

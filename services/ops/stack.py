@@ -47,6 +47,16 @@ class Stack:
                 return snapshot.order
         return await self.store.get(order_id) if self.store else None
 
+    def archive(self) -> OrderStore:
+        """For what only the archive knows.
+
+        Raises:
+            Refusal: it is away.
+        """
+        if self.store is None:
+            raise Refusal(f"the archive cannot be asked: {self.why_no_store}", EXIT_UNREACHABLE)
+        return self.store
+
     def unknown(self, order_id: str) -> Refusal:
         """Why nothing can be told of an order that no store that answers knows."""
         if self.store:

@@ -66,7 +66,8 @@ def print_status(status: dict[str, Any], console: Console) -> None:
     for service, waiting in status["backlog"].items():
         console.print(f"{service:<9} {waiting} waiting or in hand")
     many = "+" if status["parked"] == PARKED_MAX else ""
-    console.print(f"{'parked':<9} [{'red' if status['parked'] else 'green'}]{status['parked']}{many}[/]")
+    hint = ": `swaplog parked` lists them" if status["parked"] else ""
+    console.print(f"{'parked':<9} [{'red' if status['parked'] else 'green'}]{status['parked']}{many}[/]{hint}")
     memory = status["memory"]
     style, means = _ROOM[memory["state"]]
     console.print(f"{'memory':<9} [{style}]{memory['used'] / MIB:.0f} of {memory['allowed'] / MIB:.0f} MiB{means}[/]")

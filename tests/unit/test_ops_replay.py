@@ -136,6 +136,14 @@ async def test_an_order_of_a_token_that_only_another_release_knows_is_replayed_a
     assert "? WIF for USDC, slippage 50 bps" in shown(replay_table(story))
 
 
+def test_a_request_says_below_what_it_may_not_settle() -> None:
+    asked = {"amount": "1", "tokenIn": "SOL", "tokenOut": "USDC", "slippageBps": 50, "minAmountOut": "400"}
+    told = "1 SOL for USDC, slippage 50 bps"
+    assert describe({"type": "OrderRequested", "data": asked}) == f"{told}, at least 400"
+    limit = asked | {"limitPrice": "400"}
+    assert describe({"type": "OrderRequested", "data": limit}) == f"{told}, at 400 or better"
+
+
 async def test_what_a_node_said_gives_no_orders_to_a_terminal() -> None:
     failure = {"stage": "execution", "code": "transaction_rejected", "detail": "no\x1b]0;mine\x07"}
     body = {"type": "OrderFailed", "status": "FAILED", "data": {"attempt": 1, "failure": failure}}
