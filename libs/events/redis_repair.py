@@ -22,6 +22,7 @@ from libs.events.repair import Held, Restored, layout_of
 COMMANDS_PER_CALL = 500
 SCAN_PAGE = 1_000
 GHOSTS_PAGE = 500
+ALWAYS_WRITTEN = frozenset({"id", "type", "v", "source", "subject", "user", "version", "time", "data"})
 NEVER_A_REPLICA = f"master_replid2:{'0' * 40}"
 
 # All of them also in a Redis that is full: only a log that is open can be trimmed.
@@ -114,6 +115,20 @@ class RedisRepair:
     async def empty_log(self, partition: int) -> None:
         """See `LogRepair.empty_log`."""
         await self._write(partition, [["DEL", self._keys[partition].log]])
+
+    async def drop_strangers(self, partition: int) -> list[str]:
+        """See `LogRepair.drop_strangers`."""
+        log, after = self._keys[partition].log, "-"
+        strangers: list[str] = []
+        while True:
+            (rows,) = await ask(self._redis, [["XRANGE", log, after, "+", "COUNT", GHOSTS_PAGE]])
+            if not rows:
+                break
+            strangers += [entry_id for entry_id, flat in rows if not as_dict(flat).keys() >= ALWAYS_WRITTEN]
+            after = f"({rows[-1][0]}"
+        for entry_id in strangers:
+            await ask(self._redis, [["XDEL", log, entry_id]])
+        return strangers
 
     async def drop_ghosts(self, partition: int) -> None:
         """See `LogRepair.drop_ghosts`. A Redis that died while it wrote a transaction may bring a part of it back at

@@ -56,6 +56,11 @@ class Held:
         return self.length == (self.last.position - self.first.position + 1 if self.length else 0)
 
     @property
+    def is_as_committed(self) -> bool:
+        """Whether the log has as many entries as were committed since its first, and ends with the last of them."""
+        return self.is_whole and self.position in {-1, self.last.position}
+
+    @property
     def is_open(self) -> bool:
         """Whether the server was checked since it was started, or since the partition came to it."""
         return self.run == self.server_run
@@ -110,6 +115,10 @@ class LogRepair(Protocol):
 
     async def empty_log(self, partition: int) -> None:
         """Drop all entries, and the memory of the last id."""
+        ...
+
+    async def drop_strangers(self, partition: int) -> list[str]:
+        """Drop entries that are no events: nobody committed them. Gives their ids. Safe also while others write."""
         ...
 
     async def drop_ghosts(self, partition: int) -> None:

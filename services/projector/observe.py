@@ -67,6 +67,11 @@ def repair_begun(epoch: str, reasons: Sequence[str]) -> None:
     _log.error("alarm_log_lost: it is restored from the archive, with a new epoch", epoch=epoch, reasons=list(reasons))
 
 
+def strangers_dropped(partition: int, entry_ids: Sequence[str]) -> None:
+    """Somebody writes into the log who must not."""
+    _log.error("alarm_strangers_dropped: what was in the log is no event", partition=partition, ids=entry_ids)
+
+
 def brought_up_to_date(epoch: str) -> None:
     """An earlier release kept it in another way; nothing is lost, but cursors of before get a reset."""
     _log.warning("log of an earlier release brought up to date, with a new epoch", epoch=epoch)

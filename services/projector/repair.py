@@ -68,7 +68,7 @@ class Repair:
             LogMismatch, StoreError: nothing can be said for certain; an operator must look.
         """
         async with self._recovery.alone():
-            held = await self._redis.look()
+            held = await self._without_strangers(await self._redis.look())
             verdicts = await self._judged(held)
             if not any(verdict.lost for verdict in verdicts.values()) and _open(held):
                 return
@@ -85,6 +85,15 @@ class Repair:
             await self._redis.open(held, epoch)
             observe.fence_opened(epoch)
             crash_point("repair.open.after")
+
+    async def _without_strangers(self, held: list[Held]) -> list[Held]:
+        """Before anything is judged by its position: what somebody wrote by hand has one that means nothing."""
+        odd = [one.partition for one in held if not one.is_as_committed]
+        dropped = {partition: await self._redis.drop_strangers(partition) for partition in odd}
+        for partition, entry_ids in dropped.items():
+            if entry_ids:
+                observe.strangers_dropped(partition, entry_ids)
+        return await self._redis.look() if any(dropped.values()) else held
 
     async def _judged(self, held: list[Held]) -> dict[int, Verdict]:
         checkpoints = await self._store.checkpoints()
