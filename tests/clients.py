@@ -92,10 +92,10 @@ class Watch:
 
 
 @asynccontextmanager
-async def signed_up(base_url: str) -> AsyncIterator[Client]:
+async def signed_up(base_url: str, email: str = "") -> AsyncIterator[Client]:
     """A new user with a session of his own."""
     async with aiohttp.ClientSession(base_url) as anonymous:
-        credentials = {"email": f"{uuid4().hex}@example.org", "password": "correct horse battery"}
+        credentials = {"email": email or f"{uuid4().hex}@example.org", "password": "correct horse battery"}
         async with anonymous.post("/api/auth/signup", json=credentials) as answer:
             assert answer.status == 201, await answer.text()
             given = await answer.json()

@@ -23,7 +23,8 @@ from tests.clients import signed_up
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
-README, INTEGRATORS = ((ROOT / page).read_text() for page in ("README.md", "docs/integrators.md"))
+PAGES = ("README.md", "docs/integrators.md", "docs/operators.md")
+README, INTEGRATORS, OPERATORS = ((ROOT / page).read_text() for page in PAGES)
 ENVIRONMENT = {"PORT": "0", "NOTIFIER_PORT": "0", "LOCALNET_PORT": "0", "LOCALNET_SLOT_MS": "50"}
 
 
@@ -95,6 +96,14 @@ async def test_every_command_for_integrators_works(stack: Stack, tmp_path: Path)
         await client.order()
     said = await said_by(stack, tmp_path, "\n".join(blocks(INTEGRATORS, "sh")))
     assert '"type": "OrderRequested"' in said
+
+
+async def test_every_command_for_operators_works(stack: Stack, tmp_path: Path) -> None:
+    async with signed_up(stack.base_url, "ada@example.org") as client:
+        order = await client.order()
+    said = await said_by(stack, tmp_path, "\n".join(blocks(OPERATORS, "sh")))
+    assert f"order {order['orderId']} of user {client.user_id}" in said
+    assert "0 differ" in said
 
 
 async def test_what_left_redis_is_found_where_integrators_are_told(stack: Stack) -> None:
