@@ -63,6 +63,11 @@ class Client:
         """Go on as this account; gives the user id."""
         return await self._begin("/api/auth/login", {"email": email, "password": password})
 
+    async def change_password(self, email: str, password: str, new_password: str) -> str:
+        """End every session of this account and go on with a new one; gives the user id."""
+        body = {"email": email, "password": password, "newPassword": new_password}
+        return await self._begin("/api/auth/password", body)
+
     async def _begin(self, path: str, body: Mapping[str, str | None]) -> str:
         given = await self._transport.ask("POST", path, body)
         self._transport.go_on_as(given["token"], given["refreshToken"])

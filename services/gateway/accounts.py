@@ -62,6 +62,21 @@ class Accounts:
         row = await self.row("SELECT id, password_hash FROM users WHERE email = $1", email)
         return Account(str(row["id"]), row["password_hash"]) if row else None
 
+    async def change_password(self, account: Account, password_hash: str) -> bool:
+        """Its sessions are over with the old one. False: it has another password by now, and keeps that.
+
+        Raises:
+            DatabaseUnavailable
+        """
+        changed = await self.row(
+            "WITH changed AS (UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING id),"
+            " over AS (DELETE FROM sessions WHERE user_id IN (SELECT id FROM changed)) SELECT id FROM changed",
+            account.user_id,
+            account.password_hash,
+            password_hash,
+        )
+        return changed is not None
+
     async def check(self) -> None:
         """Raises DatabaseUnavailable when Postgres is away or its tables are not there yet."""
         await self.row("SELECT id FROM users LIMIT 1")

@@ -37,6 +37,7 @@ def make_app(parts: Parts, health: Health) -> web.Application:
         [
             web.post("/api/auth/signup", signing_in.sign_up),
             web.post("/api/auth/login", signing_in.log_in),
+            web.post("/api/auth/password", signing_in.change_password),
             web.post("/api/auth/refresh", signing_in.renew),
             web.post("/api/auth/logout", signing_in.log_out),
             web.post("/api/auth/tickets", signing_in.make_ticket),

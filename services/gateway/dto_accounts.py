@@ -31,6 +31,12 @@ class LoginBody(Body):
     password: str = Field(repr=False)
 
 
+class PasswordBody(LoginBody):
+    """POST /api/auth/password."""
+
+    new_password: str = Field(min_length=limits.PASSWORD_CHARS_MIN, max_length=limits.PASSWORD_CHARS_MAX, repr=False)
+
+
 class RefreshBody(Body):
     """POST /api/auth/refresh and /api/auth/logout."""
 
@@ -63,6 +69,11 @@ def read_signup(body: bytes) -> SignupBody:
 def read_login(body: bytes) -> LoginBody:
     """Raises Malformed, Invalid."""
     return validate(LoginBody, parse(body))
+
+
+def read_password(body: bytes) -> PasswordBody:
+    """Raises Malformed, Invalid."""
+    return validate(PasswordBody, parse(body))
 
 
 def normal_email(text: str) -> str | None:

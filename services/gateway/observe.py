@@ -70,6 +70,10 @@ def logged_in(user: str, request_id: str) -> None:
     _log.debug("logged_in", user=user, request_id=request_id)
 
 
+def password_changed(user: str, request_id: str) -> None:
+    _log.info("password_changed", user=user, request_id=request_id)
+
+
 def login_refused(request_id: str) -> None:
     _LOGINS.labels("refused").inc()
     _log.info("login_refused", request_id=request_id)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from services.gateway import limits, shapes, shapes_accounts
 from services.gateway.bodies import Body
 from services.gateway.dto import BatchItemBody, OrderBody
-from services.gateway.dto_accounts import KeyBody, LoginBody, RefreshBody, SignupBody
+from services.gateway.dto_accounts import KeyBody, LoginBody, PasswordBody, RefreshBody, SignupBody
 
 Parameter = Mapping[str, Any]
 
@@ -95,6 +95,8 @@ OPERATIONS: tuple[Operation, ...] = (
               (*_BODY, 409, 429, 503), SignupBody, None),
     Operation("post", "/api/auth/login", "logIn", "Begin a session", {200: shapes_accounts.SessionShape},
               (*_BODY, 401, 429, 503), LoginBody, None),
+    Operation("post", "/api/auth/password", "changePassword", "Change the password, which ends all sessions",
+              {200: shapes_accounts.SessionShape}, (*_BODY, 401, 429, 503), PasswordBody, None),
     Operation("post", "/api/auth/refresh", "renew", "Renew an access token; the refresh token changes",
               {200: shapes_accounts.SessionShape}, (*_BODY, 401, 503), RefreshBody, None),
     Operation("post", "/api/auth/logout", "logOut", "End a session", {204: None}, (*_BODY, 503), RefreshBody, None),

@@ -5,6 +5,7 @@ from aiohttp import web
 from libs.orders.presentation import shown_time
 from libs.service.tokens import issue_token
 from services.gateway import dto_accounts, observe
+from services.gateway.accounts import Account
 from services.gateway.answers import SECRET, answer, nothing
 from services.gateway.callers import Caller
 from services.gateway.credentials import ApiKey
@@ -31,16 +32,29 @@ class SigningIn:
 
     async def log_in(self, request: web.Request) -> web.Response:
         """POST /api/auth/login."""
-        login = dto_accounts.read_login(await read_body(request))
+        account = await self._account(request, dto_accounts.read_login(await read_body(request)))
+        observe.logged_in(account.user_id, request[REQUEST_ID])
+        return await self._begun(account.user_id, 200)
+
+    async def change_password(self, request: web.Request) -> web.Response:
+        """POST /api/auth/password: ends all sessions, and begins one."""
+        asked = dto_accounts.read_password(await read_body(request))
+        account = await self._account(request, asked)
+        kept = await self._parts.passwords.hash(asked.new_password)
+        if not await self._parts.accounts.change_password(account, kept):
+            raise _refused(request)  # somebody else was quicker, and it is another one by now
+        observe.password_changed(account.user_id, request[REQUEST_ID])
+        return await self._begun(account.user_id, 200)
+
+    async def _account(self, request: web.Request, login: dto_accounts.LoginBody) -> Account:
+        """Whose email and password these are; raises Problem when they are nobody's."""
         email = dto_accounts.normal_email(login.email)
         await self._parts.rates.try_to_sign_in(email or "", sender_of(request, self._parts.proxies))
         account = await self._parts.accounts.find(email) if email else None
         same = await self._parts.passwords.check(login.password, account.password_hash if account else None)
         if account is None or not same:
-            observe.login_refused(request[REQUEST_ID])
-            raise Problem("credentials_invalid", "There is no account with this email and password.")
-        observe.logged_in(account.user_id, request[REQUEST_ID])
-        return await self._begun(account.user_id, 200)
+            raise _refused(request)
+        return account
 
     async def renew(self, request: web.Request) -> web.Response:
         """POST /api/auth/refresh: a new access token, and the refresh token that is good next."""
@@ -107,6 +121,11 @@ class SigningIn:
             "refreshToken": refresh_token,
         }
         return answer(body, status, SECRET)
+
+
+def _refused(request: web.Request) -> Problem:
+    observe.login_refused(request[REQUEST_ID])
+    return Problem("credentials_invalid", "There is no account with this email and password.")
 
 
 def _key_body(key: ApiKey) -> dict[str, object]:
