@@ -109,12 +109,18 @@ async def test_every_command_for_operators_works(stack: Stack, tmp_path: Path) -
 async def test_what_left_redis_is_found_where_integrators_are_told(stack: Stack) -> None:
     async with signed_up(stack.base_url) as client:
         partition = partition_of((await client.order())["orderId"])
-    query, _ = blocks(INTEGRATORS, "sql")  # the other is run in tests/contract/test_repair.py
+    query, rights, _ = blocks(INTEGRATORS, "sql")  # the last is run in tests/contract/test_repair.py
     query = query.replace("= 3", f"= {partition}").replace("> 1041", "> 0")
     connection = await asyncpg.connect(stack.stores["postgres"].url)
     try:
+        await connection.execute(f"{rights}; SET ROLE integrator")
         rows = await eventually(partial(connection.fetch, query), what="the first event is archived")
+        for denied in ("SELECT email FROM users", "SELECT id FROM orders", "DELETE FROM events"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(denied)
     finally:
+        # Roles outlive the database, where the server is a given one.
+        await connection.execute("RESET ROLE; DROP OWNED BY integrator; DROP ROLE integrator")
         await connection.close()
     archived = {name: str(value) for name, value in rows[0].items()}
     with Redis.from_url(stack.stores["redis"].url, decode_responses=True) as client:
