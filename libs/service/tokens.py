@@ -27,10 +27,14 @@ class InvalidToken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified token says. `expires_at` is in UTC; at that instant the token is no longer valid."""
+    """What a verified token says. `expires_at` is in UTC; at that instant the token is no longer valid.
+
+    `session`: which one it was issued for; empty: for none, or by an earlier release.
+    """
 
     user_id: str
     expires_at: datetime
+    session: str = ""
 
 
 # Checking a signature costs more than all else a request needs, and clients send the same token again and again.
@@ -60,7 +64,9 @@ def check_secret(secret: str, variable: str = "JWT_SECRET") -> None:
         raise ConfigurationError(f"{variable} is too short: {length} bytes, at least {SECRET_BYTES_MIN} are needed")
 
 
-def issue_token(user_id: str, secret: str, *, now: datetime | None = None, lifetime: timedelta = LIFETIME) -> str:
+def issue_token(
+    user_id: str, secret: str, *, now: datetime | None = None, lifetime: timedelta = LIFETIME, session: str = ""
+) -> str:
     """A signed token for `user_id`, valid from `now` (default: the present) for `lifetime`.
 
     Raises:
@@ -69,6 +75,8 @@ def issue_token(user_id: str, secret: str, *, now: datetime | None = None, lifet
     check_secret(secret)
     issued_at = now or datetime.now(UTC)
     claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": user_id, "iat": issued_at, "exp": issued_at + lifetime}
+    if session:
+        claims["sid"] = session
     return jwt.encode(claims, secret, algorithm=ALGORITHM, headers={"kid": key_id(secret)})
 
 
@@ -112,7 +120,8 @@ def _decode(token: str, secret: str) -> Claims:
         raise InvalidToken("The token is too long.")
     try:
         payload = jwt.decode(token, secret, algorithms=[ALGORITHM], issuer=ISSUER, audience=AUDIENCE, options=_CHECKS)
-        claims = Claims(payload["sub"], datetime.fromtimestamp(int(payload["exp"]), UTC))
+        expires_at = datetime.fromtimestamp(int(payload["exp"]), UTC)
+        claims = Claims(payload["sub"], expires_at, str(payload.get("sid", "")))
     except jwt.ExpiredSignatureError:
         raise InvalidToken("The token has expired.") from None
     except (jwt.InvalidTokenError, ValueError, OverflowError, OSError):

@@ -15,13 +15,14 @@ _REALM = 'Bearer realm="swaplog"'
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`key_id`: of the API key that was sent, and `key` itself; None: a person with an access token."""
+    """`key_id`: of the API key that was sent, and `key` itself; None: a person with an access token, of `session`."""
 
     user: str
     scopes: tuple[str, ...]
     expires_at: datetime
     key_id: str | None = None
     key: str | None = field(default=None, repr=False)
+    session: str = ""
 
     @property
     def claims(self) -> Claims:
@@ -66,26 +67,34 @@ class Callers:
         """
         return await self._by_key(caller.key, scope) if caller.key else caller
 
+    async def person(self, request: web.Request) -> Caller:
+        """Whose session it is that this request's access token was issued for, and which goes on.
+
+        Raises:
+            Problem, DatabaseUnavailable
+        """
+        caller = await self.of(request, None)
+        if caller.session and not await self._credentials.goes_on(caller.session):
+            raise _invalid("The session of this token is over: log in again.")
+        return caller
+
     def _by_token(self, text: str) -> Caller:
         self._known.pop(text, None)
         if not text:
-            headers = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
-            raise Problem("token_invalid", "The token is empty.", headers=headers)
+            raise _invalid("The token is empty.")
         try:
             claims = verify_token(text, *self._secrets)
         except InvalidToken as error:
-            headers = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
-            raise Problem("token_invalid", str(error), headers=headers) from None
+            raise _invalid(str(error)) from None
         if len(self._known) >= limits.TOKENS_KNOWN_MAX:
             del self._known[next(iter(self._known))]
-        caller = self._known[text] = Caller(claims.user_id, limits.SCOPES, claims.expires_at)
+        caller = self._known[text] = Caller(claims.user_id, limits.SCOPES, claims.expires_at, session=claims.session)
         return caller
 
     async def _by_key(self, text: str, scope: str | None) -> Caller:
         key = await self._credentials.key_of(text)
         if key is None:
-            headers = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
-            raise Problem("token_invalid", "The API key is not valid.", headers=headers)
+            raise _invalid("The API key is not valid.")
         if scope is None:
             raise Problem("scope_missing", "This needs the access token of a login; an API key is not enough.")
         if scope not in key.scopes:
@@ -93,6 +102,10 @@ class Callers:
         # A connection is not told that its key was deleted, so it must end before long, however long the key holds.
         longest = datetime.now(UTC) + limits.API_KEY_SOCKET
         return Caller(key.user_id, key.scopes, min(key.expires_at or longest, longest), key.key_id, text)
+
+
+def _invalid(why: str) -> Problem:
+    return Problem("token_invalid", why, headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'})
 
 
 def sent_key(request: web.Request) -> bool:

@@ -72,6 +72,13 @@ class Credentials:
             return None
         return str(row["user_id"]), f"{SESSION_PREFIX}{session}_{following}"
 
+    async def goes_on(self, session: str) -> bool:
+        """Whether this session is neither over nor ended."""
+        return (
+            await self._accounts.row("SELECT id FROM sessions WHERE id = $1 AND expires_at > now()", session)
+            is not None
+        )
+
     async def end_session(self, token: str) -> None:
         """Its refresh token is worth nothing from now on."""
         if parts := _parts(token, SESSION_PREFIX):
@@ -153,6 +160,11 @@ def _key(row: object) -> ApiKey:
         ends and ends.replace(tzinfo=UTC),  # the last moment there is comes back as infinity, which has no zone
         fields["created_at"],
     )
+
+
+def session_of(refresh_token: str) -> str:
+    """Which session a token of ours renews."""
+    return refresh_token.removeprefix(SESSION_PREFIX).partition("_")[0]
 
 
 def _parts(text: str, prefix: str) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from services.gateway import dto_accounts, observe
 from services.gateway.accounts import Account
 from services.gateway.answers import SECRET, answer, nothing
 from services.gateway.callers import Caller
-from services.gateway.credentials import ApiKey
+from services.gateway.credentials import ApiKey, session_of
 from services.gateway.parts import Parts
 from services.gateway.problems import Problem
 from services.gateway.reading import REQUEST_ID, read_body
@@ -104,8 +104,11 @@ class SigningIn:
         return nothing()
 
     async def _person(self, request: web.Request) -> Caller:
-        """Who logged in: no key makes keys. Counted as what is read is, for each key has a rate of its own."""
-        caller = await self._parts.callers.of(request, None)
+        """Who is logged in: no key makes keys, nor does what is left of a session that is over.
+
+        Counted as what is read is, for each key has a rate of its own.
+        """
+        caller = await self._parts.callers.person(request)
         await self._parts.rates.spend(request, "reads", caller.user)
         return caller
 
@@ -116,7 +119,7 @@ class SigningIn:
         lifetime = self._parts.token_lifetime
         body = {
             "userId": user,
-            "token": issue_token(user, self._parts.secret, lifetime=lifetime),
+            "token": issue_token(user, self._parts.secret, lifetime=lifetime, session=session_of(refresh_token)),
             "expiresIn": int(lifetime.total_seconds()),
             "refreshToken": refresh_token,
         }

@@ -147,7 +147,7 @@ async def test_an_unusable_cursor_is_a_400(client: Client, query: str) -> None:
 
 
 async def test_an_address_that_is_not_there_is_a_404(client: Client) -> None:
-    for path in ("/", "/api", "/api/order", "/api/orders/", "/api/orders/a/b", "/metrics", "/api/auth/password"):
+    for path in ("/", "/api", "/api/order", "/api/orders/", "/api/orders/a/b", "/metrics", "/api/auth/email"):
         answer = await client.get(path)
         assert (answer.status, answer.code) == (404, "not_found"), path
         assert "/api/docs" in answer.body["detail"], "where those that are there are told"

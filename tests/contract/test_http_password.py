@@ -49,6 +49,24 @@ async def test_with_another_password_all_sessions_are_over_but_the_one_it_begins
     assert [one["keyId"] for one in listed.body["keys"]] == [key["keyId"]], "programs go on"
 
 
+async def test_an_access_token_that_is_left_over_makes_no_keys_which_would_last(client: Client) -> None:
+    before = await log_in(client, ANN["password"])
+    left_over = {"Authorization": f"Bearer {before.body['token']}"}
+    await made_key(client, "orders:read")
+    await change(client)
+    for refused in (
+        await client.post({"name": "bot", "scopes": ["orders:write"]}, "/api/keys", **left_over),
+        await client.get("/api/keys", **left_over),
+    ):
+        assert (refused.status, refused.code) == (401, "token_invalid")
+    assert (await client.get("/api/orders", **left_over)).status == 200, "for the minutes it has left"
+
+
+async def test_who_logged_out_makes_no_keys(client: Client) -> None:
+    await client.post({"refreshToken": client.user}, "/api/auth/logout", Authorization="")
+    assert (await client.post({"name": "bot", "scopes": ["orders:write"]}, "/api/keys")).code == "token_invalid"
+
+
 async def test_the_client_goes_on_with_the_new_session(client: Client) -> None:
     async with ApiClient(client.url) as api:
         user = await api.log_in(**ANN)
