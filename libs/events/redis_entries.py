@@ -1,6 +1,6 @@
 """Entries as Redis replies with them: an id and a flat list of names and values. What nobody wants is not unpacked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from libs.events.ids import Position
@@ -8,6 +8,8 @@ from libs.events.log import Entry, Only
 from libs.events.redis_client import as_dict
 
 Row = Sequence[Any]
+
+ALWAYS_WRITTEN = frozenset({"id", "type", "v", "source", "subject", "user", "version", "time", "data"})
 
 # Where the commit script writes them: the order of `libs.events.envelope.FIELD_NAMES`.
 _SUBJECT, _USER = 8, 10
@@ -35,6 +37,11 @@ def entry_of(partition: int, row: Row) -> Entry:
     """The entry, raw or not."""
     entry_id, flat = row
     return Entry(partition, Position.parse(text(entry_id)), _fields(flat))
+
+
+def is_strange(entry_id: str, fields: Mapping[str, str]) -> bool:
+    """Whether nobody committed it: positions begin with 1, and Redis gives 0 to whoever names none."""
+    return Position.parse(entry_id).position == 0 or not fields.keys() >= ALWAYS_WRITTEN
 
 
 def text(value: bytes | str) -> str:

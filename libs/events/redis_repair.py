@@ -13,6 +13,7 @@ from libs.events.ids import START, Position
 from libs.events.log import Entry
 from libs.events.reactions import WORKERS
 from libs.events.redis_client import FENCED, as_dict
+from libs.events.redis_entries import is_strange
 from libs.events.redis_keys import Keys
 from libs.events.redis_node import Commands
 from libs.events.redis_nodes import Nodes, answered, ask
@@ -22,7 +23,6 @@ from libs.events.repair import Held, Restored, layout_of
 COMMANDS_PER_CALL = 500
 SCAN_PAGE = 1_000
 GHOSTS_PAGE = 500
-ALWAYS_WRITTEN = frozenset({"id", "type", "v", "source", "subject", "user", "version", "time", "data"})
 NEVER_A_REPLICA = f"master_replid2:{'0' * 40}"
 
 # All of them also in a Redis that is full: only a log that is open can be trimmed.
@@ -124,7 +124,7 @@ class RedisRepair:
             (rows,) = await ask(self._redis, [["XRANGE", log, after, "+", "COUNT", GHOSTS_PAGE]])
             if not rows:
                 break
-            strangers += [entry_id for entry_id, flat in rows if not as_dict(flat).keys() >= ALWAYS_WRITTEN]
+            strangers += [entry_id for entry_id, flat in rows if is_strange(entry_id, as_dict(flat))]
             after = f"({rows[-1][0]}"
         for entry_id in strangers:
             await ask(self._redis, [["XDEL", log, entry_id]])

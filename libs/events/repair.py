@@ -118,7 +118,7 @@ class LogRepair(Protocol):
         ...
 
     async def drop_strangers(self, partition: int) -> list[str]:
-        """Drop entries that are no events: nobody committed them. Gives their ids. Safe also while others write."""
+        """Drop entries that nobody committed: no events, or without a position. Gives their ids. Others may write."""
         ...
 
     async def drop_ghosts(self, partition: int) -> None:
