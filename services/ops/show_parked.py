@@ -45,7 +45,8 @@ def print_parked(items: list[Parked], about: dict[str, Discarded], console: Cons
         console.print("nothing", style="green")
     for item in items:
         # Ids are there to be copied: beside a reason in a column of its own a terminal would break them.
-        head = Text.assemble((name_of(item), "bold"), f"  {item.service}  {item.event_type or '?'}  {item.order_id}")
+        what = harmless(f"  {item.service}  {item.event_type or '?'}  {item.order_id}")
+        head = Text.assemble((name_of(item), "bold"), what)
         tries = "1 try" if item.deliveries == 1 else f"{item.deliveries} tries"
         console.print(head)
         _print_below(f"parked {_time(item.parked_ms)} after {tries}, fingerprint {item.fingerprint}", "dim", console)

@@ -1,5 +1,6 @@
 """How parked items look on a terminal of a hundred columns: what is to be copied is whole, what is odd is one line."""
 
+from dataclasses import replace
 from io import StringIO
 
 from rich.console import Console
@@ -36,6 +37,11 @@ def test_each_item_and_order_can_be_copied_and_a_reason_is_told_in_one_piece() -
     assert when.split()[:4] == ["parked", "2026-11-27T03:00:41.639Z", "after", "5"]
     assert "1234765f2cc47072" in when
     assert why.strip() == "cannot be decoded: 1 validation error token_in Input should be [/bold] a string"
+
+
+def test_what_an_odd_item_holds_gives_no_orders_to_a_terminal() -> None:
+    odd = replace(ITEM, order_id="\x1b]0;mine\x07", event_type="\x1b[2J")
+    assert "\x1b" not in "".join(shown([odd], {}))
 
 
 def test_of_what_was_given_up_it_is_told_by_whom_and_why() -> None:
