@@ -231,8 +231,11 @@ async def _print_known(stack: Stack, ends: dict[int, Position], selection: Selec
         Refusal: an event is missing, or nobody knows the order.
     """
     order = selection.order_id
-    if not await print_past(stack, ends, selection, output) and order and await stack.find(order) is None:
+    if await print_past(stack, ends, selection, output):
+        return
+    if order and await stack.find(order) is None:
         raise stack.unknown(order)
+    output.nothing()
 
 
 def _partition(order: str, stack: Stack) -> int:

@@ -44,6 +44,11 @@ class Output:
             short = self.console.is_terminal
             print_line(self.console, event_line(entry, body, order_known=short and self._one_order, short=short))
 
+    def nothing(self) -> None:
+        """For people, who else wonder whether it has looked."""
+        if self.console.is_terminal and not self._as_json:
+            self.errors.print("no such event", style="dim")
+
     async def standing(self, last: Entry, parked: str | None) -> None:
         """The last event of an order that stands still."""
         if self._as_json:

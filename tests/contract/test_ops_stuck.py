@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -156,3 +159,13 @@ def test_a_user_may_be_named_by_email(swaplog: Swaplog, monkeypatch: pytest.Monk
     assert swaplog.told("events", "--user", "nobody@example.org") == (EXIT_DIFFERS, [])
     monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/none")
     assert swaplog.told("events", "--user", "ada@example.org") == (EXIT_UNREACHABLE, [])
+
+
+def test_on_a_terminal_nothing_found_is_said(swaplog: Swaplog) -> None:
+    swaplog.order()
+    ours, terminal = os.openpty()
+    command = [sys.executable, "-m", "services.ops", "events", "--user", "user-l"]
+    done = subprocess.run(command, stdout=terminal, stderr=subprocess.PIPE, check=False)
+    os.close(terminal)
+    os.close(ours)
+    assert (done.returncode, done.stderr) == (0, b"no such event\n")
