@@ -105,7 +105,8 @@ class Callers:
 
 
 def _invalid(why: str) -> Problem:
-    return Problem("token_invalid", why, headers={"WWW-Authenticate": f'{_REALM}, error="invalid_token"'})
+    headers = {"WWW-Authenticate": f'{_REALM}, error="invalid_token"'}
+    return Problem("token_invalid", why, headers=headers)
 
 
 def sent_key(request: web.Request) -> bool:
