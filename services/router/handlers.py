@@ -14,6 +14,7 @@ from libs.quoting.answer import Answer
 from libs.quoting.choice import decide
 from libs.quoting.venues import Venues
 from services.router import observe
+from services.router.attendance import Attendance
 
 Start = tuple[Order, int]
 """An order and the attempt it begins."""
@@ -38,6 +39,7 @@ class Router:
     ) -> None:
         self._venues, self._policy, self._now, self._fraction = venues, policy, now, fraction
         self._asked: dict[tuple[str, int], Asked] = {}
+        self._attendance = Attendance()
 
     async def handle(self, order: Order, event: Envelope) -> Sequence[Event]:
         """What happened next. Venues in trouble are part of the answer, never an error."""
@@ -111,7 +113,9 @@ class Router:
         with crossing("venue.quote"):
             found = await self._venues.ask(orders)
         for place in range(self._venues.count):
-            observe.venue_answered([answers[place] for answers in found])
+            answered = [answers[place] for answers in found]
+            observe.venue_answered(answered)
+            self._attendance.heard(answered)
         return {order.id: answers for order, answers in zip(orders, found, strict=True)}
 
     def _decide(self, order: Order, attempt: int, answers: Sequence[Answer]) -> Event:

@@ -54,6 +54,16 @@ def venue_answered(answers: Sequence[Answer]) -> None:
     _seconds(venue).observe(max(answer.took_ms for answer in answers) / 1000)
 
 
+def venue_away(venue: str, why: str) -> None:
+    """Once: each order's RouteSelected says the same of its own."""
+    _log.warning("venue_away", venue=venue, why=why)
+
+
+def venue_back(venue: str, missed: int) -> None:
+    """So many questions it did not answer."""
+    _log.info("venue_back", venue=venue, missed=missed)
+
+
 def decided(order: Order, decision: RouteSelected | OrderOpened | AttemptFailed | OrderFailed) -> None:
     if isinstance(decision, RouteSelected):
         _route_selected(order, decision)
