@@ -68,13 +68,11 @@ class Accounts:
         Raises:
             DatabaseUnavailable
         """
-        changed = await self.row(
-            "WITH changed AS (UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING id),"
-            " over AS (DELETE FROM sessions WHERE user_id IN (SELECT id FROM changed)) SELECT id FROM changed",
-            account.user_id,
-            account.password_hash,
-            password_hash,
-        )
+        change = "UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2 RETURNING id"
+        async with self._connection() as connection, connection.transaction():
+            changed = await connection.fetchval(change, account.user_id, account.password_hash, password_hash)
+            if changed:  # a statement of its own: it sees sessions that the change had to wait for
+                await connection.execute("DELETE FROM sessions WHERE user_id = $1", changed)
         return changed is not None
 
     async def check(self) -> None:

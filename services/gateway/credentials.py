@@ -11,7 +11,7 @@ from uuid import UUID
 from uuid_utils import uuid7
 
 from services.gateway import limits
-from services.gateway.accounts import Accounts
+from services.gateway.accounts import Account, Accounts
 
 SESSION_PREFIX, KEY_PREFIX = "swr_", "swk_"
 
@@ -36,20 +36,22 @@ class Credentials:
         self._seen: dict[str, tuple[datetime, ApiKey | None]] = {}
         self._drops = 0
 
-    async def begin_session(self, user: str) -> str:
-        """A refresh token for a new session."""
+    async def begin_session(self, account: Account) -> str | None:
+        """A refresh token for a new session; None: the account has another password by now."""
         session, secret = str(uuid7()), secrets.token_urlsafe(32)
-        await self._accounts.row(
+        begun = await self._accounts.row(
             "WITH over AS (DELETE FROM sessions WHERE user_id = $2 AND (expires_at < now() OR id IN"
             " (SELECT id FROM sessions WHERE user_id = $2 ORDER BY id DESC OFFSET $5)))"
-            " INSERT INTO sessions (id, user_id, token_hash, expires_at) VALUES ($1, $2, $3, $4) RETURNING id",
+            " INSERT INTO sessions (id, user_id, token_hash, expires_at)"
+            " SELECT $1, id, $3, $4 FROM users WHERE id = $2 AND password_hash = $6 FOR SHARE RETURNING id",
             session,
-            user,
+            account.user_id,
             _hash(secret),
             datetime.now(UTC) + self._lifetime,
             limits.SESSIONS_MAX - 1,
+            account.password_hash,
         )
-        return f"{SESSION_PREFIX}{session}_{secret}"
+        return f"{SESSION_PREFIX}{session}_{secret}" if begun else None
 
     async def renew_session(self, token: str) -> tuple[str, str] | None:
         """User and next refresh token. None: not one of ours, or used before, and then its whole session is over."""

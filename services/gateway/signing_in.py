@@ -28,13 +28,14 @@ class SigningIn:
         kept = await self._parts.passwords.hash(signup.password)
         user = await self._parts.accounts.create(signup.email, signup.name, kept)
         observe.signed_up(user, request[REQUEST_ID])
-        return await self._begun(user, 201)
+        return await self._begun(request, Account(user, kept), 201)
 
     async def log_in(self, request: web.Request) -> web.Response:
         """POST /api/auth/login."""
         account = await self._account(request, dto_accounts.read_login(await read_body(request)))
+        begun = await self._begun(request, account, 200)
         observe.logged_in(account.user_id, request[REQUEST_ID])
-        return await self._begun(account.user_id, 200)
+        return begun
 
     async def change_password(self, request: web.Request) -> web.Response:
         """POST /api/auth/password: ends all sessions, and begins one."""
@@ -44,7 +45,7 @@ class SigningIn:
         if not await self._parts.accounts.change_password(account, kept):
             raise _refused(request)  # somebody else was quicker, and it is another one by now
         observe.password_changed(account.user_id, request[REQUEST_ID])
-        return await self._begun(account.user_id, 200)
+        return await self._begun(request, Account(account.user_id, kept), 200)
 
     async def _account(self, request: web.Request, login: dto_accounts.LoginBody) -> Account:
         """Whose email and password these are; raises Problem when they are nobody's."""
@@ -112,8 +113,11 @@ class SigningIn:
         await self._parts.rates.spend(request, "reads", caller.user)
         return caller
 
-    async def _begun(self, user: str, status: int) -> web.Response:
-        return self._tokens(user, await self._parts.credentials.begin_session(user), status)
+    async def _begun(self, request: web.Request, account: Account, status: int) -> web.Response:
+        token = await self._parts.credentials.begin_session(account)
+        if token is None:
+            raise _refused(request)
+        return self._tokens(account.user_id, token, status)
 
     def _tokens(self, user: str, refresh_token: str, status: int) -> web.Response:
         lifetime = self._parts.token_lifetime

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
 from libs.client import Client as ApiClient
+from services.gateway.accounts import Accounts
+from services.gateway.credentials import Credentials
 from tests.contract.credentials_rig import ANN, empty_accounts, made_key, signed_up
 from tests.contract.http_gateway import Client
 
@@ -65,6 +68,16 @@ async def test_an_access_token_that_is_left_over_makes_no_keys_which_would_last(
 async def test_who_logged_out_makes_no_keys(client: Client) -> None:
     await client.post({"refreshToken": client.user}, "/api/auth/logout", Authorization="")
     assert (await client.post({"name": "bot", "scopes": ["orders:write"]}, "/api/keys")).code == "token_invalid"
+
+
+async def test_a_log_in_that_was_under_way_with_the_old_password_begins_no_session(database_url: str) -> None:
+    async with empty_accounts(database_url) as pool, signed_up(pool):
+        accounts = Accounts(pool)
+        account = await accounts.find(ANN["email"])
+        assert account
+        assert await accounts.change_password(account, "another hash")
+        assert await Credentials(accounts, timedelta(days=1)).begin_session(account) is None
+        assert await pool.fetchval("SELECT count(*) FROM sessions") == 0
 
 
 async def test_the_client_goes_on_with_the_new_session(client: Client) -> None:
