@@ -1,15 +1,15 @@
 """The chain as the executor uses it."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from libs.service.http import in_short
 from services.executor.answers import MALFORMED, looks_at, looks_of, meta_of, valid_at
 from services.executor.domain import ChainView, Look
 from services.executor.rpc import (
-    LEFT_OUT,
     METHOD_NOT_FOUND,
-    NODE_UNHEALTHY,
+    PASSING,
     Call,
     ChainUnavailable,
     Results,
@@ -102,12 +102,17 @@ class Chain:
         orders = [-1 if turn.bit_count() % 2 else 1 for turn in range(LOOKS_BACK)]
         answers = await self._rpc.gather([pair[::order] for order in orders])
         told = [both[::order] for both, order in zip(answers, orders, strict=True) if not isinstance(both, Exception)]
-        looks = [looks_of([known], 1)[0] for known, _ in told]
-        if found := [look for look in looks if look.status]:
-            return found[0]
+        for known, _ in told:  # first of all: what one found counts, whatever the others are not able to say
+            with suppress(ChainUnavailable):
+                (look,) = looks_of([known], 1)
+                if look.status:
+                    return look
         for trouble in answers:
             if isinstance(trouble, Exception):
                 raise trouble
+        for known, _ in told:
+            _check_told("getSignatureStatuses", known)
+        looks = [looks_of([known], 1)[0] for known, _ in told]
         for place, (_, first) in enumerate(told):
             if first not in [before for _, before in told[:place]]:
                 await self._check_reaches(first, blocks_from)
@@ -144,13 +149,15 @@ class Chain:
             raise ChainUnavailable(f"isBlockhashValid, at slot {slot}: {in_short(valid, 100)}")
         return ChainView(slot, height, holds)
 
-    async def genesis(self) -> str | None:
+    async def genesis(self, *, anew: bool = False) -> str | None:
         """The hash that says which chain it is; None: the node does not know the question.
+
+        `anew`: whatever was said before, since another node may stand behind the same URL by now.
 
         Raises:
             HistoryMissing: it will not say.
         """
-        if self._genesis is None:
+        if anew or self._genesis is None:
             (told,) = await self._rpc.together(Call("getGenesisHash"))
             if not (isinstance(told, RpcRefused) and told.code == METHOD_NOT_FOUND):
                 _check_told("getGenesisHash", told)
@@ -184,8 +191,7 @@ class Chain:
 def _check_told(what: str, answer: Any) -> None:
     """Raises HistoryMissing: the node refuses it, and is not in other trouble."""
     if isinstance(answer, RpcRefused):
-        passing = answer.code in {LEFT_OUT, NODE_UNHEALTHY}
-        raise (ChainUnavailable if passing else HistoryMissing)(f"{what}: {answer}")
+        raise (ChainUnavailable if answer.code in PASSING else HistoryMissing)(f"{what}: {answer}")
 
 
 def _sending(transactions: Sequence[tuple[str, str]], with_balances: bool) -> list[Call]:

@@ -199,8 +199,8 @@ class Settling:
         return proof
 
     async def _check_chain(self, genesis: str | None) -> None:
-        """Raises HistoryMissing: the node is of another chain, as by a mistake in CHAIN_RPC_URL."""
-        here = await self.chain.genesis() if genesis else None
+        """Raises HistoryMissing: the node is of another chain, as by a mistake in CHAIN_RPC_URL or behind it."""
+        here = await self.chain.genesis(anew=True) if genesis else None
         if here and genesis != here:
             raise HistoryMissing(f"it was signed for the chain of genesis {genesis}, and the node is of that of {here}")
 

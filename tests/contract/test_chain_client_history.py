@@ -1,6 +1,7 @@
 """When a signature that is not found never landed: not by a node that began later, nor by one that may be on a fork."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -99,7 +100,7 @@ async def test_a_node_that_refuses_to_say_where_its_blocks_begin_disturbs_no_oth
     assert all("getFirstAvailableBlock" in str(one) for one in found), "it is told what was refused"
 
 
-@pytest.mark.parametrize("refused", ["getFirstAvailableBlock", "getBlock"])
+@pytest.mark.parametrize("refused", ["getFirstAvailableBlock", "getBlock", "getSignatureStatuses"])
 async def test_what_no_call_of_the_node_can_decide_is_for_an_operator_and_ends_by_another_node(
     rig: Rig, refused: str
 ) -> None:
@@ -113,11 +114,14 @@ async def test_what_no_call_of_the_node_can_decide_is_for_an_operator_and_ends_b
     assert isinstance(await rig.settled(now), AttemptFailed)
 
 
-async def test_a_node_that_is_in_other_trouble_is_waited_for(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [NODE_UNHEALTHY, -32603, -32004, -32014, -32019, 429, -32429])
+async def test_a_node_that_is_in_other_trouble_is_waited_for(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
     now = await submitted(rig)
     rig.fake.drop = 1_000_000
     long_after(rig)
-    rig.fake.refuses, rig.fake.refuses_with = "getFirstAvailableBlock", NODE_UNHEALTHY
+    rig.fake.refuses, rig.fake.refuses_with = "getFirstAvailableBlock", code
     monkeypatch.setattr(settling, "SETTLE_SECONDS_MAX", 0.3)
     assert await rig.handle(now) == []
 
@@ -154,6 +158,22 @@ async def test_behind_a_balancer_one_nodes_history_proves_nothing_of_what_anothe
         assert look.status, "it has landed"
 
 
+async def test_what_one_node_found_counts_though_another_behind_the_same_balancer_keeps_no_history(rig: Rig) -> None:
+    now = await submitted(rig)
+    await rig.chain.send(intent(now).transaction)
+    long_after(rig)
+    rig.fake.calls_per_request_max, rig.fake.too_many = 1, lambda: web.Response(status=413)
+    answer, turns = rig.fake._call, itertools.cycle(["getSignatureStatuses", ""])
+
+    def balanced(call: dict[str, Any]) -> dict[str, Any]:
+        rig.fake.refuses = next(turns)
+        return answer(call)
+
+    rig.fake._call = balanced  # type: ignore[method-assign]  # each call is another node
+    look = await rig.chain.look_back(intent(now).signature, SIGNED_AT - 150)
+    assert look.status, "it has landed"
+
+
 @pytest.mark.parametrize("odd", ["standing still", "unreadable", "in no block that is kept"])
 async def test_a_node_that_decides_nothing_long_after_a_chain_should_have_is_said_so(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, odd: str
@@ -182,7 +202,6 @@ async def test_what_is_not_on_another_chain_may_be_on_its_own(rig: Rig, signed_f
     assert intent(now).genesis == (signed_for or None)
     rig.fake.genesis = looked_at
     rig.fake.expire()
-    rig.chain._genesis = None  # another process, after CHAIN_RPC_URL was set anew
     if (signed_for, looked_at) == ("one", "another"):
         with pytest.raises(
             HistoryMissing, match="signed for the chain of genesis one, and the node is of that of anot"
@@ -203,7 +222,6 @@ async def test_a_node_in_trouble_that_does_not_say_which_chain_it_is_proves_noth
     assert intent(now).genesis == "one"
     rig.fake.genesis, rig.fake.genesis_trouble = "another", NODE_UNHEALTHY
     rig.fake.expire()
-    rig.chain._genesis = None  # another process, after CHAIN_RPC_URL was set anew
     assert await rig.handle(now) == []
     rig.fake.genesis_trouble = 0
     with pytest.raises(HistoryMissing, match="the node is of that of another"):
