@@ -69,6 +69,7 @@ class Settling:
     _just_sent: set[str] = field(default_factory=set)
     _sending: Outage = field(default_factory=partial(Outage, "sent"))
     _looking: Outage = field(default_factory=partial(Outage, "looked up"))
+    _undecided: set[str] = field(default_factory=set)  # for long, and told of: others that are decided end nothing
     _showing: Outage = field(default_factory=partial(Outage, "shown"))
 
     async def at_once(self, pending: Sequence[Pending]) -> list[Sequence[Event]]:
@@ -170,21 +171,30 @@ class Settling:
         with crossing("chain.look"):
             seen = await self.poller.watch(sent.signature, for_ms)
         if seen:
-            self._looking.over()
+            self._decided(order)
             return conclude(seen, None, sent.last_valid_block_height)
         try:
             with crossing("chain.view"):
                 view = await self.chain.view(blockhash_of(sent.transaction))
             proof = await self._proof_by(view, sent)
             if isinstance(proof, StillPending):
-                if self.failing.now() - order.updated_at > DECIDED_WITHIN:
-                    raise ChainUnavailable(f"not decided at height {view.block_height}, long after it was sent")
+                self._tell_if_late(order, sent, view)
                 return proof
         except ChainUnavailable as trouble:
             observe.look_trouble(order, sent, str(trouble), news=self._looking.met(order))
             return StillPending()
-        self._looking.over()
+        self._decided(order)
         return proof
+
+    def _decided(self, order: Order) -> None:
+        self._looking.over()
+        self._undecided.discard(order.id)
+
+    def _tell_if_late(self, order: Order, sent: TxSubmitted, view: ChainView) -> None:
+        if self.failing.now() - order.updated_at > DECIDED_WITHIN:
+            why = f"not decided at height {view.block_height}, long after it was sent"
+            observe.look_trouble(order, sent, why, news=order.id not in self._undecided)
+            self._undecided.add(order.id)
 
     async def _proof_by(self, view: ChainView, sent: TxSubmitted) -> Evidence:
         if not past(view, sent.last_valid_block_height):

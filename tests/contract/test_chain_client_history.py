@@ -195,6 +195,24 @@ async def test_a_node_that_decides_nothing_long_after_a_chain_should_have_is_sai
     assert (first["log_level"], {line["log_level"] for line in others} - {"debug"}) == ("warning", set())
 
 
+async def test_that_one_order_is_not_decided_is_said_once_and_is_not_over_when_another_is(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling, "SETTLE_SECONDS_MAX", 0.2)
+    rig.fake.drop = 1_000_000
+    stuck, other = await submitted(rig), await submitted(rig)
+    stuck = Snapshot(stuck.order.model_copy(update={"updated_at": NOW - timedelta(minutes=4)}), stuck.event)
+    with capture_logs() as said:
+        assert await rig.handle(stuck) == []
+        rig.fake.drop = 0
+        assert isinstance(await rig.settled(other), TxConfirmed)
+        rig.fake.drop = 1_000_000
+        assert await rig.handle(stuck) == []
+    told = [line["log_level"] for line in said if line["event"] == "transaction_look_trouble"]
+    assert (told[0], set(told[1:])) == ("warning", {"debug"})
+    assert [line for line in said if line["event"] == "transaction_trouble_over"] == []
+
+
 @pytest.mark.parametrize(("signed_for", "looked_at"), [("one", "another"), ("one", "one"), ("", "one"), ("one", "")])
 async def test_what_is_not_on_another_chain_may_be_on_its_own(rig: Rig, signed_for: str, looked_at: str) -> None:
     rig.fake.genesis, rig.fake.drop = signed_for, 1_000_000
