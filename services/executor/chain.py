@@ -94,9 +94,15 @@ class Chain:
             HistoryMissing: asked for that, it has not, or will not say.
         """
         status = Call("getSignatureStatuses", ([signature], {"searchTransactionHistory": True}))
-        if blocks_from is None:
-            (look,) = looks_of(await self._rpc.together(status), 1)
-            return look
+        known = (await self._rpc.together(status))[0]
+        if blocks_from is None or not isinstance(known, RpcRefused):
+            (look,) = looks_of([known], 1)
+            if look.status or blocks_from is None:
+                return look
+        return await self._look_everywhere(status, blocks_from)
+
+    async def _look_everywhere(self, status: Call, blocks_from: int) -> Look:
+        """`look_back` for what one look does not find: most have landed, and so many looks at each would take long."""
         pair = (status, Call("getFirstAvailableBlock"))
         # In no order that repeats: a balancer's turns must not always lead the second to the node that has it all.
         orders = [-1 if turn.bit_count() % 2 else 1 for turn in range(LOOKS_BACK)]

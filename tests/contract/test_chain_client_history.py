@@ -158,6 +158,16 @@ async def test_behind_a_balancer_one_nodes_history_proves_nothing_of_what_anothe
         assert look.status, "it has landed"
 
 
+async def test_what_landed_long_ago_costs_one_look(rig: Rig) -> None:
+    """After hours without an executor it is so of hundreds of orders, and those of today wait behind their looks."""
+    now = await submitted(rig)
+    await rig.chain.send(intent(now).transaction)
+    long_after(rig)
+    rig.fake.calls.clear()
+    assert (await rig.chain.look_back(intent(now).signature, SIGNED_AT - 150)).status
+    assert rig.fake.calls == ["getSignatureStatuses"]
+
+
 async def test_what_one_node_found_counts_though_another_behind_the_same_balancer_keeps_no_history(rig: Rig) -> None:
     now = await submitted(rig)
     await rig.chain.send(intent(now).transaction)
