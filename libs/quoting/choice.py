@@ -14,6 +14,7 @@ from libs.events.model import (
     RouteSelected,
 )
 from libs.events.order import Order
+from libs.events.reactions import PERMANENT
 from libs.events.retry import RetryPolicy, after_failure
 from libs.events.trusted import changed, trusted
 from libs.quoting.answer import Answer, NoQuote, Offer, Part, Quote
@@ -56,9 +57,7 @@ def decide(
     offers = [Offer(venue, _net(order, result), result) for venue, _, result in answers if isinstance(result, Quote)]
     attempt = order.attempt if attempt is None else attempt
     if not offers:
-        reason, detail = _nobody(answers)
-        order = _in(order, attempt)
-        return after_failure(order, "routing", reason, detail, now=now, fraction=fraction, policy=policy)
+        return _not_quoted(_in(order, attempt), answers, now=now, fraction=fraction, policy=policy)
     # What is left after the network fee ranks; what comes out must be enough, and a dearer venue may give more.
     enough = [offer for offer in offers if offer.quote.amount_out >= wanted_out(order)]
     before, least = venue_before(order), least_instead(order)
@@ -93,21 +92,37 @@ def is_limit(order: Order) -> bool:
     return order.terms is not None and order.terms.limit_price is not None
 
 
+def _waits(order: Order) -> bool:
+    """Whether it is a limit order, and not for this moment only."""
+    return is_limit(order) and order.terms is not None and order.terms.time_in_force not in {"IOC", "FOK"}
+
+
+def _opened(order: Order, best_out: int | None, now: datetime) -> OrderOpened:
+    left_ms = max(0, -((now - order.expires_at) // timedelta(milliseconds=1)))
+    return OrderOpened(
+        attempt=order.attempt,
+        wanted_out=wanted_out(order),
+        best_out=best_out,
+        delay_ms=left_ms,
+        until=order.expires_at,
+    )
+
+
+def _not_quoted(
+    order: Order, answers: Sequence[Answer], *, now: datetime, fraction: float, policy: RetryPolicy
+) -> OrderOpened | AttemptFailed | OrderFailed:
+    """A limit order outlives venues that are away for longer than its attempts: it waits for its price meanwhile."""
+    reason, detail = _nobody(answers)
+    event = after_failure(order, "routing", reason, detail, now=now, fraction=fraction, policy=policy)
+    gives_up = isinstance(event, OrderFailed) and reason not in PERMANENT
+    return _opened(order, None, now) if gives_up and _waits(order) else event
+
+
 def _not_met(
     order: Order, venue: str, best_out: int, *, now: datetime, fraction: float, policy: RetryPolicy
 ) -> OrderOpened | AttemptFailed | OrderFailed:
-    """A limit order waits for its price, unless it is one for this moment only."""
-    terms = order.terms
-    assert terms is not None, "without terms every price will do"
-    if is_limit(order) and terms.time_in_force not in {"IOC", "FOK"}:
-        left_ms = max(0, -((now - order.expires_at) // timedelta(milliseconds=1)))
-        return OrderOpened(
-            attempt=order.attempt,
-            wanted_out=wanted_out(order),
-            best_out=best_out,
-            delay_ms=left_ms,
-            until=order.expires_at,
-        )
+    if _waits(order):
+        return _opened(order, best_out, now)
     quoted, wanted = _shown(order, best_out), _shown(order, wanted_out(order))
     why = f"{venue}, the best, quotes {quoted}; at least {wanted} are wanted"
     return after_failure(order, "routing", Reason.PRICE_NOT_MET, why, now=now, fraction=fraction, policy=policy)

@@ -176,6 +176,20 @@ def test_the_detail_names_every_venue() -> None:
     assert event.detail == "a: HTTP 503; b: no pool"
 
 
+@pytest.mark.parametrize("reason", [Reason.VENUES_UNAVAILABLE, Reason.VENUE_REFUSED, Reason.INSUFFICIENT_LIQUIDITY])
+def test_a_limit_order_that_nobody_quotes_is_tried_again_for_a_while_and_then_waits(reason: Reason) -> None:
+    terms = Terms(min_out=1_600_000_000, limit_price="160")
+    order = an_order(terms=terms, expires_at=NOW + timedelta(seconds=90), attempt=POLICY.attempts_max - 1)
+    assert isinstance(decided(declines("a", reason), order=order), AttemptFailed)
+    last = order.model_copy(update={"attempt": POLICY.attempts_max})
+    assert decided(declines("a", reason), order=last) == OrderOpened(
+        attempt=POLICY.attempts_max, wanted_out=1_600_000_000, delay_ms=90_000, until=order.expires_at
+    )
+    assert isinstance(decided(declines("a", Reason.NO_ROUTE), order=last), OrderFailed), "waiting cannot help"
+    now_or_never = last.model_copy(update={"terms": terms.model_copy(update={"time_in_force": "IOC"})})
+    assert isinstance(decided(declines("a", reason), order=now_or_never), OrderFailed)
+
+
 def test_no_venue_at_all_is_a_failed_attempt() -> None:
     assert failure().reason is Reason.VENUES_UNAVAILABLE
 
