@@ -14,6 +14,7 @@ from libs.events.model import Status
 from libs.events.order import Order
 from libs.events.reactions import WORKERS
 from libs.events.redis_log import open_redis_log
+from libs.events.redis_nodes import ask
 from libs.orders.store import OrderStore, open_store
 from tests.verdict import Evidence, Transcript, fold, judge, kept, open_orders
 from tests.waiting import eventually
@@ -104,7 +105,7 @@ async def collect(
 
 
 async def check_no_work_left(stack: Stack) -> None:
-    """Every order has ended, so nobody has anything to do, and nothing was set aside."""
+    """Every order has ended, so nobody has anything to do, nothing was set aside, and no user's counts as open."""
     async with open_redis_log(stack.redis_url, stack.settings.partitions) as log:
 
         async def nothing_left() -> bool:
@@ -112,6 +113,8 @@ async def check_no_work_left(stack: Stack) -> None:
 
         await eventually(nothing_left, what="empty backlogs")
         assert await log.parked() == []
+        counted = await ask(log._redis, [["KEYS", keys.open("*")] for keys in log._keys])
+        assert counted == [[]] * len(log._keys), "what a user may place is bounded by what is in these"
 
 
 async def all_terminal(stack: Stack, order_ids: Iterable[str], within_s: float = 240) -> None:
