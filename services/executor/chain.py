@@ -155,20 +155,30 @@ class Chain:
             raise ChainUnavailable(f"isBlockhashValid, at slot {slot}: {in_short(valid, 100)}")
         return ChainView(slot, height, holds)
 
-    async def genesis(self, *, anew: bool = False) -> str | None:
-        """The hash that says which chain it is; None: the node does not know the question.
-
-        `anew`: whatever was said before, since another node may stand behind the same URL by now.
+    async def genesis(self) -> str | None:
+        """The hash that says which chain it is, as once told; None: the node does not know the question.
 
         Raises:
             HistoryMissing: it will not say.
         """
-        if anew or self._genesis is None:
-            (told,) = await self._rpc.together(Call("getGenesisHash"))
-            if not (isinstance(told, RpcRefused) and told.code == METHOD_NOT_FOUND):
-                _check_told("getGenesisHash", told)
-            self._genesis = told if isinstance(told, str) else ""
-        return self._genesis or None
+        return (self._genesis if self._genesis is not None else await self._genesis_now()) or None
+
+    async def check_is_of(self, genesis: str | None) -> None:
+        """The node's own chain is asked for anew: another node may stand behind the same URL by now.
+
+        Raises:
+            HistoryMissing: it is of another chain than that, or will not say.
+        """
+        here = await self._genesis_now() if genesis else ""
+        if here and genesis != here:
+            raise HistoryMissing(f"it was signed for the chain of genesis {genesis}, and the node is of that of {here}")
+
+    async def _genesis_now(self) -> str:
+        (told,) = await self._rpc.together(Call("getGenesisHash"))
+        if not (isinstance(told, RpcRefused) and told.code == METHOD_NOT_FOUND):
+            _check_told("getGenesisHash", told)
+        self._genesis = told if isinstance(told, str) else ""
+        return self._genesis
 
     async def height(self) -> int:
         """How many blocks the chain has; a node may be behind."""

@@ -14,7 +14,7 @@ from libs.events.crash import crossing
 from libs.events.model import U64_MAX, Event, Reason, TxConfirmed, TxSubmitted
 from libs.events.order import Order
 from services.executor import observe
-from services.executor.chain import Chain, HistoryMissing, Sent
+from services.executor.chain import Chain, Sent
 from services.executor.domain import (
     ChainView,
     Confirmed,
@@ -168,27 +168,27 @@ class Settling:
             observe.send_trouble(order, tx, "refused", str(taken), news=not again)
 
     async def _evidence(self, order: Order, sent: TxSubmitted, for_ms: int) -> Evidence:
-        with crossing("chain.look"):
-            seen = await self.poller.watch(sent.signature, for_ms)
-        if seen:
-            self._decided(order)
-            return conclude(seen, None, sent.last_valid_block_height)
         try:
-            with crossing("chain.view"):
-                view = await self.chain.view(blockhash_of(sent.transaction))
-            proof = await self._proof_by(view, sent)
-            if isinstance(proof, StillPending):
-                self._tell_if_late(order, sent, view)
-                return proof
+            proof = await self._proof(order, sent, for_ms)
         except ChainUnavailable as trouble:
             observe.look_trouble(order, sent, str(trouble), news=self._looking.met(order))
             return StillPending()
-        self._decided(order)
+        if not isinstance(proof, StillPending):
+            self._looking.over()
+            self._undecided.discard(order.id)
         return proof
 
-    def _decided(self, order: Order) -> None:
-        self._looking.over()
-        self._undecided.discard(order.id)
+    async def _proof(self, order: Order, sent: TxSubmitted, for_ms: int) -> Evidence:
+        with crossing("chain.look"):
+            seen = await self.poller.watch(sent.signature, for_ms)
+        if seen:
+            return conclude(seen, None, sent.last_valid_block_height)
+        with crossing("chain.view"):
+            view = await self.chain.view(blockhash_of(sent.transaction))
+        proof = await self._proof_by(view, sent)
+        if isinstance(proof, StillPending):
+            self._tell_if_late(order, sent, view)
+        return proof
 
     def _tell_if_late(self, order: Order, sent: TxSubmitted, view: ChainView) -> None:
         if self.failing.now() - order.updated_at > DECIDED_WITHIN:
@@ -205,14 +205,8 @@ class Settling:
             look: Look = await self.chain.look_back(sent.signature, blocks_from)
         proof = conclude(look, view, sent.last_valid_block_height)
         if isinstance(proof, Expired):
-            await self._check_chain(sent.genesis)
+            await self.chain.check_is_of(sent.genesis)
         return proof
-
-    async def _check_chain(self, genesis: str | None) -> None:
-        """Raises HistoryMissing: the node is of another chain, as by a mistake in CHAIN_RPC_URL or behind it."""
-        here = await self.chain.genesis(anew=True) if genesis else None
-        if here and genesis != here:
-            raise HistoryMissing(f"it was signed for the chain of genesis {genesis}, and the node is of that of {here}")
 
     async def _with_amount(self, order: Order, sent: TxSubmitted, slot: int) -> Sequence[Event]:
         """A node may know a signature's status long before it shows the transaction."""
