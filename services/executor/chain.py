@@ -174,11 +174,15 @@ class Chain:
             raise HistoryMissing(f"it was signed for the chain of genesis {genesis}, and the node is of that of {here}")
 
     async def _genesis_now(self) -> str:
+        told: Any
         (told,) = await self._rpc.together(Call("getGenesisHash"))
-        if not (isinstance(told, RpcRefused) and told.code == METHOD_NOT_FOUND):
-            _check_told("getGenesisHash", told)
-        self._genesis = told if isinstance(told, str) else ""
-        return self._genesis
+        if isinstance(told, RpcRefused) and told.code == METHOD_NOT_FOUND:
+            told = ""
+        _check_told("getGenesisHash", told)
+        if not isinstance(told, str):
+            raise ChainUnavailable(f"getGenesisHash: {in_short(told, 100)}")
+        self._genesis = told
+        return told
 
     async def height(self) -> int:
         """How many blocks the chain has; a node may be behind."""

@@ -128,6 +128,12 @@ async def test_where_a_nodes_blocks_begin_is_said_in_a_number_or_proves_nothing(
         await chain_of(statuses(None), first).look_back("a", 5)
 
 
+@pytest.mark.parametrize("told", [None, 7, {}, DEEP, RpcRefused(0, "no")])
+async def test_which_chain_it_is_is_said_in_a_text_or_proves_nothing(told: Any) -> None:
+    with pytest.raises(ChainUnavailable, match="getGenesisHash"):
+        await chain_of(told).check_is_of("one")
+
+
 def test_an_answer_that_cannot_be_shown_is_its_own_calls_trouble() -> None:
     said = [{"id": 0, "error": {"code": -1, "message": DEEP}}, {"id": 1, "result": 7}]
     refused, height = rpc._by_id(said, 2)
