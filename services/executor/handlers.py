@@ -113,8 +113,9 @@ class Executor:
                 self._venues[name].build_many(requests, within_s) for name, requests in by_venue.items()
             ))  # fmt: skip
         told = [outcome.last_valid_block_height for each in built for outcome in each if isinstance(outcome, Built)]
-        asking = asyncio.gather(self._heights.beside(told), self._genesis()) if told else None
-        height, genesis = await asking if asking else (None, None)
+        # One after the other: both are known already, as a rule, and tasks for them would cost each order more.
+        height = await self._heights.beside(told) if told else None
+        genesis = await self._genesis() if told else None
         answers = {name: iter(outcomes) for name, outcomes in zip(by_venue, built, strict=True)}
         intents: dict[str, Sequence[Event]] = {}
         for order, selected in wanted:
