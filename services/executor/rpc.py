@@ -17,8 +17,11 @@ LONGER_AGAIN_S = 600.0  # after a list was refused, until one as long is tried a
 METHOD_NOT_FOUND = -32601
 NODE_UNHEALTHY = -32005
 LEFT_OUT = 0  # our own: the node gave no code, or no answer to this one
-# What a node that is in trouble, behind the others or asked too often says of a call that it answers at other times.
-PASSING = frozenset({LEFT_OUT, NODE_UNHEALTHY, -32603, -32004, -32014, -32016, -32019, 429, -32429})
+# What a node says of a call that it answers at other times.
+_ERROR_OF_ITS_OWN, _STORAGE_AWAY = -32603, -32019
+_BEHIND = (-32004, -32014, -32016)
+_TOO_OFTEN = (429, -32429)
+PASSING = frozenset({LEFT_OUT, NODE_UNHEALTHY, _ERROR_OF_ITS_OWN, _STORAGE_AWAY, *_BEHIND, *_TOO_OFTEN})
 _REFUSED = frozenset({400, 404, 405, 422})  # so some say of one call what its error says as well
 _TOO_MANY_CALLS = LIST_REFUSED | {403, 405}
 
