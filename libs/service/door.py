@@ -20,9 +20,9 @@ def connections_max() -> int:
 
 
 class Door:
-    """Makes the protocol of each connection. With more than `most`, those without a request in hand are cut off.
+    """Makes the protocol of each connection. With more than `most`, those that nobody waits for are cut off.
 
-    Anybody can open thousands and send nothing, or half a request, or take no answer; the server would wait for an hour
+    Anybody can open thousands and send nothing, or half a request, or take no answer; the server would wait for them
     with every file the process may open, and nobody else could be let in, nor any store be reached.
     """
 
@@ -43,10 +43,25 @@ class Door:
         room, wanted = self._most - len(there), self._most // 10 + 1
         if room > 0:
             return room
-        waiting = [(one, one.transport) for one in there if one.transport and one._current_request is None]
-        waiting.sort(key=lambda each: each[1].get_write_buffer_size() > 0)  # who reads his answer just now goes last
-        for one, transport in waiting[: wanted - room]:
+        leaving = [(rank, one) for one in there if (rank := _rank(one)) is not None]
+        leaving.sort(key=lambda each: each[0])
+        for _, one in leaving[: wanted - room]:
+            transport = one.transport
             one.force_close()
-            transport.abort()
-        _log.warning("connections without a request cut off to have room", cut=len(waiting[: wanted - room]))
+            if transport:
+                transport.abort()
+        _log.warning("connections cut off to have room", cut=len(leaving[: wanted - room]), there=len(there))
         return wanted
+
+
+def _rank(one: web.RequestHandler) -> int | None:
+    """How early it goes, 0 first: whoever asks and takes what it asked for loses least. None: it stays."""
+    if one.transport is None:
+        return None
+    if request := one._current_request:
+        return None if request.content.is_eof() else 3  # its body is on its way, or is said to be
+    if one._waiter is None or one.transport.get_write_buffer_size():
+        return 2  # its answer is on its way
+    if one._waiter.done():
+        return None  # it has asked just now
+    return 1 if one._request_count else 0

@@ -30,11 +30,12 @@ async def test_without_time_to_drain_a_request_in_hand_does_not_hold_up_the_end(
 
 
 HALF_A_REQUEST = b"GET / HTTP/1.1\r\nHost: "
+HALF_A_BODY = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf"
 MANY_THAT_ARE_NOT_READ = b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n" * 8
 
 
 @both_loops
-@pytest.mark.parametrize("said", [b"", HALF_A_REQUEST, MANY_THAT_ARE_NOT_READ])
+@pytest.mark.parametrize("said", [b"", HALF_A_REQUEST, HALF_A_BODY, MANY_THAT_ARE_NOT_READ])
 def test_connections_that_want_nothing_keep_nobody_else_out(
     said: bytes, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,14 +53,18 @@ def test_connections_that_want_nothing_keep_nobody_else_out(
         async def long(_request: web.Request) -> web.Response:
             return web.Response(body=bytes(4_000_000))
 
+        async def body(request: web.Request) -> web.Response:
+            return web.Response(body=await request.read())
+
         app = web.Application()
-        app.add_routes([web.get("/", lasting), web.get("/long", long)])
+        app.add_routes([web.get("/", lasting), web.get("/long", long), web.post("/body", body)])
         async with serve(app, "127.0.0.1", 0) as port, aiohttp.ClientSession() as session, asyncio.timeout(60):
             in_hand = asyncio.create_task(session.get(f"http://127.0.0.1:{port}/"))
             await asked.wait()
-            silent = [await asyncio.open_connection("127.0.0.1", port, limit=1) for _ in range(2 * most)]
-            for _, writer in silent:
-                writer.write(said)
+            silent = []
+            for _ in range(2 * most):
+                silent.append(await asyncio.open_connection("127.0.0.1", port, limit=1))
+                silent[-1][1].write(said)
             late = [await asyncio.open_connection("127.0.0.1", port) for _ in range(most)]
             await until_cut_off(silent[0])
             answered.set()
@@ -67,6 +72,30 @@ def test_connections_that_want_nothing_keep_nobody_else_out(
             assert await response.text() == "to the end"
             for _, writer in [*silent, *late]:
                 writer.transport.abort()
+
+    run(story())
+
+
+@both_loops
+def test_who_never_asked_goes_before_who_did(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (OF_OUR_OWN, OF_OUR_OWN))
+
+    async def hello(_request: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    async def story() -> None:
+        app = web.Application()
+        app.add_routes([web.get("/", hello)])
+        async with serve(app, "127.0.0.1", 0) as port, asyncio.timeout(60):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            silent = []
+            for _ in range(2):
+                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 OK")
+                silent += [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * OF_OUR_OWN)]
+            await until_cut_off(silent[0])
+            for _, one in [*silent, (reader, writer)]:
+                one.transport.abort()
 
     run(story())
 
