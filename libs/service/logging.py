@@ -45,6 +45,8 @@ def _text_line() -> structlog.typing.Processor:
 
     def line(logger: Any, method: str, fields: structlog.typing.EventDict) -> bytes:
         shown = {key: harmless(value) if isinstance(value, str) else value for key, value in fields.items()}
+        if isinstance(where := fields.get("exception"), str):
+            shown["exception"] = "\n".join(map(harmless, where.split("\n")))
         return str(render(logger, method, shown)).encode(errors="replace")
 
     return line

@@ -2,7 +2,7 @@
 
 
 def harmless(text: str) -> str:
-    """The text with each such character escaped, but for the ends of lines."""
+    """The text with each such character escaped, the ends of lines too."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

@@ -55,8 +55,19 @@ def test_what_a_stranger_wrote_gives_no_orders_to_a_terminal() -> None:
     program = (
         "import structlog; from libs.service.logging import configure_logging\n"
         "configure_logging('gateway', fmt='pretty')\n"
-        "structlog.get_logger().warning('need_failed', reason='\\x1b]0;mine\\x07', path='a\\rb c\\x9bd')"
+        "structlog.get_logger().warning('need_failed\\nof', reason='\\x1b]0;mine\\x07', path='a\\rb c\\x9bd\\ne')"
     )
     done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, check=True)
     said = re.sub(r"\x1b\[[0-9;]*m", "", done.stderr.decode())  # the colours are ours
-    assert not set(said) & {"\x1b", "\x07", "\r", "\x9b"}, repr(said)
+    assert not set(said.removesuffix("\n")) & {"\x1b", "\x07", "\r", "\n", "\x9b"}, repr(said)
+
+
+def test_where_an_error_came_from_is_shown_line_by_line() -> None:
+    program = (
+        "import structlog; from libs.service.logging import configure_logging\n"
+        "configure_logging('gateway', fmt='pretty')\n"
+        "try: raise ValueError('\\x07')\n"
+        "except ValueError: structlog.get_logger().exception('unexpected_error')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, check=True)
+    assert done.stderr.decode().splitlines()[-1] == "ValueError: \\x07"

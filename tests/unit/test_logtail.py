@@ -65,7 +65,8 @@ def test_what_a_stranger_wrote_gives_no_orders_to_a_terminal(
 ) -> None:
     tail, log = LogTail(repeat), tmp_path / "gateway.log"
     tail.follow(log)
-    warn(log, "a path of \x1b]0;mine\x07 and \x9b31m and\rall is well, in käse and 円")
+    warn(log, "a path of \x1b]0;mine\x07 and \x9b31m and\r\nexecutor: all is well, in käse and 円")
     tail.look()
     said = capsys.readouterr().out
-    assert said == "gateway: warning: a path of \\x1b]0;mine\\x07 and \\x9b31m and\\rall is well, in käse and 円\n"
+    shown = "a path of \\x1b]0;mine\\x07 and \\x9b31m and\\r\\nexecutor: all is well, in käse and 円"
+    assert said == f"gateway: warning: {shown}\n"
