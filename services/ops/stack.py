@@ -15,6 +15,7 @@ from libs.events.upkeep import Upkeep
 from libs.orders.store import OrderStore, StoreUnavailable
 from libs.service.settings import ConfigurationError, Settings, load_settings
 
+WRITTEN = ("partitions", "redis_memory_mb")  # of the settings a stack was started with
 EXIT_DIFFERS, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
@@ -69,6 +70,7 @@ def find_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, st
     """The settings of the running stack and its base URL: the environment first, then what `make run` wrote down.
 
     It started what the environment does not name, so what it wrote counts where it runs on the Redis that was given.
+    Whoever asks in another terminal has not the environment it was started with.
 
     Raises:
         Refusal: neither names a stack.
@@ -88,6 +90,7 @@ def find_settings(environ: Mapping[str, str] = os.environ) -> tuple[Settings, st
             update={
                 "redis_url": str(state["redis_url"]),
                 "database_url": settings.database_url or str(state["database_url"]),
+                **{name: int(state[name]) for name in WRITTEN if name in state and not environ.get(name.upper())},
             }
         )
         return found, str(state.get("base_url", base_url))

@@ -11,7 +11,7 @@ from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE, Refus
 
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    for name in ("REDIS_URL", "REDIS_HOST", "DATABASE_URL", "PORT"):
+    for name in ("REDIS_URL", "REDIS_HOST", "DATABASE_URL", "PORT", "PARTITIONS", "REDIS_MEMORY_MB"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     return tmp_path
@@ -45,6 +45,15 @@ def test_a_stack_on_a_redis_that_was_given_has_its_own_postgres(nowhere: Path, m
     monkeypatch.setenv("REDIS_URL", "redis://here:1/0")
     settings, base_url = find_settings()
     assert (settings.redis(), settings.database_url, base_url) == tuple(state.values())
+
+
+@pytest.mark.parametrize("name", ["partitions", "redis_memory_mb"])
+def test_a_stack_knows_what_it_was_started_with(nowhere: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    state = {"redis_url": "redis://here:1/0", "database_url": "postgresql://there/x", name: 64}
+    (nowhere / "stack.json").write_text(json.dumps(state))
+    assert getattr(find_settings()[0], name) == 64
+    monkeypatch.setenv(name.upper(), "32")
+    assert getattr(find_settings()[0], name) == 32
 
 
 @pytest.mark.parametrize(
