@@ -25,6 +25,7 @@ from deploy.local.plan import (
     rungs_to_try,
 )
 from deploy.local.processes import Command, spawn
+from deploy.local.roster import told_to
 from deploy.local.unprivileged import make_enterable, reachable_by, server_user, staged
 from libs.orders.connection import connect
 from libs.service.settings import ConfigurationError
@@ -67,7 +68,7 @@ async def planned_postgres(environ: Mapping[str, str], folders: Folders, *, dura
         if user:
             shutil.chown(sockets, user)
         if not data.exists():
-            await _make_cluster(programs, home, data, folders, environ, user, durable=durable)
+            await _make_cluster(programs, home, data, folders, told_to("postgres", environ), user, durable=durable)
         locks = [lock]
         if data.is_symlink():  # copies of the data folder lead to the same files
             both = locked_for_child(home, FOLDER_FREE_WITHIN_S, refusal, folder=True)
@@ -77,7 +78,7 @@ async def planned_postgres(environ: Mapping[str, str], folders: Folders, *, dura
             stale.unlink(missing_ok=True)
         listen = ("-c", "listen_addresses=", "-c", f"unix_socket_directories={sockets}")
         argv = (str(programs / "postgres"), "-D", str(home), *listen, *(DURABLE if durable else THROW_AWAY))
-        command = _serving(argv, home, sockets, folders, environ, user, locks)
+        command = _serving(argv, home, sockets, folders, told_to("postgres", environ), user, locks)
         url = f"postgresql://postgres@/{DATABASE}?host={sockets}"
         own = f"postgresql://postgres@/postgres?host={sockets}"
         yield Plan("postgres", url, binary.rung, command, _check(own, create=DATABASE))

@@ -24,6 +24,7 @@ from deploy.local.plan import (
     rungs_to_try,
 )
 from deploy.local.processes import Command
+from deploy.local.roster import told_to
 from libs.service.settings import load_settings
 
 URL_VARIABLES = ("REDIS_URL", "REDIS_HOST")
@@ -57,7 +58,7 @@ async def planned_redis(environ: Mapping[str, str], folders: Folders, *, durable
     async with locked_for_child(data / "lock", FOLDER_FREE_WITHIN_S, refusal) as lock:
         write_private(data / WRITTEN_BY, f"{binary.product} {binary.major}\n")  # whole or not: the disk may be full
         argv = _argv(binary, data, socket, durable=durable)
-        command = Command("redis", argv, folders.log("redis"), environ, keep_fds=(lock,))
+        command = Command("redis", argv, folders.log("redis"), told_to("redis", environ), keep_fds=(lock,))
         yield Plan("redis", url, binary.rung, command, _check(url))
 
 

@@ -164,15 +164,15 @@ class Stack:
         self.ports = choose_ports(self.settings, self.env, claimed)
         keys = load_or_make_keys(folders.keys, self.env)
         if any(map(can_fork, (*(service.command for service in self.roster), self._migrate or ()))):
-            self._spawn = (await undo.enter_async_context(forking(folders.log("fork-server"), self.env))).spawn
-        self.stores, kept = await start_stores(
-            told_to("stores", self.env), folders, undo, self._tell, durable=self._durable
-        )
+            told = told_to("fork-server", self.env)
+            self._spawn = (await undo.enter_async_context(forking(folders.log("fork-server"), told))).spawn
+        self.stores, kept = await start_stores(self.env, folders, undo, self._tell, durable=self._durable)
         self._kept = {one.name: one for one in kept}
         urls = {"REDIS_URL": self.redis_url, "DATABASE_URL": self.database_url}
         self.env = shared_environment(self.env, self.ports, folders.data, urls, keys)
         if self._migrate:
-            await run_migrations(self._migrate, folders, self.env, self._spawn, self._tell)
+            told = told_to("migrate", self.env)
+            await run_migrations(self._migrate, folders, told, self._spawn, self._tell)
         undo.push_async_callback(self._stop_services)
         self._start_services(claimed, undo)
         await until_up(list(self._kept.values()), self._tell, folders.logs)
@@ -218,6 +218,8 @@ class Stack:
             "base_url": self.base_url,
             "redis_url": self.redis_url,
             "database_url": self.database_url,
+            "partitions": self.settings.partitions,
+            "redis_memory_mb": self.settings.redis_memory_mb,
             "ports": vars(self.ports),
             "admin_ports": self.admin_ports,
             "pids": self.pids,

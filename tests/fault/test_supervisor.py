@@ -8,7 +8,8 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from redis.asyncio import Redis
 
+from deploy.local.forks import Forks, forking
 from deploy.local.roster import Service
 from deploy.local.stack import Stack
 from libs.service.settings import ConfigurationError
@@ -128,6 +130,25 @@ async def test_a_postgres_that_was_asked_to_end_does_not_wait_for_the_services(d
         held.terminate()
         await (await asyncpg.connect(running.database_url)).close()
     assert said[0] == "postgres was asked to end, and waits for its clients: it ends at once"
+
+
+async def test_what_starts_services_and_what_stores_them_is_told_no_secret(
+    data: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forked process has in its memory what its parent was told, and others see what one that runs as nobody was."""
+    told: list[Mapping[str, str]] = []
+
+    def forking_with(log: Path, environ: Mapping[str, str]) -> AbstractAsyncContextManager[Forks]:
+        told.append(environ)
+        return forking(log, environ)
+
+    monkeypatch.setattr("deploy.local.stack.forking", forking_with)
+    localnet = Service("localnet", (sys.executable, "-m", "services.localnet"))
+    given = ("REDIS_URL", "WALLET_SECRET", "JWT_SECRET")
+    async with stack(data, localnet, REDIS_URL=redis_url, WALLET_SECRET="given", JWT_SECRET="given" * 8) as running:
+        if "postgres" in running.pids:  # else it is given by URL, too
+            told.append(psutil.Process(running.pids["postgres"]).environ())
+    assert not [secret for environ in told for secret in given if secret in environ]
 
 
 async def test_a_stopped_service_stays_down_until_started(data: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from deploy.local import roster
 from deploy.local.ports import Claims
-from deploy.local.roster import Service, choose_ports, own_environment, services, stop_stages
+from deploy.local.roster import Service, choose_ports, own_environment, services, stop_stages, told_to
 from libs.service.settings import ConfigurationError, load_settings
 
 
@@ -42,6 +42,13 @@ def test_a_process_is_told_no_secret_it_has_no_need_of() -> None:
         "projector": set(),
         "localnet": set(),
     }
+
+
+@pytest.mark.parametrize("name", ["redis", "postgres", "localnet"])
+def test_what_uses_no_store_is_not_told_where_it_is_which_may_hold_a_password(name: str) -> None:
+    addresses = {"REDIS_URL": "redis://:secret@10.0.0.1", "DATABASE_URL": "postgresql://me:secret@10.0.0.2"}
+    assert told_to(name, {**addresses, "PATH": "/bin"}) == {"PATH": "/bin"}
+    assert told_to("router-2", addresses) == told_to("migrate", addresses) == addresses
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
