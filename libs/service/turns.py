@@ -10,6 +10,10 @@ class TurnTooFar(Exception):
     """What the same user asked for before was not done in time."""
 
 
+class NoTurnFree(Exception):
+    """What others asked for before was not done in time."""
+
+
 class Turns:
     """First come, first served: each user, and what one user asks for."""
 
@@ -18,18 +22,26 @@ class Turns:
         self._of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def of(self, user: str, within_s: float | None = None) -> AsyncIterator[None]:
-        """The block is one turn of `user`; `within_s`: the longest wait for his own others.
+    async def of(
+        self, user: str, within_s: float | None = None, room_within_s: float | None = None
+    ) -> AsyncIterator[None]:
+        """The block is one turn of `user`. `within_s`, `room_within_s`: the longest wait for his own others, for all.
 
         Raises:
-            TurnTooFar
+            TurnTooFar, NoTurnFree
         """
         own = self._of.setdefault(user, asyncio.Semaphore(self._of_one_user))
         async with AsyncExitStack() as held:
-            try:
-                async with asyncio.timeout(within_s):
-                    await held.enter_async_context(own)
-            except TimeoutError:
-                raise TurnTooFar from None
-            await held.enter_async_context(self._room)
+            await _take(own, held, within_s, TurnTooFar)
+            await _take(self._room, held, room_within_s, NoTurnFree)
             yield
+
+
+async def _take(
+    room: asyncio.Semaphore, held: AsyncExitStack, within_s: float | None, too_late: type[Exception]
+) -> None:
+    try:
+        async with asyncio.timeout(within_s):
+            await held.enter_async_context(room)
+    except TimeoutError:
+        raise too_late from None

@@ -8,7 +8,7 @@ from libs.events.errors import LogMismatch, LogUnavailable
 from libs.orders.resume import NotResumable
 from libs.orders.store import StoreBehind, StoreUnavailable
 from libs.service.shared import SharedUnavailable
-from libs.service.turns import TurnTooFar
+from libs.service.turns import NoTurnFree, TurnTooFar
 from services.gateway import observe
 from services.gateway.accounts import DatabaseUnavailable, EmailTaken
 from services.gateway.auth import Busy
@@ -30,6 +30,7 @@ _FATES: tuple[tuple[type[Exception], str, str], ...] = (
     (StoreBehind, "database_unavailable", "The database is behind: not all of your orders can be listed yet."),
     (StoreUnavailable, "database_unavailable", "The database cannot be reached."),
     (NotifierUnavailable, "notifier_unavailable", "The WebSocket service cannot be reached."),
+    (NoTurnFree, "busy", "Much is read for others now: come back."),
     (TurnTooFar, "rate_limited", "What you asked for before is still read: ask for one thing after the other."),
     (web.RequestPayloadError, "malformed_body", "The body does not arrive as its headers say."),
 )

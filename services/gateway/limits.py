@@ -58,6 +58,7 @@ PAGE_DEFAULT = 50
 RESUME_ENTRIES_MAX = 50_000  # of everybody in the partition, behind a cursor
 READERS_AT_ONCE, READERS_OF_USER = 8, 2  # of that much, or of many histories; the rest wait
 TURN_WAIT_S = 2.0  # the longest for what one user asked for before; beyond: 429
+ROOM_WAIT_S = 5.0  # for what all others asked for before; beyond: 503
 # Beyond: 503, as asyncpg may take much longer to give a silent connection up. A silent Redis is waited for by rates
 # (2 s) and then by the log (5 s), which says what it is: who ended that would take it for the database.
 READ_DEADLINE_S = 8.0

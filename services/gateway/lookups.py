@@ -100,7 +100,7 @@ class Lookups:
         return [one.body for one in await self._of_lists.of(page)]
 
     async def _with_events(self, user: str, page: Sequence[Listed]) -> Sequence[Body]:
-        async with self._turns.of(user, limits.TURN_WAIT_S):
+        async with self._turns.of(user, limits.TURN_WAIT_S, limits.ROOM_WAIT_S):
             orders = await self._parts.views.whole(page)
             return [await self._expanded(orders[one.id]) for one in page if one.id in orders]
 
@@ -160,7 +160,7 @@ class Lookups:
         if cursor is None:
             return answer({"events": [], "cursor": str(Cursor(log.epoch, partition, await log.tip(partition)))})
         epoch = log.epoch  # of all that is read from here on, though another log may be open before it is told
-        async with self._turns.of(user, limits.TURN_WAIT_S):
+        async with self._turns.of(user, limits.TURN_WAIT_S, limits.ROOM_WAIT_S):
             found, after = await self._found(user, position_of(cursor, self._parts.reads, user), limit)
         if log.epoch != epoch:
             raise NotResumable("The log was repaired while it was read.")

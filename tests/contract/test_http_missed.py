@@ -227,6 +227,24 @@ async def test_who_asks_for_more_than_is_read_for_him_in_time_is_told_to_come_ba
         assert len((await first)["events"]) == 2
 
 
+async def test_that_others_ask_for_much_is_not_taken_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = SlowlyRead()
+    monkeypatch.setattr(limits, "ROOM_WAIT_S", 0.01)
+    monkeypatch.setattr(limits, "READERS_AT_ONCE", 1)
+    monkeypatch.setattr(limits, "READ_DEADLINE_S", 1.0)
+    async with gateway(log=log) as client:
+        others = client.other("user-2")
+        cursors = [(await one.get("/api/events")).body["cursor"] for one in (client, others)]
+        await story(log, "user-1", 2)
+        await story(log, "user-2", 2)
+        reading = asyncio.create_task(client.get(f"/api/events?cursor={cursors[0]}"))
+        await eventually(lambda: log.reading.total() == 1)
+        answer = await others.get(f"/api/events?cursor={cursors[1]}")
+        assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "busy", "1")
+        log.released.set()
+        await reading
+
+
 async def test_a_redis_that_stays_silent_is_not_taken_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in (
         "libs.events.redis_client.CONNECT_TIMEOUT_S",
