@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from libs.events.errors import LogMismatch
+from libs.service.door import connections_max
 from services.gateway import dto, limits
 from services.gateway.accounts import DatabaseUnavailable
 from services.gateway.api import Api
@@ -49,7 +50,8 @@ class OrderEntry:
         text = credential_of(request)
         caller = await self._parts.callers.by_text(text, _SCOPE) if text else None
         strangers = 0 if caller else sum(talk.caller is None for talk in self._open)
-        if len(self._open) >= limits.ENTRY_SOCKETS_MAX or strangers >= limits.ENTRY_STRANGERS_MAX:
+        most = min(limits.ENTRY_SOCKETS_MAX, connections_max() // limits.ENTRY_ONE_IN)
+        if len(self._open) >= most or strangers >= min(limits.ENTRY_STRANGERS_MAX, max(1, most // 10)):
             raise Problem("busy", "Too many sockets for orders are open.")
         ws = web.WebSocketResponse(
             heartbeat=limits.ENTRY_PING_S, max_msg_size=limits.BODY_BYTES_MAX, compress=False, timeout=limits.LINGER_S

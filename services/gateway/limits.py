@@ -68,6 +68,7 @@ QUOTE_FIRM_FOR = timedelta(seconds=10)
 QUOTE_EVERY_S = 1.0  # a stream looks again
 QUOTE_STREAM_S = 600.0
 QUOTE_STREAMS_PER_USER_MAX, QUOTE_STREAMS_MAX = 5, 500
+QUOTE_STREAMS_ONE_IN = 16  # of the connections that open files permit, if that is less
 QUOTE_ID_CHARS_MAX = 512
 
 # Commits
@@ -87,6 +88,7 @@ LINGER_S = 5.0  # for what is still to be written when the other end has closed
 
 # Sockets for orders
 ENTRY_SOCKETS_MAX, ENTRY_SOCKETS_PER_USER_MAX = 2_000, 20
+ENTRY_ONE_IN = 8  # of the connections that open files permit, if that is less
 ENTRY_STRANGERS_MAX = 200  # that have not said who they are: nobody without an account can keep all others out
 ENTRY_MESSAGES_IN_HAND_MAX = 128  # of one socket; beyond: it is not read
 ENTRY_AUTH_WAIT_S = 10.0

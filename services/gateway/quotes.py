@@ -22,6 +22,7 @@ from libs.events.retry import RetryPolicy
 from libs.orders.presentation import candidate_body, order_body, route_body, shown_time
 from libs.quoting.choice import decide
 from libs.quoting.venues import Venues
+from libs.service.door import connections_max
 from libs.venues.tokens import Token, to_decimal_text
 from services.gateway import limits
 from services.gateway.bodies import FieldError, Invalid
@@ -119,7 +120,7 @@ class Quotes:
         """While a stream is open; raises Problem when there are too many."""
         if self._streams[who] >= limits.QUOTE_STREAMS_PER_USER_MAX:
             raise Problem("rate_limited", "Too many streams of quotes: close one.", headers={"Retry-After": "1"})
-        if self._streams.total() >= limits.QUOTE_STREAMS_MAX:
+        if self._streams.total() >= min(limits.QUOTE_STREAMS_MAX, connections_max() // limits.QUOTE_STREAMS_ONE_IN):
             raise Problem("busy", "Too many streams of quotes are open.")
         self._streams[who] += 1
         try:

@@ -38,7 +38,7 @@ class Tunnels:
         if parts.scheme != "http" or not parts.hostname:
             raise ConfigurationError(f"NOTIFIER_URL must be http://host:port, not {notifier_url}")
         self._host, self._port = parts.hostname, parts.port or 80
-        # The last quarter of the connections there may be is for requests: sockets of anybody's must not keep them out.
+        # The last quarter of the connections there may be is for all else: sockets of anybody's must not keep it out.
         self._files_permit = connections_max() * 3 // 4
         self._open: set[_End] = set()
         self._asking = 0

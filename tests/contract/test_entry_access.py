@@ -1,12 +1,14 @@
 """Who may place orders on a socket, for how long, and how many sockets there are."""
 
+import resource
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import ClientConnectionResetError, WSServerHandshakeError
 
+from libs.service.door import OF_OUR_OWN
 from libs.service.tokens import issue_token
 from services.gateway import limits
 from tests.contract.entry_rig import asked, closed_with, connect, place
@@ -73,6 +75,20 @@ async def test_as_many_sockets_as_may_be_and_who_leaves_makes_room(
 
     for _ in range(3):
         await eventually(let_in, within_s=30)
+
+
+async def test_sockets_for_orders_leave_open_files_for_requests(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (2 * OF_OUR_OWN, 2 * OF_OUR_OWN))
+    async with AsyncExitStack() as stack:
+
+        async def open_as_many_as_a_user_may() -> None:
+            for _ in range(limits.ENTRY_SOCKETS_PER_USER_MAX):
+                await stack.enter_async_context(connect(client))
+
+        with pytest.raises(WSServerHandshakeError, match="503"):
+            await open_as_many_as_a_user_may()
 
 
 async def test_strangers_keep_nobody_out_who_says_who_he_is(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

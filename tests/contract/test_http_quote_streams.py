@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import resource
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from libs.service.door import OF_OUR_OWN
 from libs.service.shared import open_shared
 from services.gateway import limits
 from tests.contract.fake_venue import answers
@@ -120,6 +123,18 @@ async def test_who_has_no_stream_is_not_told_to_close_one(monkeypatch: pytest.Mo
             refused = await client.other("bob").get(path)
     assert (refused.status, refused.code) == (503, "busy")
     assert "close" not in refused.body["detail"]
+
+
+async def test_streams_of_quotes_leave_open_files_for_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (2 * OF_OUR_OWN, 2 * OF_OUR_OWN))
+    path = ASKED.replace("/quotes", "/quotes/stream")
+    async with market(Market(1_500_000_000)) as client, AsyncExitStack() as stack:
+        mine = {"Authorization": f"Bearer {client.token}"}
+        for _ in range(limits.QUOTE_STREAMS_PER_USER_MAX - 1):
+            stream = await stack.enter_async_context(client.session.get(client.url + path, headers=mine))
+            assert stream.status == 200
+        refused = await client.get(path)
+    assert (refused.status, refused.code) == (503, "busy")
 
 
 async def next_quote(stream: Any) -> str:
