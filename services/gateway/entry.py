@@ -16,6 +16,7 @@ from aiohttp import WSMsgType, web
 
 from libs.events.errors import LogMismatch
 from libs.service.door import connections_max
+from libs.service.strangers import Strangers
 from services.gateway import dto, limits
 from services.gateway.accounts import DatabaseUnavailable
 from services.gateway.api import Api
@@ -41,6 +42,7 @@ class OrderEntry:
     def __init__(self, parts: Parts, api: Api) -> None:
         self._parts, self._api = parts, api
         self._open: set[Talk] = set()
+        self._strangers = Strangers()
         self._of_user: Counter[str] = Counter()
         self._closing: set[asyncio.Task[Any]] = set()
 
@@ -49,9 +51,8 @@ class OrderEntry:
         check_handshake(request)
         text = credential_of(request)
         caller = await self._parts.callers.by_text(text, _SCOPE) if text else None
-        strangers = 0 if caller else sum(talk.caller is None for talk in self._open)
         most = min(limits.ENTRY_SOCKETS_MAX, connections_max() // limits.ENTRY_ONE_IN)
-        if len(self._open) >= most or strangers >= min(limits.ENTRY_STRANGERS_MAX, max(1, most // 10)):
+        if len(self._open) >= most:
             raise Problem("busy", "Too many sockets for orders are open.")
         ws = web.WebSocketResponse(
             heartbeat=limits.ENTRY_PING_S, max_msg_size=limits.BODY_BYTES_MAX, compress=False, timeout=limits.LINGER_S
@@ -63,6 +64,8 @@ class OrderEntry:
         await ws.prepare(request)
         talk = Talk(request, ws)
         self._open.add(talk)
+        if caller is None:
+            self._strangers.came(talk, min(limits.ENTRY_STRANGERS_MAX, max(1, most // 10)))
         try:
             first, name = (caller, None) if caller else await self._first_message(talk)
             if await self._let_in(talk, first):
@@ -115,6 +118,7 @@ class OrderEntry:
         if talk.expiry:
             talk.expiry.cancel()
         talk.caller = caller
+        self._strangers.gone(talk)
         left_s = max(0.0, (caller.expires_at - datetime.now(UTC)).total_seconds())
         talk.expiry = asyncio.get_running_loop().call_later(left_s, self._expire, talk)
         return True
@@ -126,6 +130,7 @@ class OrderEntry:
 
     def _leave(self, talk: Talk) -> None:
         self._open.discard(talk)
+        self._strangers.gone(talk)
         if talk.expiry:
             talk.expiry.cancel()
         if talk.caller:

@@ -45,6 +45,11 @@ class Talk:
         except (ConnectionError, ClientConnectionError):
             pass
 
+    def cut(self) -> None:
+        """See `Stranger.cut`."""
+        if transport := self.request.transport:
+            transport.abort()
+
     async def close(self, code: int, reason: str) -> None:
         """Say why and go."""
         with self._patience(2 * limits.LINGER_S):  # to be told, and to answer

@@ -89,7 +89,7 @@ LINGER_S = 5.0  # for what is still to be written when the other end has closed
 # Sockets for orders
 ENTRY_SOCKETS_MAX, ENTRY_SOCKETS_PER_USER_MAX = 2_000, 20
 ENTRY_ONE_IN = 8  # of the connections that open files permit, if that is less
-ENTRY_STRANGERS_MAX = 200  # that have not said who they are: nobody without an account can keep all others out
+ENTRY_STRANGERS_MAX = 200  # that have not said who they are, or a tenth of all; beyond: the oldest is cut off
 ENTRY_MESSAGES_IN_HAND_MAX = 128  # of one socket; beyond: it is not read
 ENTRY_AUTH_WAIT_S = 10.0
 ENTRY_PING_S = 25.0

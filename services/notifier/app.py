@@ -6,6 +6,7 @@ from hashlib import sha1
 from aiohttp import hdrs, web
 
 from libs.service.health import Health, health_routes
+from libs.service.strangers import Strangers
 from libs.service.takeover import Taken, take_over
 from services.notifier.access import Access
 from services.notifier.admission import admitted
@@ -50,7 +51,7 @@ class OrdersSocket:
 
 def make_app(hub: Hub, access: Access, health: Health) -> web.Application:
     """What is served on the notifier's port."""
-    context = Context(hub, access, Wheel(), access.limits)
+    context = Context(hub, access, Strangers(), Wheel(), access.limits)
     app = web.Application()
     app.add_routes(
         [

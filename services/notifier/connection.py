@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from libs.service.strangers import Strangers
 from libs.service.tokens import Claims
 from services.notifier import observe
 from services.notifier.access import Access
@@ -26,6 +27,7 @@ class Context:
 
     hub: Hub
     access: Access
+    strangers: Strangers
     wheel: Wheel
     limits: Limits
 

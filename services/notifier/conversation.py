@@ -49,6 +49,17 @@ class Conversation(Connection):
         if self._asked:
             self._auth_by = self._heard_at + self._context.limits.auth_wait_s
         super().stand(transport)
+        if self._asked:
+            self._context.strangers.came(self, self._context.limits.strangers_max)
+
+    def cut(self) -> None:
+        """See `Stranger.cut`."""
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._context.strangers.gone(self)
+        super().connection_lost(exc)
 
     # The wire
 
@@ -154,6 +165,7 @@ class Conversation(Connection):
     def _sign_in(self, claims: Claims) -> None:
         access, subscriber, asked = self._context.access, self.subscriber, self._asked
         self._asked, self._auth_by = None, NEVER
+        self._context.strangers.gone(self)
         if access.too_many(claims.user_id):
             subscriber.close(Close.TOO_MANY)
         elif subscriber.orders and not all(map(access.is_order_id, subscriber.orders)):

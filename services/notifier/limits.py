@@ -10,6 +10,7 @@ class Limits:
 
     sockets_max: int = 10_000  # beyond: 503 before the upgrade, the balancer tries another process
     sockets_per_user_max: int = 50  # beyond: 429 before the upgrade, 4429 after it
+    strangers_max: int = 200  # sockets that have not said whose they are; beyond: the oldest of them is cut off
     unsent_bytes_max: int = 1 << 20  # per socket; beyond: closed as slow
     held_events_max: int = 1_000  # per socket, while its snapshot is read; beyond: closed as slow
     message_bytes_max: int = 4 * 1024  # inbound; beyond: closed with 1009

@@ -92,18 +92,18 @@ async def test_sockets_for_orders_leave_open_files_for_requests(
 
 
 async def test_strangers_keep_nobody_out_who_says_who_he_is(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "ENTRY_SOCKETS_MAX", 3)
+    monkeypatch.setattr(limits, "ENTRY_SOCKETS_MAX", 5)
     monkeypatch.setattr(limits, "ENTRY_STRANGERS_MAX", 1)
-    async with connect(client, token="") as ws:
-        for _ in range(3):
-            with pytest.raises(WSServerHandshakeError) as refused:
-                await connect(client, token="")
-            assert refused.value.status == 503
-        async with connect(client) as known:
-            assert (await asked(known, {"op": "ping"}))[0]["type"] == "pong"
-        assert (await asked(ws, {"op": "auth", "token": client.token}))[0]["type"] == "authenticated"
-        async with connect(client, token=""):  # there is room for another
-            pass
+    async with AsyncExitStack() as stack:
+        known = await stack.enter_async_context(connect(client))
+        late = await stack.enter_async_context(connect(client, token=""))
+        for _ in range(10):
+            before, late = late, await stack.enter_async_context(connect(client, token=""))
+            assert (await closed_with(before))[0] == 1006
+        assert (await asked(late, {"op": "auth", "token": client.token}))[0]["type"] == "authenticated"
+        await stack.enter_async_context(connect(client, token=""))
+        for one in (known, late):
+            assert (await asked(one, {"op": "ping"}))[0]["type"] == "pong"
 
 
 async def test_who_only_pings_and_never_says_who_he_is_is_not_kept(

@@ -1,5 +1,6 @@
 """Who may listen, to what, for how long, and how many at once."""
 
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -51,6 +52,24 @@ async def test_any_other_first_message_closes_the_socket(notifier: Notifier, fir
 async def test_a_socket_that_never_says_who_it_is_is_closed() -> None:
     async with running(MemoryLog(PARTITIONS), replace(LIMITS, auth_wait_s=0.01)) as notifier, notifier.connect() as ws:
         assert (await closed_with(ws))[0] == 4401
+
+
+async def test_of_too_many_that_do_not_say_who_they_are_the_oldest_goes_and_nobody_who_does() -> None:
+    limits = replace(LIMITS, sockets_max=5, strangers_max=2, auth_wait_s=60)
+    async with running(MemoryLog(PARTITIONS), limits) as notifier, AsyncExitStack() as stack:
+        known = [await stack.enter_async_context(notifier.connect(user)) for user in ("alice", None)]
+        await notifier.sign_in(known[1], "bob")
+        for one in known:
+            assert (await one.receive_json())["type"] == "snapshot"
+        strangers = [await stack.enter_async_context(notifier.connect()) for _ in range(2)]
+        for _ in range(6):
+            strangers.append(await stack.enter_async_context(notifier.connect()))
+            assert (await closed_with(strangers.pop(0)))[0] == 1006
+        await notifier.sign_in(strangers[0], "carol")
+        assert (await strangers[0].receive_json())["type"] == "snapshot"
+        for one in known:
+            await one.send_json({"op": "ping"})
+            assert await one.receive_json() == {"type": "pong"}
 
 
 @pytest.mark.parametrize("whose", ["somebody else's", "nobody's", "malformed"])
