@@ -38,6 +38,8 @@ async def _body_of(request: web.Request) -> bytes:
     except TimeoutError:
         detail = f"The body did not arrive within {limits.BODY_DEADLINE_S:g} s; nothing was done."
         raise Problem("request_timeout", detail, headers={"Connection": "close"}) from None
+    except RuntimeError as error:  # of a connection that was lost before its body was asked for
+        raise ConnectionResetError(str(error)) from None
 
 
 def weight_of(size: int) -> int:

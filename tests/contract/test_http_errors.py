@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
-from libs.service.health import Health, admin_server
+from libs.service.health import Health, admin_server, serve
 from libs.service.logging import StdlibToStructlog
 from services.gateway import limits
+from services.gateway.reading import read_body
 from tests.contract.http_gateway import ORDER, Client, gateway
 from tests.waiting import eventually
 
@@ -190,6 +192,27 @@ async def test_a_request_that_is_no_http_is_no_error_of_ours_for_operators(clien
     finally:
         server.removeHandler(ours)
     assert {line["log_level"] for line in said} <= {"debug"}
+
+
+async def test_a_body_of_a_client_that_was_cut_off_before_it_was_read_is_no_error_of_ours() -> None:
+    raised = asyncio.get_running_loop().create_future()
+
+    async def cut_off(request: web.Request) -> web.Response:
+        request.protocol.force_close()  # as the door does
+        try:
+            await read_body(request)
+        except Exception as error:
+            raised.set_result(error)
+            raise
+        return web.Response()
+
+    app = web.Application()
+    app.add_routes([web.post("/", cut_off)])
+    async with serve(app, "127.0.0.1", 0) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+        assert isinstance(await raised, ConnectionResetError)
+        writer.close()
 
 
 async def test_a_method_that_is_not_there_is_a_405_naming_those_that_are(client: Client) -> None:
