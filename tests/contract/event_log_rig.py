@@ -19,7 +19,13 @@ async def new_log(log_url: str, partitions: int = PARTITIONS) -> AsyncIterator[M
     if not log_url:
         yield MemoryLog(partitions)
         return
-    async with open_redis_log(log_url, partitions) as redis_log:
+    async with new_redis_log(log_url, partitions) as redis_log:
+        yield redis_log
+
+
+@asynccontextmanager
+async def new_redis_log(redis_url: str, partitions: int = PARTITIONS) -> AsyncIterator[RedisLog]:
+    async with open_redis_log(redis_url, partitions) as redis_log:
         await redis_log._redis.send([["FLUSHALL"]])
         await redis_log.start(create=True)
         yield redis_log

@@ -12,7 +12,6 @@ from libs.events import redis_upkeep
 from libs.events.errors import LogReplaced, LogUnavailable
 from libs.events.ids import START
 from libs.events.log import Committed
-from libs.events.redis_log import open_redis_log
 from libs.orders.store import OrderStore
 from libs.service.health import Health
 from services.projector import janitor
@@ -20,6 +19,7 @@ from services.projector.handlers import Projector
 from services.projector.janitor import Janitor
 from services.projector.repair import Repair
 from tests.builders import a_request
+from tests.contract.event_log_rig import new_redis_log
 from tests.contract.projector_rig import PARTITIONS
 from tests.waiting import eventually
 
@@ -34,9 +34,7 @@ async def test_it_is_trimmed_and_takes_orders_again(
     for module in (janitor, redis_upkeep):
         monkeypatch.setattr(module, "READER_EXPIRES_S", 1)
     stop = asyncio.Event()
-    async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
+    async with new_redis_log(redis_url, PARTITIONS) as log:
         await log.register_reader("slow", dict.fromkeys(range(PARTITIONS), START))
         await log.commit_many([a_request(PARTITIONS, f"user-{number % 50}")[0] for number in range(3_000)])
         if restarted:
@@ -65,9 +63,7 @@ async def test_it_is_trimmed_and_takes_orders_again(
 
 
 async def test_who_registered_by_a_clock_that_was_set_back_does_not_keep_it_full(redis_url: str) -> None:
-    async with open_redis_log(redis_url, 1) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
+    async with new_redis_log(redis_url, 1) as log:
         await log.commit_many([a_request(1)[0] for _ in range(300)])
         in_an_hour = f'{{"at":"{START}","seen":{time.time() + 3_600:.0f}}}'
         await log._redis.send([["HSET", log._keys[0].readers, "gone", in_an_hour]])
@@ -84,9 +80,7 @@ async def test_one_that_allows_itself_less_than_we_do_is_full_the_sooner(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(janitor, "RESUME_WINDOW_S", NOTHING_S)
-    async with open_redis_log(redis_url, 1) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
+    async with new_redis_log(redis_url, 1) as log:
         await log.commit_many([a_request(1)[0] for _ in range(1_000)])
         used = (await log.pressure()).memory_bytes
         await log._redis.send([["CONFIG", "SET", "maxmemory", int(used / 0.8)]])
@@ -102,9 +96,7 @@ async def test_one_that_drops_keys_when_it_is_full_is_warned_of_once(
 ) -> None:
     """As many are set up that are hired: it drops the keys of requests first, which are two orders then."""
     monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0)
-    async with open_redis_log(redis_url, 1) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
+    async with new_redis_log(redis_url, 1) as log:
         sweeper = Janitor(log, keep_s=3_600, memory_max_bytes=10**15)
         with capture_logs() as said:
             await sweeper.sweep({})

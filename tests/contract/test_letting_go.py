@@ -12,12 +12,12 @@ from libs.events.model import OrderCancelled
 from libs.events.reactions import TERMINAL
 from libs.events.record import RETIRED_FIELDS
 from libs.events.redis_keys import Keys
-from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.redis_log import RedisLog
 from services.gateway.commands import place
 from services.projector import janitor
 from services.projector.janitor import Janitor
 from tests.builders import a_request, then
-from tests.contract.event_log_rig import new_log
+from tests.contract.event_log_rig import new_log, new_redis_log
 from tests.contract.repair_rig import World, every_state
 
 PARTITIONS = 2
@@ -79,9 +79,7 @@ async def test_only_ended_orders_are_let_go_and_not_at_once(log: AnyLog, monkeyp
 
 
 async def test_an_ended_order_takes_little_memory(redis_url: str) -> None:
-    async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
+    async with new_redis_log(redis_url, PARTITIONS) as log:
         _, now = await ended(log)
         key = log._keys[partition_of(now.order.id)].order(now.order.id)
         # Of every field: by default the server weighs five and multiplies, and which five differs from run to run.

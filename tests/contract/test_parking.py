@@ -2,19 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from libs.events.log import Committed, EventLog, Snapshot
-from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderCancelled, OrderFailed, Status
 from libs.events.parked import Parked
 from libs.events.parking import NotDiscardable, discard
 from libs.events.redis_keys import Keys
-from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.redis_log import RedisLog
 from libs.events.work import Item
 from tests.builders import NOW, a_request, route_selected, routing_started, then, tx_submitted
+from tests.contract.event_log_rig import new_log, new_redis_log
 
 PARTITIONS = 2
 WHY = "venue delisted the pool"
@@ -22,24 +21,13 @@ WHY = "venue delisted the pool"
 
 @pytest.fixture
 async def log(log_url: str) -> AsyncIterator[EventLog]:
-    if not log_url:
-        yield MemoryLog(PARTITIONS)
-        return
-    async with open_redis(log_url) as redis_log:
-        yield redis_log
+    async with new_log(log_url, PARTITIONS) as made:
+        yield made
 
 
 @pytest.fixture
 async def redis_log(redis_url: str) -> AsyncIterator[RedisLog]:
-    async with open_redis(redis_url) as opened:
-        yield opened
-
-
-@asynccontextmanager
-async def open_redis(url: str) -> AsyncIterator[RedisLog]:
-    async with open_redis_log(url, PARTITIONS) as opened:
-        await opened._redis.send([["FLUSHALL"]])
-        await opened.start(create=True)
+    async with new_redis_log(redis_url, PARTITIONS) as opened:
         yield opened
 
 

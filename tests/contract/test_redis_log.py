@@ -15,6 +15,7 @@ from libs.events.model import OrderCancelled
 from libs.events.redis_log import RedisLog, open_redis_log
 from libs.events.redis_node import Commands
 from tests.builders import a_request, then
+from tests.contract.event_log_rig import new_redis_log
 
 PARTITIONS = 4
 
@@ -37,9 +38,7 @@ async def test_who_was_answered_is_not_told_of_a_connection_that_broke_later(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scripts are forgotten between the calls for two partitions, and the second try finds Redis away."""
-    async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
+    async with new_redis_log(redis_url, PARTITIONS) as log:
         send, sent = log._redis.send, 0
 
         async def troubled(commands: Commands) -> list[Any]:
@@ -79,9 +78,7 @@ async def calls_of_scripts(log: RedisLog) -> int:
 
 async def test_who_no_longer_waits_for_his_step_holds_up_no_other(redis_url: str) -> None:
     """A client that left, a handler out of time: the step of each is on its way, in one call with those of others."""
-    async with open_redis_log(redis_url, 1) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
+    async with new_redis_log(redis_url, 1) as log:
         steps = [a_request(1)[0] for _ in range(10)]
         waiting = [asyncio.create_task(log.commit(step)) for step in steps]
         await asyncio.sleep(0)  # all are handed in
@@ -102,9 +99,7 @@ async def test_who_no_longer_waits_for_his_step_holds_up_no_other(redis_url: str
 async def test_an_order_whose_key_is_damaged_holds_up_no_other(
     redis_url: str, damage: list[list[str]], told: type[Exception]
 ) -> None:
-    async with open_redis_log(redis_url, 1) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
+    async with new_redis_log(redis_url, 1) as log:
         steps = [a_request(1)[0] for _ in range(3)]
         key = log._keys[0].order(steps[1].order_id)
         await log._redis.send([[word.format(key=key) for word in command] for command in damage])
@@ -114,9 +109,7 @@ async def test_an_order_whose_key_is_damaged_holds_up_no_other(
 
 
 async def test_what_is_kept_of_an_ended_order_and_its_key_goes_after_a_day(redis_url: str) -> None:
-    async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
+    async with new_redis_log(redis_url, PARTITIONS) as log:
         step, made = a_request(PARTITIONS, "user-1", idempotency=Idempotency("key-1", "print"))
         await log.commit(step)
         keys = log._keys[partition_of(step.order_id)]
@@ -160,9 +153,7 @@ async def test_however_many_steps_wait_for_a_silent_redis_they_wait_for_it_once(
         await asyncio.sleep(0.01)
         raise LogUnavailable("silent")
 
-    async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
+    async with new_redis_log(redis_url, PARTITIONS) as log:
         monkeypatch.setattr(redis_client, "wired", silent)
         log._redis._first.pipe._wire.end()  # type: ignore[union-attr]  # it is connected
         outcomes = await log.commit_many([a_request(PARTITIONS)[0] for _ in range(450)])
@@ -188,9 +179,7 @@ async def test_another_number_of_partitions_is_refused(redis_url: str) -> None:
 
 async def test_steps_that_wait_for_redis_are_bounded(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_commit, "STEPS_WAITING_MAX", 20)
-    async with open_redis_log(redis_url, 1) as redis_log:
-        await redis_log._redis.send([["FLUSHALL"]])
-        await redis_log.start(create=True)
+    async with new_redis_log(redis_url, 1) as redis_log:
         steps = [a_request(1)[0] for _ in range(50)]
         outcomes = await asyncio.gather(*map(redis_log.commit, steps), return_exceptions=True)
     refused = [outcome for outcome in outcomes if isinstance(outcome, LogUnavailable)]
@@ -203,9 +192,7 @@ async def test_of_many_steps_those_that_found_room_are_said_to_be_written(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_commit, "STEPS_WAITING_MAX", 20)
-    async with open_redis_log(redis_url, 1) as redis_log:
-        await redis_log._redis.send([["FLUSHALL"]])
-        await redis_log.start(create=True)
+    async with new_redis_log(redis_url, 1) as redis_log:
         outcomes = await redis_log.commit_many([a_request(1)[0] for _ in range(30)])
         written = (await redis_log.tip(0)).position
     assert [type(outcome) for outcome in outcomes] == [Committed] * 20 + [LogUnavailable] * 10

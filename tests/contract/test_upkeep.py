@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any, cast
 
 import orjson
 import pytest
@@ -16,11 +15,10 @@ from libs.events.memory_log import MemoryLog
 from libs.events.redis_log import RedisLog, open_redis_log
 from libs.events.upkeep import READER_EXPIRES_S, Pressure, Reader
 from libs.orders.archived import ArchivedReads
-from services.gateway.overload import Overload
 from services.projector import janitor
 from services.projector.janitor import Janitor, keep_from
 from tests.builders import a_request
-from tests.contract.http_gateway import ORDER, gateway
+from tests.contract.event_log_rig import new_redis_log
 
 PARTITIONS = 2
 NOTHING_S = -1.0  # entries are older than a second from now: none is kept for its age
@@ -185,9 +183,7 @@ async def test_a_reader_that_speaks_again_is_not_forgotten(log: AnyLog) -> None:
 
 
 async def test_what_others_wrote_among_the_readers_stops_no_trimming(redis_url: str) -> None:
-    async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
+    async with new_redis_log(redis_url, PARTITIONS) as log:
         partition, entries = await filled(log, 3)
         readers = log._keys[partition].readers
         odd = ("", "7", "null", "[]", '{"at": 7, "seen": 1}', '{"at": "x", "seen": 9e99}', '{"at": "1-1", "seen": {}}')
@@ -198,9 +194,7 @@ async def test_what_others_wrote_among_the_readers_stops_no_trimming(redis_url: 
 
 
 async def test_who_was_registered_before_the_clock_went_back_is_silent_all_the_same(redis_url: str) -> None:
-    async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
+    async with new_redis_log(redis_url, PARTITIONS) as log:
         partition, entries = await filled(log, 3)
         in_a_year = f'{{"at":"{entries[0].at}","seen":{time.time() + 31_536_000:.0f}}}'
         readers = log._keys[partition].readers
@@ -240,46 +234,11 @@ async def kept(log: AnyLog, partition: int) -> int:
         return tip.position - trimmed.found + 1
 
 
-async def test_only_work_nobody_took_presses(log: AnyLog) -> None:
-    assert (await log.pressure()).waiting_s == 0
-    await filled(log, 3)
-    before = (await log.pressure()).waiting_s
-    await until_older(log, before)
-    taken = await log.take("router", "a", 100, 0)
-    assert len(taken) == 3
-    assert (await log.pressure()).waiting_s == 0
-
-
-async def until_older(log: AnyLog, before: float) -> None:
-    for _ in range(10_000):
-        if (await log.pressure()).waiting_s > before:
-            return
-    raise AssertionError("waiting work does not age")
-
-
-async def test_orders_are_refused_while_work_waits_and_taken_again(log: AnyLog) -> None:
-    overload = Overload(log, wait_s_max=0.0001, memory_max_bytes=10**15)
-    async with gateway(log=cast("Any", log), overload=overload) as client:
-        assert (await client.post()).status == 202
-        await until_older(log, 0.001)
-        await overload.measure()
-        refused = await client.post()
-        assert (refused.code, refused.headers["Retry-After"]) == ("overloaded", "5")
-        assert (await client.get("/api/orders")).status == 200
-        for partition in range(PARTITIONS):
-            assert (await log.tip(partition)).position <= 1, "nothing was written"
-        await log.take("router", "a", 100, 0)
-        await overload.measure()
-        assert (await client.post()).status == 202
-
-
 async def test_operators_hear_once_that_redis_is_nearly_full_and_once_that_it_has_room(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(janitor, "SWEEP_EVERY_S", 0)
-    async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
+    async with new_redis_log(redis_url, PARTITIONS) as log:
         sweeper = Janitor(log, keep_s=900, memory_max_bytes=int((await log.pressure()).memory_bytes * 1.1))
         with capture_logs() as said:
             await sweeper.sweep({})
@@ -289,48 +248,3 @@ async def test_operators_hear_once_that_redis_is_nearly_full_and_once_that_it_ha
             await sweeper.sweep({})
     told = [line["log_level"] for line in said if line["event"].startswith("redis ")]
     assert told == ["warning", "info"]
-
-
-async def test_orders_are_refused_while_redis_is_full(redis_url: str) -> None:
-    async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
-        overload = Overload(log, wait_s_max=60, memory_max_bytes=1)
-        await overload.measure()
-        async with gateway(log=cast("Any", log), overload=overload) as client:
-            assert (await client.post()).code == "overloaded"
-            used = (await log.pressure()).memory_bytes
-            overload._memory_max_bytes = 10**15
-            await overload.measure()
-            assert (await client.post()).status == 202
-            # What Redis itself allows counts too.
-            await log._redis.send([["CONFIG", "SET", "maxmemory", int(used * 1.05)]])
-            try:
-                await overload.measure()
-                assert (await client.post()).code == "overloaded"
-            finally:
-                await log._redis.send([["CONFIG", "SET", "maxmemory", 0]])
-
-
-async def test_orders_that_wait_leave_room_for_those_that_do_not(redis_url: str) -> None:
-    waiting = {**ORDER, "limitPrice": "1000"}
-    async with open_redis_log(redis_url, PARTITIONS) as log:
-        await log._redis.send([["FLUSHALL"]])
-        await log.start(create=True)
-        overload = Overload(log, wait_s_max=60, memory_max_bytes=10**15)
-        async with gateway(log=cast("Any", log), overload=overload) as client:
-            await overload.measure()
-            first = await client.post(waiting, Idempotency_Key="k")
-            assert first.status == 202
-            overload._memory_max_bytes = int((await log.pressure()).memory_bytes * 1.1)
-            await overload.measure()
-            refused = await client.post(waiting)
-            assert (refused.status, refused.code) == (503, "overloaded")
-            assert (await client.post()).status == 202
-            batch = await client.post({"orders": [waiting, ORDER]}, "/api/orders/batch")
-            assert [one["status"] for one in batch.body["results"]] == [503, 202]
-            again = await client.post(waiting, Idempotency_Key="k")  # its first answer may have been lost
-            assert (again.status, again.body["orderId"]) == (202, first.body["orderId"])
-            overload._memory_max_bytes = 10**15
-            await overload.measure()
-            assert (await client.post(waiting)).status == 202

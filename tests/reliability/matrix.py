@@ -172,8 +172,8 @@ MATRIX = (
         "more orders than are worked on; a full Redis",
         "503 and Retry-After; work in hand is finished",
         (
-            CONTRACT + "test_upkeep.py::test_orders_are_refused_while_work_waits_and_taken_again",
-            CONTRACT + "test_upkeep.py::test_orders_are_refused_while_redis_is_full",
+            CONTRACT + "test_overload.py::test_orders_are_refused_while_work_waits_and_taken_again",
+            CONTRACT + "test_overload.py::test_orders_are_refused_while_redis_is_full",
             CONTRACT + "test_full_redis.py::test_it_is_trimmed_and_takes_orders_again",
             CONTRACT + "test_redis_log.py::test_steps_that_wait_for_redis_are_bounded",
         ),
