@@ -167,7 +167,11 @@ class Reads(Protocol):
         ...
 
     async def history(self, order_id: str) -> list[Entry]:
-        """An order's events still in the log, in version order."""
+        """An order's events still in the log, in version order; none of an order that was let go."""
+        ...
+
+    async def entries_at(self, partition: int, positions: Sequence[Position]) -> list[Entry]:
+        """Those of these entries that are still in the log, in the order asked for."""
         ...
 
     async def recent(self, user: str, before: str | None, limit: int) -> list[str]:

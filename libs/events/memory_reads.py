@@ -36,7 +36,12 @@ class MemoryReads(MemoryParts):
 
     async def history(self, order_id: str) -> list[Entry]:
         part = self._parts[partition_of(order_id)]
-        return [entry for entry in part.trails.get(order_id, ()) if entry.at.position >= part.first]
+        trail = part.trails.get(order_id, ()) if order_id in part.orders else ()
+        return [entry for entry in trail if entry.at.position >= part.first]
+
+    async def entries_at(self, partition: int, positions: Sequence[Position]) -> list[Entry]:
+        part = self._parts[partition]
+        return [entry for at in positions for entry in part.entries[at.position - 1 :][:1] if at.position >= part.first]
 
     async def recent(self, user: str, before: str | None, limit: int) -> list[str]:
         ids: Iterable[str] = self._parts[partition_of_user(user, self.partitions)].recent.get(user, ())

@@ -34,10 +34,9 @@ class MemoryWork(MemoryParts):
 
     def _record(self, part: Partition, order_id: str) -> dict[str, str]:
         held, entries = part.orders.get(order_id), part.trails[order_id]
-        trail = " ".join(str(entry.at) for entry in entries)
         if held is None:
-            return {"version": str(part.retired[order_id]), "trail": trail} if order_id in part.retired else {}
-        return record(held.order, [entry.fields for entry in entries], trail)
+            return {"version": str(part.retired[order_id])} if order_id in part.retired else {}
+        return record(held.order, [entry.fields for entry in entries], " ".join(str(entry.at) for entry in entries))
 
     def _item(self, partition: int, service: str, item_id: str) -> Item:
         part = self._parts[partition]

@@ -17,8 +17,9 @@ from libs.events.model import OrderRequested, UnknownEvent
 from libs.events.order import Order, fold_latest
 from libs.events.trusted import trusted
 
-# What stays of an order that ended and is archived: enough to know that it was, and where its events are.
-RETIRED_FIELDS = frozenset({"version", "trail"})
+# What stays of an order that ended and is archived: that it was. Earlier releases left its trail, too.
+RETIRED_FIELDS = frozenset({"version"})
+_LEFT = RETIRED_FIELDS | {"trail"}
 _OWN = frozenset({"user", "version", "status", "last", "trail", "subject", "id", "type", "traceparent"})
 _PACKED = ("v", "version", "source", "time", "cause", "traceparent", "data")
 
@@ -46,7 +47,7 @@ def snapshot(order_id: str, fields: Mapping[str, str]) -> Snapshot | None:
     Raises:
         ValueError: the fields are not an order's.
     """
-    if fields.keys() <= RETIRED_FIELDS:
+    if fields.keys() <= _LEFT:
         return None
     try:
         user, version, last = fields["user"], fields["version"], fields["last"]

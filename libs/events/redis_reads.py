@@ -120,11 +120,14 @@ class RedisReads:
     async def history(self, order_id: str) -> list[Entry]:
         """See `Reads.history`."""
         partition = partition_of(order_id)
-        keys = self._keys[partition]
         # Not over a connection of its own: of these there are a hundred, and this may be asked for at once by more.
-        (trail,) = await ask(self._redis, [["HGET", keys.order(order_id), "trail"]])
-        ids = trail.split() if trail else []
-        commands: list[list[Any]] = [["XRANGE", keys.log, entry_id, entry_id] for entry_id in ids]
+        (trail,) = await ask(self._redis, [["HGET", self._keys[partition].order(order_id), "trail"]])
+        return await self.entries_at(partition, [Position.parse(entry_id) for entry_id in (trail or "").split()])
+
+    async def entries_at(self, partition: int, positions: Sequence[Position]) -> list[Entry]:
+        """See `Reads.entries_at`."""
+        log = self._keys[partition].log
+        commands: list[list[Any]] = [["XRANGE", log, str(at), str(at)] for at in positions]
         return [entry_of(partition, row) for reply in await ask(self._redis, commands) for row in reply]
 
     async def find(self, order_id: str) -> Snapshot | None:

@@ -55,20 +55,24 @@ if value and redis.call('TIME')[1] - cjson.decode(value).seen >= tonumber(ARGV[2
 end"""
 
 
-RETIRE = """
-local kept = {}
-for _, name in ipairs(ARGV) do
-  kept[name] = true
-end
+# A hash that once held a long text stays a large one whatever is taken out of it, so it is made anew. Also in a Redis
+# that is full: nothing may come between its end and its new beginning, and it is smaller afterwards.
+RETIRE = """#!lua flags=allow-oom
 for _, key in ipairs(KEYS) do
-  local gone = {}
-  for _, name in ipairs(redis.call('HKEYS', key)) do
-    if not kept[name] then
-      gone[#gone + 1] = name
+  local kept = {}
+  for at, value in ipairs(redis.call('HMGET', key, unpack(ARGV))) do
+    if value then
+      kept[#kept + 1] = ARGV[at]
+      kept[#kept + 1] = value
     end
   end
-  if #gone > 0 then
-    redis.call('HDEL', key, unpack(gone))
+  if #kept > 0 then
+    local left = redis.call('PTTL', key)
+    redis.call('DEL', key)
+    redis.call('HSET', key, unpack(kept))
+    if left >= 0 then
+      redis.call('PEXPIRE', key, math.max(1, left))
+    end
   end
 end"""
 

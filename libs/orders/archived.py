@@ -54,6 +54,10 @@ class ArchivedReads:
         """See `Reads.history`."""
         return await self._log.history(order_id)
 
+    async def entries_at(self, partition: int, positions: Sequence[Position]) -> list[Entry]:
+        """See `Reads.entries_at`."""
+        return await self._log.entries_at(partition, positions)
+
     async def recent(self, user: str, before: str | None, limit: int) -> list[str]:
         """See `Reads.recent`."""
         return await self._log.recent(user, before, limit)

@@ -83,7 +83,8 @@ class Settings(BaseModel):
         1_024,
         ge=16,
         description="Redis memory beyond which new orders are refused; 90 % of its own `maxmemory` if that is less. "
-        "An order leaves 0.8 kB there for a day, with a key of its client's 1.1: a GiB is a million orders a day",
+        "An order leaves 0.25 kB there for a day, with a key of its client's 0.6: a GiB is 4 or 1.7 million orders "
+        "a day",
     )
     overload_wait_s: float = Field(15, gt=0, description="new orders are refused while work waits for longer")
 

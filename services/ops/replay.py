@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from libs.events.errors import VersionGap
+from libs.events.ids import partition_of
 from libs.events.log import Entry
 from libs.events.order import Order, evolve
 from libs.orders.presentation import order_body
@@ -47,6 +48,10 @@ async def replay(stack: Stack, order_id: str) -> Replay:
     # The log first: an entry archived and trimmed between the two reads is then in both, never in neither.
     logged = {_version(entry): entry for entry in await stack.log.history(order_id)}
     archived = {_version(entry): entry for entry in await stack.store.entries(order_id)} if stack.store else {}
+    if not logged:
+        # Of an order that was let go the log no longer knows where its entries are; they may be there all the same.
+        there = await stack.log.entries_at(partition_of(order_id), [entry.at for entry in archived.values()])
+        logged = {_version(entry): entry for entry in there}
     nowhere = "neither in the log nor in the archive" if stack.store else "not in the log; the archive cannot be asked"
     steps: list[Step] = []
     last = 0

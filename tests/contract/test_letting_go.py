@@ -1,11 +1,10 @@
 """An order that ended is let go: the log forgets what it was, never that it was."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
-from libs.events.ids import START, partition_of
+from libs.events.ids import START, Position, partition_of
 from libs.events.log import Committed, Conflict, Snapshot, Step
 from libs.events.memory_log import MemoryLog
 from libs.events.model import OrderCancelled
@@ -48,8 +47,22 @@ async def test_an_ended_order_is_let_go_and_can_not_be_made_again(log: AnyLog) -
     another = f"{now.order.id[:-5]}{now.order.id[-5:-3].translate(changed)}{now.order.id[-3:]}"
     assert await log.version(another) == 0
     assert await log.commit(asked) == Conflict(None)
-    assert [entry.fields["version"] for entry in await log.history(now.order.id)] == ["1", "2"]
+    assert await log.history(now.order.id) == []
     assert await place(log, asked) is None, "to whoever asks again after a lost reply it is his order"
+
+
+async def test_entries_of_an_order_that_was_let_go_are_found_by_their_positions(
+    log: AnyLog,
+) -> None:
+    _, now = await ended(log)
+    entries = await log.history(now.order.id)
+    assert [entry.fields["version"] for entry in entries] == ["1", "2"]
+    await log.retire([now.order.id])
+    at = [entry.at for entry in entries]
+    partition = partition_of(now.order.id)
+    beyond = Position(at[-1].ms, at[-1].position + 1)
+    assert await log.entries_at(partition, [*at, beyond]) == entries
+    assert await log.entries_at(partition, at[::-1]) == entries[::-1]
 
 
 async def test_the_item_of_an_order_that_was_let_go_is_given_back(log: AnyLog) -> None:
@@ -78,18 +91,44 @@ async def test_only_ended_orders_are_let_go_and_not_at_once(log: AnyLog, monkeyp
     assert await log.find(going.order.id) == going
 
 
-async def test_an_ended_order_takes_little_memory(redis_url: str) -> None:
+async def test_an_ended_order_takes_as_little_memory_as_if_it_had_never_been_more(redis_url: str) -> None:
     async with new_redis_log(redis_url, PARTITIONS) as log:
         _, now = await ended(log)
         key = log._keys[partition_of(now.order.id)].order(now.order.id)
-        # Of every field: by default the server weighs five and multiplies, and which five differs from run to run.
-        look: list[list[Any]] = [["MEMORY", "USAGE", key, "SAMPLES", 0], ["HGETALL", key]]
-        before, fields = await log._redis.send(look)
+        fresh = key[::-1]
+        await log._redis.send([["HSET", fresh, "version", now.order.version], ["EXPIRE", fresh, 86_400]])
         await log.retire([now.order.id])
-        after, left = await log._redis.send(look)
+        left, took, least, expires_ms = await log._redis.send(
+            [["HGETALL", key], ["MEMORY", "USAGE", key], ["MEMORY", "USAGE", fresh], ["PTTL", key]]
+        )
         assert set(left[::2]) == RETIRED_FIELDS
-        # What a server needs for a hash as such is its own affair; the texts that are gone must be given back.
-        assert before - after >= sum(map(len, fields)) - sum(map(len, left))
+        assert took == least
+        assert 0 < expires_ms <= 86_400_000
+
+
+async def test_orders_are_let_go_of_a_redis_that_is_full_and_keep_their_versions(redis_url: str) -> None:
+    async with new_redis_log(redis_url, PARTITIONS) as log:
+        asked, now = await ended(log)
+        await log._redis.send([["CONFIG", "SET", "maxmemory", 1]])
+        try:
+            await log.retire([now.order.id])
+        finally:
+            await log._redis.send([["CONFIG", "SET", "maxmemory", 0]])
+        assert await log.find(now.order.id) is None
+        assert await log.commit(asked) == Conflict(None)
+
+
+async def test_what_an_earlier_release_left_of_an_ended_order_is_understood(redis_url: str) -> None:
+    async with new_redis_log(redis_url, PARTITIONS) as log:
+        asked, now = await ended(log)
+        key = log._keys[partition_of(now.order.id)].order(now.order.id)
+        [fields] = await log._redis.send([["HKEYS", key]])
+        others = [name for name in fields if name not in {"version", "trail"}]
+        await log._redis.send([["HDEL", key, *others]])
+        assert await log.find(now.order.id) is None
+        assert await log.commit(asked) == Conflict(None)
+        await log.retire([now.order.id])
+        assert await log.version(now.order.id) == now.order.version
 
 
 async def test_an_order_that_had_ended_comes_back_from_the_archive_as_let_go(world: World) -> None:
@@ -103,4 +142,4 @@ async def test_an_order_that_had_ended_comes_back_from_the_archive_as_let_go(wor
         held = await world.redis.hgetall(Keys(partition_of(one.order.id)).order(one.order.id))
         assert held.keys() == RETIRED_FIELDS
         assert await world.log.version(one.order.id) == one.order.version
-        assert len(await world.log.history(one.order.id)) == one.order.version
+        assert len(await world.store.entries(one.order.id)) == one.order.version

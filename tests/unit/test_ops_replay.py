@@ -1,6 +1,7 @@
 """How `swaplog` retells an order, decided without a socket: its states, its problems, its words."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -48,6 +49,18 @@ async def test_a_replay_tells_the_state_after_each_event_and_where_it_is_kept() 
     ]
     assert story.steps[-1].changed["amountOut"] == (None, "1499")
     assert story.steps[-1].order == order
+
+
+async def test_an_order_that_was_let_go_is_compared_with_the_log_all_the_same() -> None:
+    log = TrimmedLog(1, Clock())
+    order = (await journey(log)).order
+    archive = Archive(await everything(log))
+    archive.kept[2] = replace(archive.kept[2], at=Position(1, 3))
+    await log.retire([order.id])
+    story = await replay(Stack(log, as_store(archive)), order.id)
+
+    assert {step.stores for step in story.steps} == {(LOG, ARCHIVE)}
+    assert [problem.partition(" is")[0] for problem in story.problems] == ["version 3"]
 
 
 async def test_a_missing_event_is_named_and_nothing_is_made_up_after_it() -> None:
