@@ -88,7 +88,7 @@ docs: $(READY) ## Write what is generated again: the README's settings, the even
 	$(BIN)/python -m libs.events.schema_files
 	$(BIN)/python -m services.gateway.describe docs/api.md
 
-env: $(READY) ## Make the secrets for deploy/compose.yaml, once
+env: $(READY) ## Make the secrets for deploy/compose.yaml; those that are there stay
 	$(BIN)/python -m deploy.local.keys deploy/.env
 
 clean: ## Remove what was built and cached; data stays

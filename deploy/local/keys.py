@@ -27,6 +27,9 @@ MAKERS: dict[str, Callable[[], str]] = {
     "JWT_SECRET": lambda: token_urlsafe(JWT_SECRET_BYTES),
     "WALLET_SECRET": _new_wallet,
 }
+PASSWORDS: dict[str, Callable[[], str]] = {
+    name: lambda: token_urlsafe(PASSWORD_BYTES) for name in ("POSTGRES_PASSWORD", "REDIS_PASSWORD")
+}
 
 
 def load_or_make_keys(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
@@ -44,13 +47,15 @@ def load_or_make_keys(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ.get(name) or kept[name] for name in MAKERS}
 
 
-def make_env_file(path: Path) -> bool:
-    """Write a file of secrets for compose, unless there is one; gives whether it was written."""
-    if path.exists():
-        return False
-    made = {name: make() for name, make in MAKERS.items()} | {"POSTGRES_PASSWORD": token_urlsafe(PASSWORD_BYTES)}
-    write_private(path, "".join(f"{name}={value}\n" for name, value in made.items()))
-    return True
+def make_env_file(path: Path) -> list[str]:
+    """Write the secrets compose needs; what the file says already stays. Gives the names of those that were made."""
+    before = path.read_text() if path.exists() else ""
+    named = {line.partition("=")[0].strip() for line in before.splitlines()}
+    missing = {name: make() for name, make in {**MAKERS, **PASSWORDS}.items() if name not in named}
+    if missing:
+        begun = before if before.endswith("\n") or not before else f"{before}\n"
+        write_private(path, begun + "".join(f"{name}={value}\n" for name, value in missing.items()))
+    return list(missing)
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -77,5 +82,5 @@ def write_private(path: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    written = make_env_file(Path(sys.argv[1]))
-    sys.stdout.write(f"secrets are in {sys.argv[1]}{'' if written else ' already: left as they are'}\n")
+    made = make_env_file(Path(sys.argv[1]))
+    sys.stdout.write(f"secrets are in {sys.argv[1]}; made: {', '.join(made) or 'none, all were there'}\n")

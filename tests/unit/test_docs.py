@@ -65,18 +65,6 @@ def test_what_the_file_of_secrets_may_hold_is_passed_on_to_the_containers() -> N
         assert f"${{{name}:-" in compose, name
 
 
-def test_no_container_fills_the_disk_with_its_logs() -> None:
-    """Docker's own way keeps every line for ever."""
-    compose = (ROOT / "deploy" / "compose.yaml").read_text()
-    assert "max-size:" in compose.partition("x-logging: &logging\n")[2].partition("\n\n")[0]
-    of_all, services = compose.split("\nservices:\n")
-    assert "  logging: *logging\n" in of_all.partition("x-service: &service")[2].partition("\n\n")[0]
-    blocks = re.split(r"^  (?=\w+:$)", services.partition("\nvolumes:")[0], flags=re.MULTILINE)[1:]
-    assert len(blocks) == 9
-    for block in blocks:
-        assert "<<: *service" in block or "logging: *logging" in block, block
-
-
 def test_every_swaplog_command_named_exists() -> None:
     commands = {name for name in make_app() if not name.startswith("-")}
     for command in re.findall(r"bin/swaplog (\w+)", README):
