@@ -46,10 +46,9 @@ NICE = {"router": 5, "executor": 5, "localnet": 5, "projector": 10}
 
 # Nobody else is told a secret: who breaks into the gateway must not find the wallet, and a server that runs as nobody
 # shows its environment to whoever else does. The address of a store may hold a password.
-_USE_STORES = {"migrate", "gateway", "notifier", "router", "executor", "projector"}
 _TOLD = {
-    "REDIS_URL": _USE_STORES,
-    "DATABASE_URL": _USE_STORES,
+    "REDIS_URL": {"gateway", "notifier", "router", "executor", "projector"},
+    "DATABASE_URL": {"migrate", "gateway", "notifier", "projector"},
     "JWT_SECRET": {"gateway", "notifier"},
     "JWT_SECRETS_OLD": {"gateway", "notifier"},
     "WALLET_SECRET": {"executor"},
