@@ -15,6 +15,8 @@ import pytest_asyncio
 from deploy.local import supervisor
 from deploy.local.roster import STOP_ORDER, Service
 from deploy.local.stack import Stack
+from libs.events.envelope import Envelope
+from libs.events.reactions import TERMINAL
 from tests.checker import all_terminal, check_everything, histories, statuses, whole_log
 from tests.fault.proxy import Proxy, proxy
 from tests.fault.test_crash_points import ENVIRONMENT
@@ -244,10 +246,13 @@ def seen_again(watcher: Watcher, connections: int) -> bool:
 
 
 async def shows_everything(world: World, watcher: Watcher) -> None:
-    found = histories(await whole_log(world.stack))
+    found: dict[str, list[Envelope]] = {}
 
     async def up_to_date() -> bool:
-        seen = watcher.seen()
+        nonlocal found
+        # Read anew: an order whose answer nobody waited for is not among those waited for, and goes on.
+        found, seen = histories(await whole_log(world.stack)), watcher.seen()
+        assert statuses(found).keys() <= {status.value for status in TERMINAL}
         late = {order: (version, len(found[order])) for order, version in seen.items() if version != len(found[order])}
         assert not late, late
         return bool(seen)
