@@ -1,40 +1,24 @@
 """The chain as the executor uses it."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from libs.service.http import in_short
 from services.executor.answers import MALFORMED, looks_at, looks_of, meta_of, valid_at
 from services.executor.domain import ChainView, Look
-from services.executor.rpc import (
-    METHOD_NOT_FOUND,
-    PASSING,
-    Call,
-    ChainUnavailable,
-    Results,
-    Rpc,
-    RpcRefused,
-)
+from services.executor.history import History, HistoryMissing, check_told
+from services.executor.rpc import METHOD_NOT_FOUND, Call, ChainUnavailable, Results, Rpc, RpcRefused
 
 STATUSES_PER_CALL_MAX = 256  # a node's limit
 SENDS_PER_CALL_MAX = 64
-# At once, for nodes behind a balancer: of one call's status and the next one's history neither proves anything about
-# the other. Where some have it all and some do not, so many that agree have never met one which found it.
-LOOKS_BACK = 8
 _CONFIRMED = {"commitment": "confirmed"}
 # Where a signature is looked for a node may be on a fork, and not have the last blocks that the others have.
 _FINALIZED = {"commitment": "finalized"}
 _BALANCES = {**_CONFIRMED, "encoding": "json", "maxSupportedTransactionVersion": 0}
-_HEADER = {**_CONFIRMED, "transactionDetails": "none", "rewards": False, "maxSupportedTransactionVersion": 0}
 _SEND = {"encoding": "base64", "skipPreflight": True, "maxRetries": 0}
 
 Sent = Exception | Literal[True]
 """Taken by the node, or why not: neither proves anything."""
-
-
-class HistoryMissing(Exception):
-    """The node cannot tell what became of a transaction: another one must, or an operator look."""
 
 
 class Sending(NamedTuple):
@@ -52,6 +36,7 @@ class Chain:
         self._rpc = rpc
         self._quick = False
         self._genesis: str | None = None
+        self._history = History(rpc)
 
     async def send(self, transaction: str) -> None:
         """Hand over a signed transaction (base64). Raises RpcRefused too; neither outcome proves anything.
@@ -99,46 +84,7 @@ class Chain:
             (look,) = looks_of([known], 1)
             if look.status or blocks_from is None:
                 return look
-        return await self._look_everywhere(status, blocks_from)
-
-    async def _look_everywhere(self, status: Call, blocks_from: int) -> Look:
-        """`look_back` for what one look does not find: most have landed, and so many looks at each would take long."""
-        pair = (status, Call("getFirstAvailableBlock"))
-        # In no order that repeats: a balancer's turns must not always lead the second to the node that has it all.
-        orders = [-1 if turn.bit_count() % 2 else 1 for turn in range(LOOKS_BACK)]
-        answers = await self._rpc.gather([pair[::order] for order in orders])
-        told = [both[::order] for both, order in zip(answers, orders, strict=True) if not isinstance(both, Exception)]
-        for known, _ in told:  # first of all: what one found counts, whatever the others are not able to say
-            with suppress(ChainUnavailable):
-                (look,) = looks_of([known], 1)
-                if look.status:
-                    return look
-        for trouble in answers:
-            if isinstance(trouble, Exception):
-                raise trouble
-        for known, _ in told:
-            _check_told("getSignatureStatuses", known)
-        looks = [looks_of([known], 1)[0] for known, _ in told]
-        for place, (_, first) in enumerate(told):
-            if first not in [before for _, before in told[:place]]:
-                await self._check_reaches(first, blocks_from)
-        return min(looks, key=lambda look: look.slot)
-
-    async def _check_reaches(self, first: Any, height: int) -> None:
-        if first == 0 or (isinstance(first, RpcRefused) and first.code == METHOD_NOT_FOUND):
-            return
-        _check_told("getFirstAvailableBlock", first)
-        if type(first) is not int:
-            raise ChainUnavailable(f"getFirstAvailableBlock: {in_short(first, 100)}")
-        block: Any
-        (block,) = await self._rpc.together(Call("getBlock", (first, _HEADER)))
-        _check_told(f"getBlock of its first, {first!s:.20}", block)
-        try:
-            begins = int(block["blockHeight"])
-        except MALFORMED as error:
-            raise ChainUnavailable(f"getBlock of its first, {first!s:.20}: {error}") from error
-        if begins > height:
-            raise HistoryMissing(f"its blocks begin at height {begins}, and it may have landed from {height} on")
+        return await self._history.look(status, blocks_from)
 
     async def view(self, blockhash: str) -> ChainView:
         """Where the chain stands for good, by one answer of one node, and whether `blockhash` would be taken then."""
@@ -178,7 +124,7 @@ class Chain:
         (told,) = await self._rpc.together(Call("getGenesisHash"))
         if isinstance(told, RpcRefused) and told.code == METHOD_NOT_FOUND:
             told = ""
-        _check_told("getGenesisHash", told)
+        check_told("getGenesisHash", told)
         if not isinstance(told, str):
             raise ChainUnavailable(f"getGenesisHash: {in_short(told, 100)}")
         self._genesis = told
@@ -206,12 +152,6 @@ class Chain:
             None if isinstance(answer, Exception) else meta_of(signature, answer[0])
             for signature, answer in zip(signatures, answers, strict=True)
         ]
-
-
-def _check_told(what: str, answer: Any) -> None:
-    """Raises HistoryMissing: the node refuses it, and is not in other trouble."""
-    if isinstance(answer, RpcRefused):
-        raise (ChainUnavailable if answer.code in PASSING else HistoryMissing)(f"{what}: {answer}")
 
 
 def _sending(transactions: Sequence[tuple[str, str]], with_balances: bool) -> list[Call]:

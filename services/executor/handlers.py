@@ -15,10 +15,11 @@ from libs.events.order import Order
 from libs.events.retry import RetryPolicy
 from libs.events.trusted import trusted
 from services.executor import observe
-from services.executor.chain import Chain, HistoryMissing
+from services.executor.chain import Chain
 from services.executor.domain import believable
 from services.executor.failing import Failing
 from services.executor.heights import Heights
+from services.executor.history import HistoryMissing
 from services.executor.joining import least_of_legs
 from services.executor.poller import Poller
 from services.executor.rpc import ChainUnavailable

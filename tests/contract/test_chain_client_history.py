@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -12,8 +13,8 @@ from structlog.testing import capture_logs
 
 from libs.events.log import Snapshot
 from libs.events.model import AttemptFailed, Reason, TxConfirmed
-from services.executor import settling
-from services.executor.chain import HistoryMissing
+from services.executor import history, settling
+from services.executor.history import HistoryMissing
 from services.executor.rpc import NODE_UNHEALTHY
 from tests.builders import NOW
 from tests.contract.executor_rig import Rig, intent, running_rig, submitted
@@ -122,6 +123,8 @@ async def test_a_node_that_is_in_other_trouble_is_waited_for(
     rig.fake.drop = 1_000_000
     long_after(rig)
     rig.fake.refuses, rig.fake.refuses_with = "getFirstAvailableBlock", code
+    monkeypatch.setattr(history, "SLOWLY_AFTER_S", 0)
+    monkeypatch.setattr(history, "SLOWLY_EVERY_S", 0)
     monkeypatch.setattr(settling, "SETTLE_SECONDS_MAX", 0.3)
     assert await rig.handle(now) == []
 
@@ -166,6 +169,25 @@ async def test_what_landed_long_ago_costs_one_look(rig: Rig) -> None:
     rig.fake.calls.clear()
     assert (await rig.chain.look_back(intent(now).signature, SIGNED_AT - 150)).status
     assert rig.fake.calls == ["getSignatureStatuses"]
+
+
+async def test_a_node_that_takes_few_calls_at_once_decides_all_the_same(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "SLOWLY_AFTER_S", 0)
+    monkeypatch.setattr(history, "SLOWLY_EVERY_S", 0)
+    now = await submitted(rig)
+    long_after(rig)
+    answer, taken = rig.fake._call, Counter[int]()
+
+    def limited(call: dict[str, Any]) -> dict[str, Any]:
+        taken[rig.fake.requests] += 1
+        if taken[rig.fake.requests] > 2:
+            return {"error": {"code": -32429, "message": "rate limited"}}
+        return answer(call)
+
+    rig.fake._call = limited  # type: ignore[method-assign]
+    assert (await rig.chain.look_back(intent(now).signature, SIGNED_AT - 150)).status is None
 
 
 async def test_what_one_node_found_counts_though_another_behind_the_same_balancer_keeps_no_history(rig: Rig) -> None:

@@ -6,7 +6,7 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from services.executor import rpc
+from services.executor import history, rpc
 from services.executor.chain import Chain, Sending
 from services.executor.domain import ChainView, Look, TxStatus
 from services.executor.rpc import METHOD_NOT_FOUND, Call, ChainUnavailable, Results, Rpc, RpcRefused
@@ -123,7 +123,11 @@ async def test_only_a_node_that_does_not_know_the_question_is_judged_by_height()
 
 
 @pytest.mark.parametrize("first", [None, "x", DEEP, RpcRefused(0, "no")])
-async def test_where_a_nodes_blocks_begin_is_said_in_a_number_or_proves_nothing(first: Any) -> None:
+async def test_where_a_nodes_blocks_begin_is_said_in_a_number_or_proves_nothing(
+    first: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "SLOWLY_AFTER_S", 0)
+    monkeypatch.setattr(history, "SLOWLY_EVERY_S", 0)
     with pytest.raises(ChainUnavailable, match="getFirstAvailableBlock"):
         await chain_of(statuses(None), first).look_back("a", 5)
 
