@@ -56,6 +56,7 @@ SCANNED_ORDERS_MAX = 1_000  # for one page of a filtered list
 SHOWN_ORDERS_KEPT = 10_000  # ended orders as JSON, for lists
 PAGE_DEFAULT = 50
 RESUME_ENTRIES_MAX = 50_000  # of everybody in the partition, behind a cursor
+READ_FREELY = 500  # of them: who asks for no more waits for nobody
 READERS_AT_ONCE, READERS_OF_USER = 8, 2  # of that much, or of many histories; the rest wait
 TURN_WAIT_S = 2.0  # the longest for what one user asked for before; beyond: 429
 ROOM_WAIT_S = 5.0  # for what all others asked for before; beyond: 503

@@ -1,6 +1,7 @@
 """What happens for each address that only reads: orders, their events, tokens."""
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -100,9 +101,12 @@ class Lookups:
         return [one.body for one in await self._of_lists.of(page)]
 
     async def _with_events(self, user: str, page: Sequence[Listed]) -> Sequence[Body]:
-        async with self._turns.of(user, limits.TURN_WAIT_S, limits.ROOM_WAIT_S):
+        async with self._turn(user):
             orders = await self._parts.views.whole(page)
             return [await self._expanded(orders[one.id]) for one in page if one.id in orders]
+
+    def _turn(self, user: str) -> AbstractAsyncContextManager[None]:
+        return self._turns.of(user, limits.TURN_WAIT_S, limits.ROOM_WAIT_S)
 
     async def get_order(self, request: web.Request) -> web.Response:
         """GET /api/orders/{id}?expand=events."""
@@ -160,8 +164,10 @@ class Lookups:
         if cursor is None:
             return answer({"events": [], "cursor": str(Cursor(log.epoch, partition, await log.tip(partition)))})
         epoch = log.epoch  # of all that is read from here on, though another log may be open before it is told
-        async with self._turns.of(user, limits.TURN_WAIT_S, limits.ROOM_WAIT_S):
-            found, after = await self._found(user, position_of(cursor, self._parts.reads, user), limit)
+        after = position_of(cursor, self._parts.reads, user)
+        much = (await log.tip(partition)).position - after.position > limits.READ_FREELY
+        async with self._turn(user) if much else nullcontext():
+            found, after = await self._found(user, after, limit)
         if log.epoch != epoch:
             raise NotResumable("The log was repaired while it was read.")
         asked = {entry.fields["subject"] for entry in found[:limit]}

@@ -193,6 +193,7 @@ async def test_what_one_user_asks_to_be_read_is_read_a_few_at_once_and_keeps_nob
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log = SlowlyRead()
+    monkeypatch.setattr(limits, "READ_FREELY", 0)
     monkeypatch.setattr(limits, "TURN_WAIT_S", None)
     mine = partition_of_user("user-1", PARTITIONS)
     other = next(name for name in map(str, range(99)) if partition_of_user(name, PARTITIONS) != mine)
@@ -214,6 +215,7 @@ async def test_who_asks_for_more_than_is_read_for_him_in_time_is_told_to_come_ba
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log = SlowlyRead()
+    monkeypatch.setattr(limits, "READ_FREELY", 0)
     monkeypatch.setattr(limits, "TURN_WAIT_S", 0.01)
     monkeypatch.setattr(limits, "READERS_OF_USER", 1)
     async with gateway(log=log) as client:
@@ -229,6 +231,7 @@ async def test_who_asks_for_more_than_is_read_for_him_in_time_is_told_to_come_ba
 
 async def test_that_others_ask_for_much_is_not_taken_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     log = SlowlyRead()
+    monkeypatch.setattr(limits, "READ_FREELY", 0)
     monkeypatch.setattr(limits, "ROOM_WAIT_S", 0.01)
     monkeypatch.setattr(limits, "READERS_AT_ONCE", 1)
     monkeypatch.setattr(limits, "READ_DEADLINE_S", 1.0)
@@ -243,6 +246,23 @@ async def test_that_others_ask_for_much_is_not_taken_for_the_database(monkeypatc
         assert (answer.status, answer.code, answer.headers["Retry-After"]) == (503, "busy", "1")
         log.released.set()
         await reading
+
+
+async def test_who_asks_for_little_waits_for_nobody_who_asks_for_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = SlowlyRead()
+    monkeypatch.setattr(limits, "READ_FREELY", 2)
+    monkeypatch.setattr(limits, "READERS_AT_ONCE", 1)
+    mine = partition_of_user("user-1", PARTITIONS)
+    other = next(name for name in map(str, range(99)) if partition_of_user(name, PARTITIONS) != mine)
+    async with gateway(log=log) as client:
+        askers = [client, client.other(other)]
+        cursors = [(await one.get("/api/events")).body["cursor"] for one in askers]
+        await story(log, "user-1", 4)
+        await story(log, other, 2)
+        asking = [asyncio.create_task(page(one, cursor)) for one, cursor in zip(askers, cursors, strict=True)]
+        await eventually(lambda: log.reading.total() == 2)
+        log.released.set()
+        assert [len(told["events"]) for told in await asyncio.gather(*asking)] == [4, 2]
 
 
 async def test_a_redis_that_stays_silent_is_not_taken_for_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
