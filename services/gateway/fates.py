@@ -36,6 +36,9 @@ _FATES: tuple[tuple[type[Exception], str, str], ...] = (
 )
 
 
+OVERLOADED = "overloaded"  # operators were told when it began: each order that is refused would fill the logs
+
+
 def _problem_of(error: Exception) -> Problem:
     match error:
         case Problem():
@@ -85,7 +88,7 @@ def report(error: Exception, request: web.Request) -> Problem:
     problem, request_id, path = _problem_of(error), request[REQUEST_ID], request.path
     if problem.kind.status == 500:
         observe.unexpected(request_id, path, error)
-    elif problem.kind.status == 503:
+    elif problem.kind.status == 503 and problem.code != OVERLOADED:
         observe.need_failed(problem.code, request_id, path, error)
     else:
         observe.problem_answered(problem.code, request_id, path, str(error))

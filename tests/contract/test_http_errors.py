@@ -11,11 +11,13 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from libs.events.memory_log import MemoryLog
 from libs.service.health import Health, admin_server, serve
 from libs.service.logging import StdlibToStructlog
 from services.gateway import limits
+from services.gateway.overload import Overload
 from services.gateway.reading import read_body
-from tests.contract.http_gateway import ORDER, Client, gateway
+from tests.contract.http_gateway import ORDER, PARTITIONS, Client, gateway
 from tests.waiting import eventually
 
 
@@ -213,6 +215,16 @@ async def test_a_body_of_a_client_that_was_cut_off_before_it_was_read_is_no_erro
         writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
         assert isinstance(await raised, ConnectionResetError)
         writer.close()
+
+
+async def test_that_orders_are_refused_is_told_operators_once_and_not_for_each() -> None:
+    log = MemoryLog(PARTITIONS)
+    overload = Overload(log, wait_s_max=-1, memory_max_bytes=10**15)
+    async with gateway(log=log, overload=overload) as client:
+        with capture_logs() as said:
+            await overload.measure()
+            assert {(await client.post()).code for _ in range(3)} == {"overloaded"}
+    assert [line["event"] for line in said if line["log_level"] == "warning"] == ["orders_refused"]
 
 
 async def test_a_method_that_is_not_there_is_a_405_naming_those_that_are(client: Client) -> None:
