@@ -39,29 +39,28 @@ class Door:
 
     def _look(self) -> int:
         """Make room if there is none; gives how many may come until the next look."""
-        there = self._server.connections  # in the order they came
+        there = self._server.connections
         room, wanted = self._most - len(there), self._most // 10 + 1
         if room > 0:
             return room
-        leaving = [(rank, one) for one in there if (rank := _rank(one)) is not None]
-        leaving.sort(key=lambda each: each[0])
-        for _, one in leaving[: wanted - room]:
+        leaving = sorted(filter(_may_go, there), key=_last_of_use)[: wanted - room]
+        for one in leaving:
             transport = one.transport
             one.force_close()
             if transport:
                 transport.abort()
-        _log.warning("connections cut off to have room", cut=len(leaving[: wanted - room]), there=len(there))
+        _log.warning("connections cut off to have room", cut=len(leaving), there=len(there))
         return wanted
 
 
-def _rank(one: web.RequestHandler) -> int | None:
-    """How early it goes, 0 first: whoever asks and takes what it asked for loses least. None: it stays."""
-    if one.transport is None:
-        return None
+def _may_go(one: web.RequestHandler) -> bool:
+    """Whether nobody is known to wait at the other end. Whose body or answer is on its way is only said to."""
     if request := one._current_request:
-        return None if request.content.is_eof() else 3  # its body is on its way, or is said to be
-    if one._waiter is None or one.transport.get_write_buffer_size():
-        return 2  # its answer is on its way
-    if one._waiter.done():
-        return None  # it has asked just now
-    return 1 if one._request_count else 0
+        return not request.content.is_eof()
+    asked_just_now = one._waiter is not None and one._waiter.done()
+    return one.transport is not None and not asked_just_now
+
+
+def _last_of_use(one: web.RequestHandler) -> tuple[bool, float]:
+    """Whether it ever asked, and when it was last answered, else when it came."""
+    return one._request_count > 0, one._next_keepalive_close_time

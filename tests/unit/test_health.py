@@ -76,8 +76,14 @@ def test_connections_that_want_nothing_keep_nobody_else_out(
     run(story())
 
 
+ASKS = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
 @both_loops
-def test_who_never_asked_goes_before_who_did(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("said", [b"", ASKS])
+def test_who_asks_again_and_again_goes_after_who_does_not(
+    said: bytes, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (OF_OUR_OWN, OF_OUR_OWN))
 
     async def hello(_request: web.Request) -> web.Response:
@@ -88,13 +94,17 @@ def test_who_never_asked_goes_before_who_did(run: Run, monkeypatch: pytest.Monke
         app.add_routes([web.get("/", hello)])
         async with serve(app, "127.0.0.1", 0) as port, asyncio.timeout(60):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            silent = []
-            for _ in range(2):
-                writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-                assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 OK")
-                silent += [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 * OF_OUR_OWN)]
-            await until_cut_off(silent[0])
-            for _, one in [*silent, (reader, writer)]:
+            others = []
+            for number in range(4 * OF_OUR_OWN):
+                if number % (OF_OUR_OWN // 2) == 0:
+                    writer.write(ASKS)
+                    assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 OK")
+                others.append(await asyncio.open_connection("127.0.0.1", port))
+                others[-1][1].write(said)
+                if said:
+                    await others[-1][0].readuntil(b"hello")
+            await until_cut_off(others[0])
+            for _, one in [*others, (reader, writer)]:
                 one.transport.abort()
 
     run(story())
