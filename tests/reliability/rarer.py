@@ -121,6 +121,15 @@ RARER = (
         ),
     ),
     Row(
+        "entries that somebody wrote into a stream by hand; an order this release cannot read",
+        "they are dropped and told of, and take nothing with them; it is shown as archived and hides no other",
+        (
+            CONTRACT + "test_repair_strangers.py::test_what_somebody_wrote_by_hand_goes_and_nothing_else_does",
+            CONTRACT + "test_repair_strangers.py::test_it_goes_also_where_all_that_was_before_it_was_trimmed",
+            CONTRACT + "test_unreadable_orders.py::test_its_owner_sees_it_as_it_is_archived",
+        ),
+    ),
+    Row(
         "an order cancelled and let go while its item waited; an order's state deleted",
         "the one is dropped, the other set aside and shown",
         (
