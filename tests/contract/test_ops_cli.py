@@ -1,13 +1,12 @@
 """`swaplog` against real stores: the log trimmed, the archive behind, items parked, both away."""
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from redis import Redis, RedisCluster
@@ -16,19 +15,18 @@ from deploy.local.stores import Store
 from libs.events.ids import START, Position
 from libs.events.log import Committed, Entry
 from libs.events.redis_keys import Keys
-from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.redis_log import RedisLog
 from libs.orders.batch import Batch
 from libs.orders.store import open_store
 from services.ops.__main__ import main
 from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE
 from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.contract.ops_rig import PARTITIONS, T, with_log
 from tests.servers import fresh_database
 
-PARTITIONS = 4
 STORY = (routing_started(), route_selected(), tx_submitted(), tx_confirmed())
 NOWHERE = "redis://127.0.0.1:1/0"
 
-T = TypeVar("T")
 Told = tuple[int, list[dict[str, Any]]]
 
 
@@ -41,12 +39,7 @@ class Stack:
         self.archived: dict[int, Position] = {}
 
     def with_log(self, work: Callable[[RedisLog], Awaitable[T]]) -> T:
-        async def run() -> T:
-            async with open_redis_log(self.redis_url, PARTITIONS) as log:
-                await log.start(create=True)
-                return await work(log)
-
-        return asyncio.run(run())
+        return with_log(self.redis_url, work)
 
     def order(self, user: str) -> None:
         async def happen(log: RedisLog) -> None:

@@ -1,13 +1,12 @@
 """`swaplog parked`, `redrive` and `discard` against real stores."""
 
-import asyncio
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -16,15 +15,14 @@ from libs.events.ids import partition_of
 from libs.events.log import Committed
 from libs.events.model import Event, Status
 from libs.events.redis_keys import Keys
-from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.redis_log import RedisLog
 from services.ops.__main__ import main
 from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE
 from tests.builders import a_request, route_selected, routing_started, then, tx_confirmed, tx_submitted
+from tests.contract.ops_rig import PARTITIONS, T, with_log
 from tests.servers import flush_redis
 
-PARTITIONS = 4
 FULL = Path("/dev/full")
-T = TypeVar("T")
 
 
 class Swaplog:
@@ -45,12 +43,7 @@ class Swaplog:
         return [json.loads(line) for line in self.said().splitlines()]
 
     def log(self, work: Callable[[RedisLog], Awaitable[T]]) -> T:
-        async def run() -> T:
-            async with open_redis_log(self._redis_url, PARTITIONS) as log:
-                await log.start(create=True)
-                return await work(log)
-
-        return asyncio.run(run())
+        return with_log(self._redis_url, work)
 
     def park(self, count: int, reason: str = "ValueError: [/bold] no such pool") -> list[str]:
         async def park(log: RedisLog) -> list[str]:

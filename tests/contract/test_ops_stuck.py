@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -16,17 +16,15 @@ import pytest
 from deploy.local.stores import Store
 from libs.events.log import Committed, Snapshot
 from libs.events.model import Event
-from libs.events.redis_log import RedisLog, open_redis_log
+from libs.events.redis_log import RedisLog
 from libs.orders.batch import Batch
 from libs.orders.store import open_store
 from services.ops.__main__ import main
 from services.ops.show_parked import name_of
 from services.ops.stack import EXIT_DIFFERS, EXIT_UNREACHABLE, EXIT_USAGE
 from tests.builders import a_request, order_opened, route_selected, routing_started, then, tx_confirmed
+from tests.contract.ops_rig import PARTITIONS, T, with_log
 from tests.servers import flush_redis, fresh_database
-
-PARTITIONS = 4
-T = TypeVar("T")
 
 
 class Swaplog:
@@ -49,12 +47,7 @@ class Swaplog:
         return [event["subject"] for event in self.told("stuck", *arguments)[1]]
 
     def log(self, work: Callable[[RedisLog], Awaitable[T]]) -> T:
-        async def run() -> T:
-            async with open_redis_log(self._redis_url, PARTITIONS) as log:
-                await log.start(create=True)
-                return await work(log)
-
-        return asyncio.run(run())
+        return with_log(self._redis_url, work)
 
     def order(self, *bodies: Event, user: str = "user-1") -> Snapshot:
         """An order these happened to, archived."""
