@@ -67,7 +67,7 @@ class History:
         try:
             return _read(enumerate(await self._rpc.gather(pairs)))
         except ChainUnavailable:
-            await asyncio.sleep(SLOWLY_AFTER_S)
+            await asyncio.sleep(SLOWLY_AFTER_S)  # until the node counts anew
         told: list[Told] = []
         for turn, pair in enumerate(pairs):
             (answer,), _ = await asyncio.gather(self._rpc.gather([pair]), asyncio.sleep(SLOWLY_EVERY_S))

@@ -186,7 +186,7 @@ async def test_a_node_that_takes_few_calls_at_once_decides_all_the_same(
             return {"error": {"code": -32429, "message": "rate limited"}}
         return answer(call)
 
-    rig.fake._call = limited  # type: ignore[method-assign]
+    rig.fake._call = limited  # type: ignore[method-assign]  # so many calls in a second
     assert (await rig.chain.look_back(intent(now).signature, SIGNED_AT - 150)).status is None
 
 
