@@ -53,7 +53,7 @@ def test_what_is_warned_of_after_a_log_was_emptied_is_said(tmp_path: Path) -> No
 async def test_last_words_are_found_in_a_log_that_started_over(tmp_path: Path) -> None:
     log = tmp_path / "router.log"
     log.write_text("what it said before\n" * 100)
-    words = "import sys; sys.stdin.read(); print('last words')"
+    words = f"import os, time\nwhile os.path.getsize({str(log)!r}): time.sleep(0.01)\nprint('last words')"
     process = spawn(Command("router", (sys.executable, "-c", words), log, os.environ))
     os.truncate(log, 0)
     await process.exited()
