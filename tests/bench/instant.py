@@ -20,7 +20,7 @@ RPC_URL = "http://instant"
 VENUES = ("raydium", "meteora")  # as many as the default of the setting, so that an order costs as many questions
 VENUE_URLS = {name: f"{RPC_URL}/venues/{name}" for name in VENUES}
 SLOT = 7
-GOT_UNITS = 10**9
+GOT_UNITS = 10**12  # more than any of the orders wants: less would be warned of, for each
 _LANDED = {"slot": SLOT, "confirmations": None, "err": None, "confirmationStatus": "finalized"}
 
 
