@@ -70,6 +70,7 @@ class History:
             await asyncio.sleep(SLOWLY_AFTER_S)  # until the node counts anew
         told: list[Told] = []
         for turn, pair in enumerate(pairs):
+            # No more often, however quick the answer: what is asked for faster is refused again.
             (answer,), _ = await asyncio.gather(self._rpc.gather([pair]), asyncio.sleep(SLOWLY_EVERY_S))
             told += _read([(turn, answer)])
         return told

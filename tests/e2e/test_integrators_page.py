@@ -11,7 +11,9 @@ import pytest
 from redis import Redis, RedisCluster
 from redis.exceptions import MovedError, NoPermissionError
 
-from libs.events.redis_keys import Keys
+from libs.events.envelope import FIELD_NAMES
+from libs.events.model import EVENT_TYPES
+from libs.events.redis_keys import TAGS, Keys
 from libs.events.redis_log import open_redis_log
 from tests.e2e.integrators_rig import PAGE, PARTITIONS, TAP, ids, orders_happen, tap
 
@@ -100,10 +102,6 @@ def test_what_the_page_says_is_left_of_an_order_is_left(log_url: str) -> None:
 
 
 def test_the_page_names_the_true_keys_and_fields(log_url: str) -> None:
-    from libs.events.envelope import FIELD_NAMES  # noqa: PLC0415
-    from libs.events.model import EVENT_TYPES  # noqa: PLC0415
-    from libs.events.redis_keys import TAGS  # noqa: PLC0415
-
     page = PAGE.read_text()
     row = next(line for line in page.splitlines() if line.startswith("| tag |"))
     assert re.findall(r"`(\w+)`", row) == TAGS[:16]
